@@ -1,0 +1,111 @@
+"""Measure every configuration of Quantune's 96-point space on the networks: mlq's own trials.
+
+    python benchmarks/trials.py [NETWORK ...] [--limit N]
+
+One line of JSON per trial is added to benchmarks/out/trials/NETWORK.jsonl; the first line describes
+the network. A run that was stopped goes on where it ended, whatever stopped it; one process per
+network may run at a time. Calibration counts are 1, a quarter of the calibration samples and all of
+them (at most 1, 128 and 512); accuracy is over all evaluation samples, without racing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import networks
+
+from mlq import targets
+from mlq.frontends.data import load_data
+from mlq.network import load
+from mlq.tuning.features import describe
+from mlq.tuning.objective import Measurement, Objective
+from mlq.tuning.space import SPACES, Configuration, configuration
+from mlq.tuning.study import pack
+
+OUT = networks.OUT / "trials"
+
+
+def main() -> None:
+    """Measure one network after the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--limit", type=int, help="stop after so many new trials per network")
+    arguments = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    for network in networks.find(arguments.networks):
+        measure(network, OUT / f"{network.name}.jsonl", arguments.limit)
+
+
+def measure(network: networks.Network, path: Path, limit: int | None) -> None:
+    """Add what is missing of one network's trials to its file."""
+    specs = load(network.model).sample_specs
+    calib = load_data(network.calib, specs, model_path=network.model)
+    held_out = load_data(network.eval, specs, model_path=network.model)
+    points = SPACES["quantune96"].fitted(calib.samples).points()
+    done = read(path)
+    missing = [point for point in points if point not in done]
+    print(f"{network.name}: {len(points) - len(missing)} of {len(points)} trials are there")
+    if not (missing := missing[:limit]):
+        return
+    objective = Objective(network.model, calib, held_out, targets.by_name("x86"))
+    with path.open("a", encoding="utf-8") as file:
+        if not path.stat().st_size:
+            write(file, head(network, objective))
+        for number, point in enumerate(missing, start=1):
+            found = objective.measure(point)
+            write(file, trial(point, found))
+            lost = objective.float_hits.mean() - found.accuracy
+            print(
+                f"  {number}/{len(missing)} {point}: lost {100 * lost:.2f} points,"
+                f" KL {found.kl_mnat:.2f} mnat, {found.seconds:.1f} s",
+                flush=True,
+            )
+
+
+def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
+    """The first line of a file: the network, in float."""
+    return {
+        "model": network.name,
+        "sha256": network.fingerprint(),
+        "calibration_samples": objective.calib.samples,
+        "evaluation_samples": objective.data.samples,
+        "float_top1": float(objective.float_hits.mean()),
+        "float_hits": pack(objective.float_hits),
+        "features": describe(objective.single, objective.observations(objective.calib.samples)),
+    }
+
+
+def trial(point: Configuration, found: Measurement) -> dict[str, Any]:
+    """One line: the configuration and what it did; `hits` tells right from wrong, bit by bit."""
+    return {
+        **point.knobs,
+        "top1": found.accuracy,
+        "agreement": found.agreement,
+        "kl_mnat": found.kl_mnat,
+        "seconds": float(f"{found.seconds:.3f}"),
+        "hits": pack(found.hits),
+    }
+
+
+def read(path: Path) -> set[Configuration]:
+    """What a file already has; a last line that a kill cut short is taken off it."""
+    if not path.exists():
+        return set()
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return {configuration(json.loads(line)) for line in whole.splitlines()[1:]}
+
+
+def write(file: Any, line: dict[str, Any]) -> None:
+    """Add a line, and see that it is on disk."""
+    file.write(json.dumps(line, sort_keys=True) + "\n")
+    file.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/weights.npz -p mlq-insert-casts | FileCheck %s
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/weights.npz -p "mlq-insert-casts{scheme=symmetric granularity=per_tensor}" | FileCheck %s --check-prefix=SYMMETRIC
+// RUN: not mlq-opt %S/Inputs/no-range.mlir -p mlq-insert-casts 2>&1 | FileCheck %s --check-prefix=RANGE
+// RUN: not mlq-opt %s --split-input-file -p "mlq-insert-casts{scheme=symetric}" 2>&1 | FileCheck %s --check-prefix=SCHEME
+
+// RANGE: error: x: has no calibrated range; run mlq-annotate-ranges
+// SCHEME: 'symetric'
+
+// The range [0, 255] makes scale 1; per-axis weight scales are max / 127; the bias has their product.
+// CHECK-LABEL: func.func @convolution
+// CHECK-DAG:     %[[X:.*]] = "mlq.quantize"(%arg0) {{.*}} -> tensor<1x1x4x4x!quant.uniform<u8:f32, 1.000000e+00>>
+// CHECK-DAG:     "mlq.quantize"{{.*}} -> tensor<2x1x1x1x!quant.uniform<i8<-127:127>:f32:0, {0.0{{.*}},0.0{{.*}}}>>
+// CHECK-DAG:     "mlq.quantize"{{.*}} -> tensor<2x!quant.uniform<i32:f32:0, {0.0{{.*}},0.0{{.*}}}>>
+// CHECK:         "mlq.conv2d"(%[[X]], %{{[0-9]+}}, %{{[0-9]+}})
+// CHECK-SAME:    mlq.name = "y"
+// CHECK-SAME:    -> tensor<1x2x4x4xf32>
+// SYMMETRIC-LABEL: func.func @convolution
+// SYMMETRIC-DAG:     -> tensor<1x1x4x4x!quant.uniform<u8:f32, 2.00{{.*}}:128>>
+// SYMMETRIC-DAG:     -> tensor<2x1x1x1x!quant.uniform<i8<-127:127>:f32, 0.0{{[0-9]*}}>>
+func.func @convolution(%x: tensor<1x1x4x4xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2x4x4xf32> {
+  %w = "mlq.weight"() {key = "k"} : () -> tensor<2x1x1x1xf32>
+  %b = "mlq.weight"() {key = "kb"} : () -> tensor<2xf32>
+  %y = "mlq.conv2d"(%x, %w, %b) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nchw", activation = #mlq.activation<"relu", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 1, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>, tensor<2xf32>) -> tensor<1x2x4x4xf32>
+  return %y : tensor<1x2x4x4xf32>
+}
+
+// -----
+
+// A residual that float made stays f32; one that an integer layer made is stored.
+// CHECK-LABEL: func.func @residuals
+// CHECK:         %[[Y:.*]] = "mlq.conv2d"(%{{[0-9]+}}, %{{[0-9]+}}, %arg1)
+// CHECK:         %[[R:.*]] = "mlq.quantize"(%[[Y]])
+// CHECK:         "mlq.conv2d"(%{{[0-9]+}}, %{{[0-9]+}}, %[[R]])
+func.func @residuals(%x: tensor<1x1x4x4xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}, %r: tensor<1x2x4x4xf32> {mlq.name = "r", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2x4x4xf32> {
+  %w = "mlq.weight"() {key = "k"} : () -> tensor<2x1x1x1xf32>
+  %y = "mlq.conv2d"(%x, %w, %r) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nchw", activation = #mlq.activation<"relu", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 1>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">, mlq.range = #mlq.range<0.0 : f64, 51.0 : f64>} : (tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>, tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %z = "mlq.conv2d"(%x, %w, %y) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nchw", activation = #mlq.activation<"relu", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 1>, mlq.name = "z", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>, tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  return %z : tensor<1x2x4x4xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @int4_weights
+// CHECK:         -> tensor<2x2x!quant.uniform<i4<-7:7>:f32:1, {0.4{{.*}},0.2{{.*}}}>>
+// CHECK:         "mlq.matmul"
+func.func @int4_weights(%x: tensor<1x2xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2xf32> {
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<2x2xf32>
+  %y = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"w4a8">} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
+  return %y : tensor<1x2xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @left_in_float
+// CHECK-NOT:     mlq.quantize
+// CHECK:         return
+func.func @left_in_float(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  return %y : tensor<2xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @weight_is_no_constant
+// CHECK-NOT:     mlq.quantize
+// CHECK:         return
+func.func @weight_is_no_constant(%x: tensor<1x2xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}, %w: tensor<2x3xf32>) -> tensor<1x3xf32> {
+  %y = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x2xf32>, tensor<2x3xf32>) -> tensor<1x3xf32>
+  return %y : tensor<1x3xf32>
+}

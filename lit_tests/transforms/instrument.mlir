@@ -1,0 +1,29 @@
+// RUN: mlq-opt %s --split-input-file -p "mlq-instrument{bins=8 max-elements=16}" | FileCheck %s
+
+// A tensor is observed once, right after it is made, however many layers read it.
+// CHECK-LABEL: func.func @main
+// CHECK-SAME:    mlq.observed = {{\[\[}}"x"], ["y"]]
+// CHECK-NEXT:    "mlq.observe"(%arg0) {bins = 8 : i64, max_elements = 16 : i64}
+// CHECK-NEXT:    %[[Y:.*]] = "mlq.add"
+// CHECK-NEXT:    "mlq.observe"(%[[Y]])
+// CHECK-NEXT:    "mlq.add"
+// CHECK-NEXT:    "mlq.add"
+// CHECK-NEXT:    return
+func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  %z = "mlq.add"(%y, %y) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "z"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  %w = "mlq.add"(%z, %y) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  return %w : tensor<2xf32>
+}
+
+// -----
+
+// Nothing is observed that no layer reads.
+// CHECK-LABEL: func.func @main
+// CHECK-SAME:    mlq.observed = []
+// CHECK-NOT:     mlq.observe"
+// CHECK:         return
+func.func @main(%x: tensor<1x2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+  %y = "mlq.reshape"(%x) {mlq.name = "y"} : (tensor<1x2xf32>) -> tensor<2xf32>
+  return %y : tensor<2xf32>
+}

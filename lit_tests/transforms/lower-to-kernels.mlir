@@ -1,0 +1,77 @@
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p mlq-lower-to-kernels,canonicalize | FileCheck %s
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=avx2},canonicalize" | FileCheck %s --check-prefix=AVX2
+// RUN: not mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=sse2}" 2>&1 | FileCheck %s --check-prefix=UNKNOWN
+
+// What kernels compute is checked by tests/test_kernels.py; here, how they are put together.
+// UNKNOWN: error: unknown isa 'sse2'; allowed: avx512_vnni, avx_vnni, avx512, avx2
+
+// Who makes an image leaves it the margin that its reader needs; channels fill words.
+// CHECK:         sym_name = "conv3x3_4x8x8_16", sym_visibility = "public"
+// CHECK:         func.func @conv3x3_4x8x8_16()
+// CHECK:           llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
+// CHECK:         func.func @quantize_3x8x8()
+// CHECK-LABEL: func.func @stem(
+// CHECK:         %[[X:.*]] = "flow.dispatch"(%arg0, %{{.*}}entry_points = [@quantize_3x8x8::@quantize_3x8x8]{{.*}} -> tensor<1x10x10x4xi8>
+// CHECK-DAG:     %[[W:.*]] = "mlq.weight"() {key = "stem.packed"} : () -> tensor<576xi8>
+// CHECK-DAG:     %[[C:.*]] = "mlq.weight"() {key = "stem.coefficients"} : () -> tensor<48xi32>
+// CHECK:         %[[Y:.*]] = "flow.dispatch"(%[[X]], %[[W]], %[[C]]){{.*}} -> tensor<1x8x8x16xi8>
+// CHECK:         quant.scast %[[Y]] : tensor<1x8x8x16xi8> to tensor<1x8x8x16x!quant.uniform
+// AVX2-LABEL:    func.func @conv3x3_4x8x8_16()
+// AVX2:            llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// AVX2-NOT:        vpdpbusd
+func.func @stem(%x: tensor<1x3x8x8xf32>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
+  %t = "mlq.transpose"(%x) {permutation = array<i64: 0, 2, 3, 1>} : (tensor<1x3x8x8xf32>) -> tensor<1x8x8x3xf32>
+  %q = "mlq.quantize"(%t) : (tensor<1x8x8x3xf32>) -> tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>
+  %w = "mlq.weight"() {key = "stem"} : () -> tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>
+  %y = "mlq.conv2d"(%q, %w) {strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>, tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  return %y : tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+}
+
+// -----
+
+// One kernel serves both; between them nothing is copied. A result of floats is another kernel.
+// CHECK-COUNT-2: "hal.executable.source"()
+// CHECK-NOT:     "hal.executable.source"()
+// CHECK-LABEL: func.func @twice(
+// CHECK:         %[[A:.*]] = "flow.dispatch"({{.*}}@conv1x1_16x8x8_16::
+// CHECK:         %[[B:.*]] = "flow.dispatch"(%[[A]],{{.*}}@conv1x1_16x8x8_16::
+// CHECK:         %[[C:.*]] = "flow.dispatch"(%[[B]],{{.*}}, %[[A]]) {{.*}}@conv1x1_16x8x8_16_2::{{.*}} -> tensor<1x8x8x16xf32>
+// CHECK:         return %[[C]]
+// AVX2-LABEL:  func.func @twice(
+func.func @twice(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16xf32> {
+  %p = "mlq.weight"() {key = "pointwise"} : () -> tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>
+  %a = "mlq.conv2d"(%x, %p) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %b = "mlq.conv2d"(%a, %p) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %c = "mlq.conv2d"(%b, %p, %a) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 1>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16xf32>
+  return %c : tensor<1x8x8x16xf32>
+}
+
+// -----
+
+// An op without a kernel sees the image without its margin; what no kernel made is copied into one.
+// CHECK-LABEL: func.func @mixed(
+// CHECK:         %[[PADDED:.*]] = tensor.pad {{.*}} low[0, 1, 1, 0] high[0, 1, 1, 1]
+// CHECK:         %[[Y:.*]] = "flow.dispatch"(%[[PADDED]],
+// CHECK:         %[[CAST:.*]] = quant.scast %[[Y]]
+// CHECK:         "mlq.concat"(%[[CAST]], %[[CAST]])
+// AVX2-LABEL:  func.func @mixed(
+func.func @mixed(%x: tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>> {
+  %w = "mlq.weight"() {key = "stem"} : () -> tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>
+  %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>, tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %z = "mlq.concat"(%y, %y) {axis = 3 : i64} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  return %z : tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+}
+
+// -----
+
+// Floats have no kernel.
+// CHECK-NOT:   hal.executable
+// CHECK-LABEL: func.func @floats(
+// CHECK-NEXT:    "mlq.weight"
+// CHECK-NEXT:    "mlq.conv2d"
+// AVX2-LABEL:  func.func @floats(
+func.func @floats(%x: tensor<1x8x8x16xf32>) -> tensor<1x8x8x16xf32> {
+  %w = "mlq.weight"() {key = "float"} : () -> tensor<1x1x16x16xf32>
+  %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x16xf32>, tensor<1x1x16x16xf32>) -> tensor<1x8x8x16xf32>
+  return %y : tensor<1x8x8x16xf32>
+}

@@ -1,0 +1,46 @@
+// RUN: mlq-opt %s --split-input-file -p "mlq-simulate{chains=2}" | FileCheck %s
+// RUN: mlq-opt %s --split-input-file -p "mlq-simulate{chains=0}" | FileCheck %s --check-prefix=ALONE
+// RUN: not mlq-opt %S/Inputs/no-main.mlir -p mlq-simulate 2>&1 | FileCheck %s --check-prefix=MAIN
+
+// MAIN: the module has no function @main
+// ALONE-NOT: @lockstep
+
+// Weights and activations of a layer are simulated, its bias is not; every chain has rows of its own.
+// CHECK-LABEL: func.func @main
+// CHECK-LABEL: func.func @simulated
+// CHECK-SAME:    %arg1: tensor<1x4xf32>) -> tensor<1x3xf32> attributes {mlq.rows = {{\[\[}}"y", "lhs", "x"]]}
+// CHECK-DAG:     %[[X:.*]] = "mlq.fake_quantize"(%arg0, %arg1) {row = 0 : i64}
+// CHECK-DAG:     %[[W:.*]] = "mlq.weight"() {key = "w:simulated"}
+// CHECK-DAG:     %[[B:.*]] = "mlq.weight"() {key = "b"}
+// CHECK:         "mlq.matmul"(%[[X]], %[[W]], %[[B]])
+// CHECK-LABEL: func.func @lockstep
+// CHECK-SAME:    tensor<2x4xf32>
+// CHECK-SAME:    mlq.compared = {{\[\[}}"y", "lhs"], ["y", "output"]]
+// CHECK:         %[[REFERENCE:.*]] = "mlq.matmul"(%arg0,
+// CHECK:         "mlq.fake_quantize"(%arg0, %arg1) {row = 0 : i64}
+// CHECK:         "mlq.weight"() {key = "w:simulated.0"}
+// CHECK:         %[[FIRST:.*]] = "mlq.matmul"
+// CHECK:         "mlq.fake_quantize"(%arg0, %arg1) {row = 1 : i64}
+// CHECK:         "mlq.weight"() {key = "w:simulated.1"}
+// CHECK:         %[[SECOND:.*]] = "mlq.matmul"
+// CHECK:         "mlq.compare"(%[[REFERENCE]], %[[FIRST]])
+// CHECK:         "mlq.compare"(%[[REFERENCE]], %[[SECOND]])
+// CHECK:         return %[[REFERENCE]], %[[FIRST]], %[[SECOND]],
+func.func @main(%x: tensor<1x2xf32> {mlq.name = "x"}) -> tensor<1x3xf32> {
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<2x3xf32>
+  %b = "mlq.weight"() {key = "b"} : () -> tensor<3xf32>
+  %y = "mlq.matmul"(%x, %w, %b) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 1, 0>, mlq.name = "y"} : (tensor<1x2xf32>, tensor<2x3xf32>, tensor<3xf32>) -> tensor<1x3xf32>
+  return %y : tensor<1x3xf32>
+}
+
+// -----
+
+// An op without a name is no layer: it is cloned as it is.
+// CHECK-LABEL: func.func @simulated
+// CHECK-SAME:    tensor<0x4xf32>
+// CHECK-NOT:     mlq.fake_quantize
+// CHECK:         "mlq.add"(%arg0, %arg0)
+func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  return %y : tensor<2xf32>
+}

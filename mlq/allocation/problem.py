@@ -1,0 +1,121 @@
+"""What allocation chooses from and answers with: plain frozen values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from mlq.errors import PlanError
+from mlq.precision import Precision
+
+Measure = Literal["noise", "us", "bytes"]
+
+# Stands for everything that is always f32: graph inputs, and ops no precision is chosen for.
+OUTSIDE = ""
+
+
+class Option(NamedTuple):
+    """What one layer costs at one precision: milli-nats, microseconds, bytes of parameters."""
+
+    noise: float
+    us: float
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """A layer and what each precision would cost it; of equals, the first option is preferred."""
+
+    name: str
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Border:
+    """A tensor: what it costs when its producer and some consumer differ in integer or float.
+
+    `dequantize_us` is paid once when the producer is integer and any consumer float, `quantize_us`
+    once when the producer is float and any consumer integer. `OUTSIDE` stands for a float op.
+    """
+
+    producer: str
+    consumers: tuple[str, ...]
+    dequantize_us: float = 0.0
+    quantize_us: float = 0.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most a plan may cost; None where there is no limit."""
+
+    noise: float | None = None
+    us: float | None = None
+    bytes: float | None = None
+
+    def limits(self) -> Iterable[tuple[Measure, float]]:
+        """The measures that are limited, each with its limit."""
+        limited: tuple[tuple[Measure, float | None], ...] = (
+            ("noise", self.noise),
+            ("us", self.us),
+            ("bytes", self.bytes),
+        )
+        return [(measure, limit) for measure, limit in limited if limit is not None]
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A solution: the precision of each layer, why, and what the plan is predicted to cost."""
+
+    precisions: Mapping[str, str]
+    reasons: Mapping[str, str]
+    noise: float
+    us: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network as allocation sees it: layers in order, borders, groups that share a precision."""
+
+    layers: Sequence[LayerChoice]
+    borders: Sequence[Border] = ()
+    groups: Sequence[Sequence[str]] = ()
+
+    def __post_init__(self) -> None:
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) != len(names) or OUTSIDE in names:
+            raise ValueError("layers need names of their own")
+        ends = {end for border in self.borders for end in (border.producer, *border.consumers)}
+        if unknown := (ends | set(itertools.chain(*self.groups))) - {OUTSIDE, *names}:
+            raise ValueError(f"no such layers: {sorted(unknown)}")
+        costs = [
+            cost for layer in self.layers for option in layer.options.values() for cost in option
+        ]
+        costs += [us for b in self.borders for us in (b.dequantize_us, b.quantize_us)]
+        if not np.isfinite(costs).all() or min(costs, default=0.0) < 0.0:
+            raise ValueError("costs must be finite and not negative")
+        by_name = {layer.name: layer.options for layer in self.layers}
+        for members in (*self.groups, *((name,) for name in names)):
+            if not set.intersection(*(set(by_name[member]) for member in members)):
+                raise PlanError(f"{', '.join(members)}: no precision that all of it can have")
+
+    def totals(self, precisions: Mapping[str, str]) -> Option:
+        """What a complete choice costs, borders included."""
+        chosen = [layer.options[precisions[layer.name]] for layer in self.layers]
+        noise, us, size = (float(sum(column)) for column in zip(*chosen, strict=True))
+        integer = {name: is_integer(precision) for name, precision in precisions.items()}
+        integer[OUTSIDE] = False
+        for border in self.borders:
+            produced = integer[border.producer]
+            if any(integer[consumer] != produced for consumer in border.consumers):
+                us += border.dequantize_us if produced else border.quantize_us
+        return Option(noise, us, size)
+
+
+def is_integer(precision: str) -> bool:
+    """Whether layers of this precision store their activations as integers."""
+    return not Precision.parse(precision).is_float

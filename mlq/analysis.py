@@ -1,0 +1,156 @@
+"""What two inferences find out about a network: ranges, then sensitivities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlq import calibration, planning, sensitivity
+from mlq.frontends.data import Dataset
+from mlq.network import Network, load
+from mlq.progress import Stages
+from mlq.recipe import Recipe
+from mlq.sensitivities import Sensitivities
+from mlq.simulation import Simulation, uniform
+from mlq.targets.base import Target
+
+# A batch of the measuring modules; what divides the samples, so that none is counted twice.
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network compiled for measuring batches, the samples, and how to measure."""
+
+    network: Network
+    data: Dataset
+    batch: int
+    target: Target
+    recipe: Recipe
+    stages: Stages
+
+    @classmethod
+    def of(
+        cls, path: Path, data: Dataset, target: Target, recipe: Recipe, stages: Stages
+    ) -> Subject:
+        """Import the network once more, in batches that divide the samples."""
+        batch = max(size for size in range(1, _BATCH + 1) if data.samples % size == 0)
+        network = load(path, batch=batch, ir_level=recipe.ir_level)
+        return cls(network, data, batch, target, recipe, stages)
+
+    @property
+    def allowed(self) -> dict[str, list[str]]:
+        """The integer precisions that each layer can have, of those the recipe lists."""
+        precisions = self.recipe.integer_precisions()
+        return planning.supported(self.network, self.target, precisions)
+
+    def batches(self) -> Iterator[list[NDArray[Any]]]:
+        """All samples, inputs in the network's order."""
+        names = [spec.name for spec in self.network.model.inputs]
+        return ([batch[name] for name in names] for batch in self.data.batches(self.batch))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was measured of a network, and the simulation that measured it."""
+
+    subject: Subject
+    simulation: Simulation
+    observations: calibration.Observations
+    choice: calibration.Choice
+    sensitivities: Sensitivities
+
+    def divergence(self, precisions: Mapping[str, str]) -> float:
+        """KL (milli-nats) to float of the network simulated in these precisions."""
+        return calibration.divergence(
+            self.observations,
+            self.subject.batches(),
+            self.simulation,
+            self.choice.ranges,
+            precisions,
+        )
+
+
+def analyse(subject: Subject) -> Analysis:
+    """Calibrate and measure sensitivities: one float and one quantized pass over the samples."""
+    observations = observe(subject)
+    simulation = simulate(subject)
+    choice = choose_ranges(subject, observations, simulation)
+    with subject.stages.stage("measure sensitivity", subject.data.samples) as advance:
+        sensitivities = sensitivity.measure(
+            subject.batches(),
+            simulation,
+            choice.ranges,
+            precisions=subject.recipe.integer_precisions(),
+            supported=subject.allowed,
+            metric=subject.recipe.sensitivity_metric,
+            advance=advance,
+        )
+    if subject.recipe.effort != "quick":
+        sensitivities = _tried_alone(subject, observations, simulation, choice, sensitivities)
+    return Analysis(subject, simulation, observations, choice, sensitivities)
+
+
+def _tried_alone(
+    subject: Subject,
+    observations: calibration.Observations,
+    simulation: Simulation,
+    choice: calibration.Choice,
+    known: Sensitivities,
+) -> Sensitivities:
+    """Add what each layer alone does to the output, on a few samples."""
+    with subject.stages.stage("try layers alone", len(subject.network.layers)) as advance:
+        return sensitivity.try_alone(
+            known,
+            subject.batches(),
+            observations.outputs,
+            simulation,
+            choice.ranges,
+            advance=advance,
+        )
+
+
+def observe(subject: Subject) -> calibration.Observations:
+    """Inference 1, in float."""
+    with subject.stages.stage("calibrate", subject.data.samples) as advance:
+        return calibration.observe(
+            subject.network,
+            subject.batches(),
+            subject.target,
+            threads=subject.recipe.threads,
+            advance=advance,
+        )
+
+
+def simulate(subject: Subject) -> Simulation:
+    """Compile the module that serves every configuration."""
+    with subject.stages.stage("compile simulation"):
+        return Simulation(
+            subject.network,
+            subject.target,
+            chains=len(subject.recipe.integer_precisions()),
+            scheme=subject.recipe.scheme,
+            granularity=subject.recipe.granularity,
+            threads=subject.recipe.threads,
+        )
+
+
+def choose_ranges(
+    subject: Subject, observations: calibration.Observations, simulation: Simulation
+) -> calibration.Choice:
+    """The ranges of the recipe's calibrator, or of the best one when it says auto."""
+    base = subject.recipe.integer_precisions()[0]
+    with subject.stages.stage("choose calibrator") as advance:
+        return calibration.choose(
+            observations,
+            subject.batches,
+            simulation,
+            uniform(subject.network, base, subject.allowed),
+            calibrator=subject.recipe.calibrator,
+            scheme=subject.recipe.scheme,
+            advance=advance,
+        )

@@ -1,0 +1,287 @@
+"""From what calibration saw of a tensor to the range [low, high] that its storage will cover.
+
+The range always holds zero: no scheme can do without. What lies outside saturates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.histograms import gather_bounds
+from mlq.numerics import choose_params, round_and_saturate
+from mlq.precision import Calibrator, Scheme
+from mlq.ranges import Histogram
+
+Reals = NDArray[np.float64]
+
+PERCENTILE = 99.99
+# The mse search tries scales down to 2^-11 of the one that covers everything, then refines twice.
+_OCTAVES, _PER_OCTAVE, _REFINEMENTS = 11, 6, 2
+# The entropy search clips an eighth of a percent or so of the range at a time.
+_ENTROPY_BINS, _ENTROPY_STEP = 2048, 4
+# What an empty bin is taken to hold, so that logarithms exist (Glow Calibration.cpp).
+_EPSILON = 1e-4
+# More steps than any range has.
+_MANY = 1 << 40
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The storage that a range is chosen for: `bits` wide, laid out by `scheme`."""
+
+    bits: int = 8
+    scheme: Scheme = "asymmetric"
+
+    @property
+    def levels(self) -> int:
+        """How many steps lie between the least and the greatest integer."""
+        return (1 << self.bits) - 1
+
+    def zero_points(self, minimum: float) -> NDArray[np.int64]:
+        """Every zero point (in unsigned storage) the scheme allows a tensor with this minimum."""
+        if self.scheme == "asymmetric":
+            return np.arange(self.levels + 1)
+        if self.scheme == "symmetric_uint8" and minimum >= 0.0:
+            return np.array([0])
+        return np.array([1 << self.bits - 1])
+
+    def is_centred(self, minimum: float) -> bool:
+        """Whether the range must reach equally far to both sides."""
+        return int(self.zero_points(minimum)[-1]) == 1 << self.bits - 1
+
+
+U8 = Storage()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What calibration saw of one tensor: exact extremes, and a histogram of a subsample."""
+
+    minimum: float
+    maximum: float
+    histogram: Histogram
+
+    def cumulative(self) -> tuple[Reals, Reals]:
+        """Edges, and how many values lie below each; for np.interp. The range spans zero."""
+        counts = np.asarray(self.histogram.counts, np.int64)
+        low, high = self.histogram.low, self.histogram.high
+        edges: Reals = np.linspace(low, high, len(counts) + 1, dtype=np.float64)
+        # Nothing lies beyond the extremes, though the outer bins do.
+        if edges[0] < self.minimum < edges[1]:
+            edges[0] = self.minimum
+        if edges[-2] < self.maximum < edges[-1]:
+            edges[-1] = self.maximum
+        edges, below = gather_bounds(edges, counts)
+        spanned = np.union1d(edges, 0.0)
+        return spanned, np.interp(spanned, edges, below)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether there is nothing to choose: a constant, or a tensor without values."""
+        return self.minimum == self.maximum or not any(self.histogram.counts)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The extremes, widened to hold zero."""
+        return min(self.minimum, 0.0), max(self.maximum, 0.0)
+
+
+def calibrate(
+    calibrator: Calibrator,
+    observed: Observation,
+    storage: Storage = U8,
+    *,
+    percentile: float = PERCENTILE,
+) -> tuple[float, float]:
+    """The range [low, high] that `calibrator` keeps of a tensor stored in `storage`."""
+    if calibrator == "minmax" or observed.is_certain:
+        return minmax(observed)
+    if calibrator == "percentile":
+        return keep_percentile(observed, storage, percentile=percentile)
+    if calibrator == "entropy":
+        return entropy(observed, storage)
+    return mse(observed, storage)
+
+
+def minmax(observed: Observation) -> tuple[float, float]:
+    """Keep everything."""
+    return observed.span
+
+
+def keep_percentile(
+    observed: Observation, storage: Storage = U8, *, percentile: float = PERCENTILE
+) -> tuple[float, float]:
+    """Keep all but the outermost (100 - `percentile`) percent of the values on either side.
+
+    A centred scheme keeps `percentile` percent of the magnitudes. Bounds are edges of bins.
+    """
+    edges, below = observed.cumulative()
+    beyond = below[-1] * (1.0 - percentile / 100.0)
+    if storage.is_centred(observed.minimum):
+        magnitudes = np.unique(np.abs(edges))
+        within = np.interp(magnitudes, edges, below) - np.interp(-magnitudes, edges, below)
+        bound = float(magnitudes[np.searchsorted(within, below[-1] - beyond)])
+        return _kept(-bound, bound, observed)
+    low = float(edges[np.searchsorted(below, beyond, side="right") - 1])
+    high = float(edges[np.searchsorted(below, below[-1] - beyond)])
+    return _kept(low, high, observed)
+
+
+def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
+    """Keep what minimises the expected squared error of storing the tensor, clipping included.
+
+    Exhaustive over the zero points; over a geometric grid of scales, refined around its best.
+    """
+    edges, below = observed.cumulative()
+    counts = np.diff(below)
+    zero = int(np.searchsorted(edges, 0.0))
+    right = _Side(edges[zero:], counts[zero:])
+    left = _Side(-edges[zero::-1], counts[:zero][::-1])
+    zero_points = storage.zero_points(observed.minimum)
+
+    def best(scales: Reals) -> tuple[float, int]:
+        """The scale and zero point with the least error, among `scales` and all zero points."""
+        error = left.error(scales, zero_points) + right.error(scales, storage.levels - zero_points)
+        row, column = np.unravel_index(int(np.argmin(error)), error.shape)
+        return float(scales[row]), int(zero_points[column])
+
+    covering = choose_params(*observed.span, bits=storage.bits, scheme=storage.scheme).scale[0]
+    if storage.scheme == "power_of_two":
+        scale, zero_point = best(covering * np.exp2(-np.arange(_OCTAVES + 1, dtype=np.float64)))
+    else:
+        ratio = 2.0 ** (1.0 / _PER_OCTAVE)
+        scale, zero_point = best(covering * ratio ** -np.arange(_OCTAVES * _PER_OCTAVE + 1.0))
+        for _ in range(_REFINEMENTS):
+            steps: Reals = np.linspace(-1.0, 1.0, 2 * _PER_OCTAVE + 1, dtype=np.float64)
+            near = scale * np.power(ratio, steps, dtype=np.float64)
+            scale, zero_point = best(near)
+            ratio **= 1.0 / _PER_OCTAVE
+    high = scale * (storage.levels - zero_point)
+    return (-high if storage.is_centred(observed.minimum) else 0.0 - scale * zero_point), high
+
+
+def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
+    """Keep the window whose quantized histogram tells least apart from the whole one (KL).
+
+    The search of TensorRT and Glow (Calibration.cpp): a window over the histogram shrinks, on the
+    side that loses fewer values or on both at once, until one bin is left to each level.
+    """
+    edges, below = observed.cumulative()
+    low, high = edges[0], edges[-1]
+    centred = storage.is_centred(observed.minimum)
+    if centred:
+        low, high = -max(-low, high), max(-low, high)
+    grid = np.linspace(low, high, _ENTROPY_BINS + 1)
+    counts = _without_zeros(np.diff(np.interp(grid, edges, below)), grid)
+    first, last = 0, _ENTROPY_BINS
+    chosen, least = (first, last), np.inf
+    while last - first >= storage.levels:
+        divergence = _divergence(counts, first, last, storage.levels)
+        if divergence < least:
+            chosen, least = (first, last), divergence
+        first, last = _shrink(counts, first, last, centred=centred)
+    return _kept(float(grid[chosen[0]]), float(grid[chosen[1]]), observed)
+
+
+class _Side:
+    """The values on one side of zero, as magnitudes: equally spread within each bin."""
+
+    def __init__(self, edges: Reals, counts: Reals) -> None:
+        self.edges = edges
+        self.density = counts / np.diff(edges)
+
+    def error(self, scales: Reals, levels: NDArray[np.int64]) -> Reals:
+        """Summed squared error [scale, level] when `levels` steps of `scale` cover this side."""
+        if not self.density.any():
+            return np.zeros((len(scales), len(levels)))
+        step = scales[:, None]
+        bound = step * levels
+        reached = np.minimum(bound, self.edges[-1])
+        kept, _ = self._integral(lambda x: _rounding(x, step), reached)
+        zeroth, first, second = (
+            whole - below
+            for below, whole in (self._integral(_moment(power), reached) for power in (0, 1, 2))
+        )
+        # The integral of (x - bound)^2 over everything beyond the bound.
+        clipped: Reals = second - 2.0 * bound * first + bound**2 * zeroth
+        return kept + clipped
+
+    def _integral(self, primitive: Callable[[Reals], Reals], bound: Reals) -> tuple[Reals, Reals]:
+        """Integrate density times the primitive's derivative: up to each bound, and in all."""
+        where = np.minimum(np.searchsorted(self.edges, bound, "right"), len(self.density)) - 1
+        ends = primitive(self.edges[None, :])
+        totals = np.pad(np.cumsum(self.density * np.diff(ends), axis=1), ((0, 0), (1, 0)))
+        rows = np.arange(len(bound))[:, None] if len(ends) > 1 else 0
+        inside = self.density[where] * (primitive(bound) - ends[rows, where])
+        reached: Reals = totals[rows, where] + inside
+        return reached, totals[:, -1:]
+
+
+def _moment(power: int) -> Callable[[Reals], Reals]:
+    """The primitive of x^power."""
+
+    def primitive(x: Reals) -> Reals:
+        moment: Reals = x ** (power + 1) / (power + 1)
+        return moment
+
+    return primitive
+
+
+def _rounding(x: Reals, step: Reals) -> Reals:
+    """The primitive of (x - nearest multiple of step)^2: a twelfth of step^3 for each step."""
+    nearest = round_and_saturate(x / step, 0, -_MANY, _MANY)
+    primitive: Reals = step**3 * (nearest / 12.0 + (x / step - nearest) ** 3 / 3.0)
+    return primitive
+
+
+def _kept(low: float, high: float, observed: Observation) -> tuple[float, float]:
+    """Hold [low, high] within what was observed, and zero within [low, high]."""
+    least, most = observed.span
+    return min(max(low, least), 0.0), max(min(high, most), 0.0)
+
+
+def _without_zeros(counts: Reals, grid: Reals) -> Reals:
+    """Level the pile of exact zeros, which every range stores without error."""
+    zero = min(int(np.searchsorted(grid, 0.0, "right")), len(counts)) - 1
+    levelled: Reals = counts.copy()
+    neighbours = [counts[i] for i in (zero - 1, zero + 1) if 0 <= i < len(counts)]
+    levelled[zero] = min(counts[zero], max(neighbours))
+    return levelled
+
+
+def _shrink(counts: Reals, first: int, last: int, *, centred: bool) -> tuple[int, int]:
+    """Take a step off the window: off both ends, or where the fewest values are lost."""
+    half = _ENTROPY_STEP // 2
+    both = (first + half, last - half)
+    if centred:
+        return both
+    windows = (both, (first, last - _ENTROPY_STEP), (first + _ENTROPY_STEP, last))
+    return max(windows, key=lambda window: float(counts[window[0] : window[1]].sum()))
+
+
+def _divergence(counts: Reals, first: int, last: int, levels: int) -> float:
+    """KL of the clipped histogram from what `levels` equal levels leave of the window."""
+    window = counts[first:last]
+    clipped = window.copy()
+    clipped[0] += counts[:first].sum()
+    clipped[-1] += counts[last:].sum()
+    starts = np.arange(levels) * len(window) // levels
+    filled = np.add.reduceat((clipped > 0.0).astype(np.float64), starts)
+    shares = np.add.reduceat(window, starts) / np.maximum(filled, 1.0)
+    widths = np.diff(np.append(starts, len(window)))
+    merged = np.where(clipped > 0.0, np.repeat(shares, widths), 0.0)
+    if not merged.any():
+        return np.inf
+    original, quantized = _smoothed(clipped), _smoothed(merged)
+    return float(np.sum(original * np.log(original / quantized)))
+
+
+def _smoothed(counts: Reals) -> Reals:
+    """Normalise to a distribution in which no bin is empty."""
+    filled = np.maximum(counts / counts.sum(), _EPSILON / len(counts))
+    shares: Reals = filled / filled.sum()
+    return shares

@@ -1,0 +1,148 @@
+"""The whole route: ONNX and samples in, a verified mixed-precision module and its report out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlq import output, planning, rendering, reporting, runtime, selection, targets
+from mlq.analysis import Analysis, Subject, analyse
+from mlq.frontends.data import Samples, load_data
+from mlq.judge import Judge
+from mlq.network import Network, load
+from mlq.plan import Plan
+from mlq.progress import Stages
+from mlq.ranges import Ranges
+from mlq.recipe import Recipe, resolve
+from mlq.report import Report
+from mlq.sensitivities import Sensitivities
+from mlq.variant import Variant, build
+from mlq.verification import check_device
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `quantize` made: the artifact, and the values that led to it."""
+
+    report: Report
+    plan: Plan
+    ranges: Ranges
+    sensitivities: Sensitivities
+    recipe: Recipe
+    vmfb: bytes = field(repr=False)
+    files: dict[str, bytes | str] = field(repr=False)
+
+    @property
+    def met(self) -> bool:
+        """Whether every limit that was asked for is kept."""
+        return all(constraint.met for constraint in self.report.constraints)
+
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run the artifact on one batch."""
+        return runtime.load(self.vmfb, threads=self.recipe.threads).run(*inputs)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the output folder: complete, or not at all."""
+        output.write(Path(folder), self.files)
+
+
+def quantize(
+    model: str | Path,
+    calib: Samples,
+    target: str | None = None,
+    *,
+    eval: Samples | None = None,
+    preprocess: Path | None = None,
+    recipe: Path | None = None,
+    save_stages: bool = False,
+    progress: bool = False,
+    command: str = "mlq.quantize(...)",
+    **options: Any,
+) -> Result:
+    """Quantize the ONNX file `model` for `target`, calibrated on the samples `calib`.
+
+    `options` are the fields of `Recipe` (`max_drop`, `precisions`, `calibrator`, ...). With
+    labelled `eval` data the accuracy limit is checked on the compiled artifact; in any case the KL
+    of the simulated plan is, on `calib`. Raises an MlqError, one line, for what is wrong.
+    """
+    settings = resolve({"target": target, **options}, recipe)
+    device, path = targets.by_name(settings.target), Path(model)
+    stages = Stages(visible=progress)
+    with stages.stage("import"):
+        network = load(path, batch=settings.batch, ir_level=settings.ir_level)
+        load_samples = partial(
+            load_data,
+            inputs=network.sample_specs,
+            preprocess=preprocess,
+            model_path=path,
+            seed=settings.seed,
+        )
+        data = load_samples(calib, samples=settings.samples)
+        held_out = data if eval is None else load_samples(eval)
+    found = analyse(Subject.of(path, data, device, settings, stages))
+    judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)
+    findings = _decide(network, found, judge, command)
+    report = reporting.assemble(findings)
+    return Result(
+        report=report,
+        plan=findings.variants["mixed"].plan,
+        ranges=found.choice.ranges,
+        sensitivities=found.sensitivities,
+        recipe=settings,
+        vmfb=findings.variants["mixed"].vmfb,
+        files=rendering.files(findings, report, save_stages=save_stages),
+    )
+
+
+def _decide(network: Network, found: Analysis, judge: Judge, command: str) -> reporting.Findings:
+    """Choose the plan by simulation, then by artifact; check and time what was chosen."""
+    subject, stages = found.subject, found.subject.stages
+    planner = planning.Planner.of(network, subject.target, subject.recipe, found.sensitivities)
+    with stages.stage("allocate"):
+        tries = selection.candidates(planner, found)
+    variants = _baselines(planner, found)
+    for name, variant in variants.items():
+        judge.add(name, variant.vmfb)
+
+    def build_plan(plan: Plan) -> Variant:
+        with stages.stage("compile mixed"):
+            return build(planner.network, plan, found.choice.ranges, subject.target)
+
+    mixed, tried = selection.choose(tries, planner, build_plan, judge)
+    with stages.stage("check artifact"):
+        checked = check_device(mixed, subject.target, next(judge.batches()))
+    with stages.stage("measure latency"):
+        latency = judge.latency(("float", "int8", "mixed"))
+    return reporting.Findings(
+        network=planner.network,
+        planner=planner,
+        recipe=subject.recipe,
+        analysis=found,
+        variants={**variants, "mixed": mixed},
+        judge=judge,
+        plans=selection.points(tried, mixed),
+        latency=latency,
+        device_check=checked,
+        stages=stages,
+        command=command,
+    )
+
+
+def _baselines(planner: planning.Planner, found: Analysis) -> dict[str, Variant]:
+    """The float network and the all-integer one, which the mixed one is compared with."""
+    network, recipe, subject = planner.network, planner.recipe, found.subject
+    base = recipe.integer_precisions()[0]
+    allowed = planning.supported(network, subject.target, [base])
+    plans = {
+        "float": planning.empty_plan(recipe),
+        "int8": planning.uniform_plan(network, recipe, base, allowed),
+    }
+    variants = {}
+    for name, plan in plans.items():
+        with subject.stages.stage(f"compile {name}"):
+            variants[name] = build(network, plan, found.choice.ranges, subject.target)
+    return variants

@@ -1,0 +1,102 @@
+"""Function bodies: cloning them, and giving a function other arguments and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch_mlir.dialects import func
+from torch_mlir.ir import (
+    ArrayAttr,
+    Attribute,
+    Block,
+    DictAttr,
+    FunctionType,
+    InsertionPoint,
+    Location,
+    Operation,
+    OpView,
+    StringAttr,
+    TypeAttr,
+    Value,
+)
+
+from mlq.errors import ContractError
+
+Mapping = dict[Value, Value]
+
+
+def main_of(module: Operation) -> func.FuncOp:
+    """The function of a network: the module's only public one with a body, `@main`."""
+    for op in module.regions[0].blocks[0].operations:
+        if isinstance(op, func.FuncOp) and op.name.value == "main":
+            return op
+    raise ContractError("the module has no function @main; is it a network that mlq imported?")
+
+
+def body_of(function: func.FuncOp) -> Block:
+    """The single block of a function."""
+    return function.regions[0].blocks[0]
+
+
+def results_of(function: func.FuncOp) -> list[Value]:
+    """What the function returns."""
+    return list(_return_of(function).operands)
+
+
+def clone_body(
+    source: func.FuncOp, mapping: Mapping, adapt: Callable[[OpView, Mapping], dict[int, Value]]
+) -> list[Value]:
+    """Clone the ops of `source` at the insertion point; returns the clones of what it returns.
+
+    `mapping` starts with the arguments and grows by every result. Before an op is cloned, `adapt`
+    answers with the operands, by their place, that are to be others than the mapped ones.
+    """
+    for op in list(body_of(source).operations)[:-1]:
+        others = adapt(op, mapping)
+        clone = op.operation.clone()
+        for index, operand in enumerate(op.operation.operands):
+            clone.operands[index] = others.get(index, mapping.get(operand, operand))
+        mapping.update(zip(op.operation.results, clone.results, strict=True))
+    return [mapping.get(value, value) for value in results_of(source)]
+
+
+def add_argument(function: func.FuncOp, type_: object, name: str) -> Value:
+    """Append an argument called `name`."""
+    argument = body_of(function).add_argument(type_, Location.unknown())
+    known = list(function.attributes["arg_attrs"]) if "arg_attrs" in function.attributes else []
+    count = len(function.type.inputs)
+    known += [DictAttr.get({})] * (count - len(known))
+    _retype(function, [*function.type.inputs, type_], function.type.results)
+    named = DictAttr.get({"mlq.name": StringAttr.get(name)})
+    function.attributes["arg_attrs"] = ArrayAttr.get([*known, named])
+    return argument
+
+
+def set_results(function: func.FuncOp, values: Sequence[Value]) -> None:
+    """Make the function return `values` instead of what it returned."""
+    last = _return_of(function)
+    with InsertionPoint(last), last.location:
+        func.ReturnOp(list(values))
+    last.operation.erase()
+    _retype(function, function.type.inputs, [value.type for value in values])
+    if "res_attrs" in function.attributes:
+        del function.attributes["res_attrs"]
+
+
+def strings(values: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> ArrayAttr:
+    """Rows of strings as an attribute; how passes tell stages what results mean."""
+    return ArrayAttr.get([ArrayAttr.get([StringAttr.get(text) for text in row]) for row in values])
+
+
+def rows_of(attribute: Attribute) -> list[tuple[str, ...]]:
+    """What `strings` wrote."""
+    return [tuple(StringAttr(text).value for text in row) for row in ArrayAttr(attribute)]
+
+
+def _retype(function: func.FuncOp, inputs: Sequence[object], results: Sequence[object]) -> None:
+    type_ = FunctionType.get(list(inputs), list(results))
+    function.attributes["function_type"] = TypeAttr.get(type_)
+
+
+def _return_of(function: func.FuncOp) -> OpView:
+    return list(body_of(function).operations)[-1]

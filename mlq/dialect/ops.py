@@ -1,0 +1,277 @@
+"""The ops that are mlq's own: registered, verified, and pure, so unused ones vanish.
+
+Precision is in the types: an op on `f32` tensors and an op on `!quant.uniform` tensors are the same
+op. Only the three casts change between the two worlds.
+"""
+
+# No `from __future__ import annotations` here: `ext` reads the annotations as objects.
+
+from collections.abc import Callable
+from typing import Any
+
+from torch_mlir.dialects import ext
+from torch_mlir.dialects.ext import Operand, Pure, Result
+from torch_mlir.ir import FloatAttr, IntegerAttr, OpView, StringAttr
+
+from mlq.dialect import verify
+
+
+class Mlq(ext.Dialect, name="mlq"):
+    """The namespace; `mlq.dialect.context` loads it."""
+
+
+class ActivationAttr(Mlq.Attribute, name="activation"):
+    """What follows inside the op: "none", "relu", or "clip" to [low, high] (expressed reals)."""
+
+    kind: StringAttr
+    low: FloatAttr
+    high: FloatAttr
+
+
+class PrecisionAttr(Mlq.Attribute, name="precision"):
+    """What the plan chose for a layer: "f32", "w8a8", "w4a8", ... (`mlq.precision`)."""
+
+    name: StringAttr
+
+
+class RangeAttr(Mlq.Attribute, name="range"):
+    """The reals that a tensor takes, as calibrated: [low, high]."""
+
+    low: FloatAttr
+    high: FloatAttr
+
+
+class SensitivityAttr(Mlq.Attribute, name="sensitivity"):
+    """What a layer loses at reduced precision: a metric's name and its value."""
+
+    metric: StringAttr
+    value: FloatAttr
+
+
+def _verified(check: Callable[[Any], str | None]) -> Callable[[type], type]:
+    """Give an op class a verifier: `check` answers with a complaint, or None."""
+
+    def verify_invariants(op: OpView) -> bool:
+        complaint = check(op)
+        if complaint is not None:
+            op.location.emit_error(f"'{op.operation.name}' op {complaint}")
+        return complaint is None
+
+    def attach(cls: Any) -> Any:
+        cls.verify_invariants = staticmethod(verify_invariants)
+        # `ext` attaches a verifier only where it finds both methods.
+        cls.verify_region_invariants = staticmethod(lambda _op: True)
+        return cls
+
+    return attach
+
+
+@_verified(verify.quantize)
+class QuantizeOp(Mlq.Operation, name="quantize", traits=[Pure]):
+    """Expressed reals to the quantized type (ONNX QuantizeLinear); its inverse never folds it."""
+
+    input: Operand[Any]
+    output: Result[Any]
+
+
+@_verified(verify.dequantize)
+class DequantizeOp(Mlq.Operation, name="dequantize", traits=[Pure]):
+    """The quantized type back to expressed reals (ONNX DequantizeLinear)."""
+
+    input: Operand[Any]
+    output: Result[Any]
+
+
+@_verified(verify.requantize)
+class RequantizeOp(Mlq.Operation, name="requantize", traits=[Pure]):
+    """One quantized type to another, by one float32 multiplication and one rounding."""
+
+    input: Operand[Any]
+    output: Result[Any]
+
+
+@_verified(verify.weight)
+class WeightOp(Mlq.Operation, name="weight", traits=[Pure]):
+    """The constant that the WeightStore holds under `key`; no weight ever stands in the text."""
+
+    key: StringAttr
+    output: Result[Any]
+
+
+@_verified(verify.conv2d)
+class Conv2dOp(Mlq.Operation, name="conv2d", traits=[Pure]):
+    """2-D convolution with all that was fused into it: bias, residual, activation (ONNX Conv).
+
+    `output = activation(conv(input, weight) + bias + residual)`. `pads` are [top, left, bottom,
+    right]. `layout` "nchw" takes OIHW weights, "nhwc" takes HWIO weights. On quantized operands the
+    sum is exact in integers; an f32 result is the unrounded accumulator times its scale.
+    """
+
+    input: Operand[Any]
+    weight: Operand[Any]
+    bias: Operand[Any] | None
+    residual: Operand[Any] | None
+    strides: Any
+    pads: Any
+    dilations: Any
+    groups: IntegerAttr
+    layout: StringAttr
+    activation: ActivationAttr
+    output: Result[Any]
+
+
+@_verified(verify.matmul)
+class MatmulOp(Mlq.Operation, name="matmul", traits=[Pure]):
+    """`activation(lhs @ rhs + bias + residual)` (ONNX Gemm, MatMul).
+
+    `lhs` is [..., M, K]; `rhs` is [K, N], or [N, K] with `transpose_rhs`; `bias` is [N].
+    """
+
+    lhs: Operand[Any]
+    rhs: Operand[Any]
+    bias: Operand[Any] | None
+    residual: Operand[Any] | None
+    transpose_rhs: Any
+    activation: ActivationAttr
+    output: Result[Any]
+
+
+@_verified(verify.add)
+class AddOp(Mlq.Operation, name="add", traits=[Pure]):
+    """`activation(lhs + rhs)` of equal shapes (ONNX Add); each side has a scale of its own."""
+
+    lhs: Operand[Any]
+    rhs: Operand[Any]
+    activation: ActivationAttr
+    output: Result[Any]
+
+
+@_verified(verify.max_pool2d)
+class MaxPool2dOp(Mlq.Operation, name="max_pool2d", traits=[Pure]):
+    """Maximum over windows (ONNX MaxPool); moves storage, so its type is that of its input."""
+
+    input: Operand[Any]
+    kernel: Any
+    strides: Any
+    pads: Any
+    dilations: Any
+    layout: StringAttr
+    output: Result[Any]
+
+
+@_verified(verify.avg_pool2d)
+class AvgPool2dOp(Mlq.Operation, name="avg_pool2d", traits=[Pure]):
+    """Mean over windows (ONNX AveragePool, GlobalAveragePool).
+
+    `ceil_pads` [bottom, right] is what ceil_mode adds beyond `pads`: never counted in a mean.
+    `count_include_pad` says whether `pads` are.
+    """
+
+    input: Operand[Any]
+    kernel: Any
+    strides: Any
+    pads: Any
+    ceil_pads: Any
+    count_include_pad: Any
+    layout: StringAttr
+    output: Result[Any]
+
+
+@_verified(verify.concat)
+class ConcatOp(Mlq.Operation, name="concat", traits=[Pure]):
+    """`lhs`, then `rhs` along `axis` (ONNX Concat, of two); quantized operands share one type.
+
+    Of two, because IRDL makes all operands of a variadic one type, and those of a concat differ.
+    """
+
+    lhs: Operand[Any]
+    rhs: Operand[Any]
+    axis: IntegerAttr
+    output: Result[Any]
+
+
+@_verified(verify.reshape)
+class ReshapeOp(Mlq.Operation, name="reshape", traits=[Pure]):
+    """The same elements in another shape (ONNX Reshape, Flatten, Squeeze, Unsqueeze)."""
+
+    input: Operand[Any]
+    output: Result[Any]
+
+
+@_verified(verify.transpose)
+class TransposeOp(Mlq.Operation, name="transpose", traits=[Pure]):
+    """Axes in another order: result axis i is input axis `permutation[i]` (ONNX Transpose)."""
+
+    input: Operand[Any]
+    permutation: Any
+    output: Result[Any]
+
+
+@_verified(verify.pad)
+class PadOp(Mlq.Operation, name="pad", traits=[Pure]):
+    """`value` around the input (ONNX Pad, constant mode); storage is padded with its code."""
+
+    input: Operand[Any]
+    low: Any
+    high: Any
+    value: FloatAttr
+    output: Result[Any]
+
+
+@_verified(verify.slice)
+class SliceOp(Mlq.Operation, name="slice", traits=[Pure]):
+    """A strided part (ONNX Slice with positive steps); size -1 keeps a whole dynamic axis."""
+
+    input: Operand[Any]
+    offsets: Any
+    sizes: Any
+    strides: Any
+    output: Result[Any]
+
+
+@_verified(verify.activate)
+class ActivateOp(Mlq.Operation, name="activate", traits=[Pure]):
+    """An activation that no producer has taken in (ONNX Relu, Clip)."""
+
+    input: Operand[Any]
+    activation: ActivationAttr
+    output: Result[Any]
+
+
+@_verified(verify.observe)
+class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
+    """Least, greatest and a histogram of a tensor, reduced inside the module.
+
+    The `bins` of equal width span [least, greatest] of this very tensor and count a strided
+    subsample of about `max_elements` elements; least and greatest see every element.
+    """
+
+    input: Operand[Any]
+    bins: IntegerAttr
+    max_elements: IntegerAttr
+    least: Result[Any]
+    greatest: Result[Any]
+    histogram: Result[Any]
+
+
+@_verified(verify.fake_quantize)
+class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
+    """Quantize and dequantize in float by row `row` of a run-time table [L, 4].
+
+    A row is (scale, zero_point, qmin, qmax); scale <= 0 passes the tensor through.
+    """
+
+    input: Operand[Any]
+    table: Operand[Any]
+    row: IntegerAttr
+    output: Result[Any]
+
+
+@_verified(verify.compare)
+class CompareOp(Mlq.Operation, name="compare", traits=[Pure]):
+    """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2."""
+
+    reference: Operand[Any]
+    value: Operand[Any]
+    signal: Result[Any]
+    noise: Result[Any]

@@ -1,0 +1,91 @@
+"""Result shapes of mlq ops; the verifiers and the builders ask the same functions.
+
+A shape is a list of ints in which `DYNAMIC` (MLIR's marker) is a size known at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from torch_mlir.ir import ShapedType
+
+DYNAMIC: int = ShapedType.get_dynamic_size()
+
+Shape = list[int]
+
+SPATIAL = {"nchw": (2, 3), "nhwc": (1, 2)}
+CHANNEL = {"nchw": 1, "nhwc": 3}
+# Weights follow the layout of the activations: OIHW beside NCHW, HWIO beside NHWC.
+KERNEL = {"nchw": (2, 3), "nhwc": (0, 1)}
+OUTPUT_CHANNEL = {"nchw": 0, "nhwc": 3}
+INPUT_CHANNEL = {"nchw": 1, "nhwc": 2}
+
+
+def window(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int = 1) -> int:
+    """How many windows of `kernel` fit along one axis (ONNX Conv, floor rule)."""
+    if size == DYNAMIC:
+        return DYNAMIC
+    return (size + sum(pads) - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def conv2d(
+    input: Sequence[int],
+    weight: Sequence[int],
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    layout: str,
+) -> Shape:
+    """Shape of `mlq.conv2d`; pads are [top, left, bottom, right]."""
+    shape = list(input)
+    for i, axis in enumerate(SPATIAL[layout]):
+        kernel = weight[KERNEL[layout][i]]
+        shape[axis] = window(input[axis], kernel, strides[i], (pads[i], pads[i + 2]), dilations[i])
+    shape[CHANNEL[layout]] = weight[OUTPUT_CHANNEL[layout]]
+    return shape
+
+
+def pool2d(
+    input: Sequence[int],
+    *,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int] = (1, 1),
+    layout: str,
+) -> Shape:
+    """Shape of `mlq.max_pool2d` and `mlq.avg_pool2d`; pads are [top, left, bottom, right]."""
+    shape = list(input)
+    for i, axis in enumerate(SPATIAL[layout]):
+        shape[axis] = window(
+            input[axis], kernel[i], strides[i], (pads[i], pads[i + 2]), dilations[i]
+        )
+    return shape
+
+
+def matmul(lhs: Sequence[int], rhs: Sequence[int], *, transpose_rhs: bool) -> Shape:
+    """Shape of `mlq.matmul`: [..., M, K] by [K, N], or by [N, K] when transposed."""
+    return [*lhs[:-1], rhs[-2] if transpose_rhs else rhs[-1]]
+
+
+def concat(inputs: Sequence[Sequence[int]], *, axis: int) -> Shape:
+    """Shape of `mlq.concat`."""
+    shape = list(inputs[0])
+    sizes = [each[axis] for each in inputs]
+    shape[axis] = DYNAMIC if DYNAMIC in sizes else sum(sizes)
+    return shape
+
+
+def pad(input: Sequence[int], *, low: Sequence[int], high: Sequence[int]) -> Shape:
+    """Shape of `mlq.pad`; a dynamic axis may not be padded."""
+    return [
+        n if n == DYNAMIC else n + below + above
+        for n, below, above in zip(input, low, high, strict=True)
+    ]
+
+
+def elements(shape: Sequence[int]) -> int:
+    """The number of elements, the dynamic axes counted as one."""
+    return prod(n for n in shape if n != DYNAMIC)

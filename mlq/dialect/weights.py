@@ -1,0 +1,88 @@
+"""Where the numbers live: constants by name, in numpy, never in the text of the IR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.errors import ContractError
+
+
+class WeightStore(MutableMapping[str, NDArray[Any]]):
+    """Arrays by key; an array may be a memory map, so that large models stay on disk."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]] | None = None) -> None:
+        self._arrays = dict(arrays or {})
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        try:
+            return self._arrays[key]
+        except KeyError:
+            raise ContractError(
+                f"the weight store has no {key!r}; bind the store that belongs to this module"
+            ) from None
+
+    def __setitem__(self, key: str, array: NDArray[Any]) -> None:
+        self._arrays[key] = array
+
+    def __delitem__(self, key: str) -> None:
+        del self._arrays[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def keep(self, key: str, array: NDArray[Any]) -> str:
+        """Store `array` under `key`, or beside another array that has this key; returns the key."""
+        candidate, count = key, 1
+        while candidate in self and not np.array_equal(self[candidate], array):
+            count += 1
+            candidate = f"{key}.{count}"
+        self[candidate] = array
+        return candidate
+
+    def copy(self) -> WeightStore:
+        """A store that can grow without the other seeing it; the arrays are shared."""
+        return WeightStore(self._arrays)
+
+    def save(self, path: Path) -> None:
+        """Write every array to one `.npz`, which `load` and `mlq-opt --weights` read."""
+        np.savez(path, **self._arrays)  # type: ignore[arg-type]  # keys are array names
+
+    @classmethod
+    def load(cls, path: Path) -> WeightStore:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as archive:
+            return cls({key: archive[key] for key in archive.files})
+
+
+_CURRENT: ContextVar[WeightStore | None] = ContextVar("weights", default=None)
+
+
+@contextmanager
+def bound(store: WeightStore) -> Iterator[WeightStore]:
+    """Make `store` the one that passes read and write."""
+    token = _CURRENT.set(store)
+    try:
+        yield store
+    finally:
+        _CURRENT.reset(token)
+
+
+def current() -> WeightStore:
+    """The bound store; an error says how to bind one."""
+    store = _CURRENT.get()
+    if store is None:
+        raise ContractError("no weight store is bound; give mlq-opt --weights FILE.npz")
+    return store

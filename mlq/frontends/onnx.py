@@ -1,0 +1,113 @@
+"""ONNX in: a checked, upgraded graph at contract IMPORTED, its weights by name beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.dialect.weights import WeightStore
+from mlq.errors import ModelError
+from mlq.frontends import writing
+from mlq.frontends.finite import is_finite
+from mlq.frontends.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+# Ops whose constant operands are weights, be they ever so small.
+_LAYERS = {"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"}
+# Other constants up to these sizes stay attributes, where lowerings read axes, pads and bounds.
+_FEW_REALS = 8
+_FEW_INTEGERS = 1024
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A network as mlq works on it, and what was learned while reading it.
+
+    `text` is the module at contract IMPORTED; locations are the ONNX node names. `weights` holds
+    what its `mlq.weight` ops name. `graph` is the prepared ONNX model, in which the initializers
+    that are in `weights` have no data. `opset` is the file's; `sha256` covers external data too.
+    """
+
+    path: Path
+    sha256: str
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes: int
+    parameters: int
+    text: str
+    weights: WeightStore
+    graph: ModelProto
+
+    def to_onnx(self) -> ModelProto:
+        """The prepared model with its weights, as ONNX Runtime takes it; below 2 GB only."""
+        if writing.is_large(self.weights):
+            raise ModelError(f"{self.path}: 2 GB do not fit into one message; use save_onnx")
+        return writing.filled(self.graph, self.weights)
+
+    def save_onnx(self, path: Path) -> None:
+        """Write the prepared model to `path`, its weights to one file beside it; any size."""
+        writing.save_beside(self.graph, self.weights, path)
+
+
+def import_model(path: str | Path, *, batch: int | None = None) -> ImportedModel:
+    """Read the ONNX file at `path`; `batch` fixes the first axis of every input.
+
+    Opset 7 and newer, older ones whose ops are the same, external data, any size. ModelError, one
+    line, for what is malformed.
+    """
+    # onnx takes 0.3 s to load; who reads no model should not wait for it.
+    from mlq.dialect.importer import import_graph
+    from mlq.frontends import preparing, reading, upgrading
+
+    file = Path(path)
+    if batch is not None and batch < 1:
+        raise ModelError(f"{file}: cannot be given batch {batch}; a batch is at least 1")
+    source = reading.read(file)
+    opset = upgrading.opset_of(source.model)
+    model, constants = preparing.prepare(source, batch)
+    roles = preparing.consumers(model.graph)
+    weights = {k: v for k, v in constants.items() if _is_weight(v, roles.get(k, set()))}
+    _expect_finite(file, weights, roles)
+    preparing.attach(model, constants, without_data=weights.keys())
+    try:
+        text = import_graph(upgrading.with_domains_apart(model), weights.keys())
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+    return ImportedModel(
+        path=file,
+        sha256=source.sha256,
+        opset=opset,
+        inputs=tuple(map(preparing.spec, model.graph.input)),
+        outputs=tuple(map(preparing.spec, model.graph.output)),
+        nodes=len(model.graph.node),
+        parameters=sum(array.size for array in weights.values() if array.dtype.kind not in "iu"),
+        text=text,
+        weights=WeightStore(weights),
+        graph=model,
+    )
+
+
+def _is_weight(array: NDArray[Any], roles: set[str]) -> bool:
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        return array.ndim > 0 and (array.size > _FEW_REALS or bool(roles & _LAYERS))
+    return array.dtype.kind in "iu" and array.size > _FEW_INTEGERS
+
+
+def _expect_finite(
+    path: Path, weights: Mapping[str, NDArray[Any]], roles: Mapping[str, set[str]]
+) -> None:
+    for name, array in weights.items():
+        # A mask may well be infinite, the weight of a layer never.
+        if not is_finite(array) and (roles[name] & _LAYERS or np.isnan(array).any()):
+            raise ModelError(
+                f"{path}: initializer {name!r} holds NaN or infinity;"
+                " export the model from a checkpoint that is sound"
+            )

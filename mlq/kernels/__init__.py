@@ -1,0 +1,20 @@
+"""Fused integer kernels for CPUs, generated as MLIR inside of the program that calls them.
+
+`isa`         instruction sets as data, and the few lines that emit their dot product
+`code`        loops, vectors and index arithmetic in few words
+`image`       where the elements of an image with a margin lie in memory
+`executable`  a kernel as `hal.executable.source`, a call of it as `flow.dispatch`
+`finishing`   what becomes of accumulators: requantization in registers
+`lanes`       four vectors of i32 to one of u8, and the order of channels that this leaves
+`tiling`      which tile of the output the registers hold: one cost rule
+`conv`        convolutions and matrix products
+`tiles`       their code
+`margins`     what is around an image
+`depthwise`   convolutions with a filter for each channel
+`pools`       maxima and means of windows
+`casting`     the network's input, from floats in NCHW to integers in NHWC
+
+A kernel is a frozen description of shapes; weights, scales and zero points are its arguments, so
+layers of one shape share one kernel. Activations are u8 in NHWC, around them a margin that holds
+the zero point, written by whoever makes the image; accumulators are exact in i32.
+"""

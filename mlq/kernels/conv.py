@@ -1,0 +1,175 @@
+"""Convolutions and matrix products: dot products of four bytes on tiles held in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_mlir.ir import Value
+
+from mlq.kernels import lanes, tiles, tiling
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.finishing import Finish, Kind, coefficient_count
+from mlq.kernels.image import Image
+from mlq.kernels.isa import Isa
+from mlq.kernels.tiles import BYTES
+from mlq.kernels.tiling import Columns
+
+_GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution of u8 by i8, finished in registers (numerics.conv2d, then numerics.finish).
+
+    The margin of `input` holds its zero point and covers the padding; `pads` are [top, left].
+    `channels` are those of the output that are stored.
+    """
+
+    isa: Isa
+    input: Image
+    output: Image
+    residual: Image | None
+    channels: int
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int]
+    groups: int
+    finish: Finish
+
+    @property
+    def label(self) -> str:
+        """As `conv3x3s2_64x56x56_128`."""
+        image, stride = self.input, "" if self.strides == (1, 1) else f"s{self.strides[0]}"
+        size = f"{image.channels}x{image.height}x{image.width}"
+        return f"conv{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Image, weights, coefficients, perhaps a residual; the result."""
+        residual = []
+        if self.residual is not None and self.finish.residual is not None:
+            residual = [_buffer(self.finish.residual, self.residual)]
+        return (
+            _buffer("u8", self.input),
+            Buffer("i8", self._step_bytes * self.steps),
+            Buffer("i32", coefficient_count(self._padded)),
+            *residual,
+            _buffer(self.finish.result, self.output),
+        )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tiles of pixels, blocks of channels, images."""
+        view = self.flat
+        cycles = view.output.pixels * self._vectors * self.steps / self.isa.dots
+        blocks, most = max(c.blocks for c in self.columns), int(cycles / _GRAIN) + 1
+        tiles = min(c.tiles(view.output.height, view.output.width) for c in self.columns)
+        wanted = min(4, most)
+        along = min(wanted, max(1, tiles // 4))
+        return along, max(1, min(blocks, wanted // along)), view.output.batch
+
+    @property
+    def steps(self) -> int:
+        """Dot products that each accumulator takes."""
+        return self.window[0] * self.window[1] * self._depth // BYTES
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """How channels and pixels are divided into tiles."""
+        work = tiling.Work(
+            height=self.flat.output.height,
+            width=self.flat.output.width,
+            vectors=self._vectors,
+            steps=self.steps,
+            packs=self.finish.packs,
+            unit=self._vectors // self.groups,
+        )
+        *others, last = tiling.columns(self.isa, work)
+        partial_end = last.end * self.isa.lanes > self.output.channels
+        return (*others, *(last.apart() if partial_end else [last]))
+
+    def pack(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
+        height, width, depth, channels = weight.shape
+        padded = np.zeros((height, width, self._depth, self._padded), np.int8)
+        padded[:, :, :depth, :channels] = weight
+        ordered = padded[..., self._order]
+        parts = []
+        for column in self.columns:
+            size = column.vectors * self.isa.lanes
+            first = column.first * self.isa.lanes
+            for start in range(first, first + column.blocks * size, size):
+                block = ordered[..., start : start + size]
+                block = block.reshape(height, width, self._depth // BYTES, BYTES, size)
+                parts.append(block.transpose(0, 1, 2, 4, 3).reshape(-1))
+        return np.concatenate(parts)
+
+    def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A number for each channel [O], in the order of the kernel's vectors."""
+        padded = np.zeros(self._padded, values.dtype)
+        padded[: len(values)] = values
+        return padded[self._order]
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup."""
+        tiles.Body(self, memory, group).emit()
+
+    @property
+    def _depth(self) -> int:
+        """Input channels of a group."""
+        return self.input.channels // self.groups
+
+    @property
+    def _vectors(self) -> int:
+        return -(-self.channels // self.isa.lanes)
+
+    @property
+    def _padded(self) -> int:
+        return self._vectors * self.isa.lanes
+
+    @property
+    def _step_bytes(self) -> int:
+        return self._padded * BYTES
+
+    @property
+    def _order(self) -> list[int]:
+        """Which channel is in each lane."""
+        order: list[int] = []
+        for column in self.columns:
+            for block in range(column.blocks):
+                start = (column.first + block * column.vectors) * self.isa.lanes
+                order += [start + place for place in self._within(column.vectors)]
+        return order
+
+    def _within(self, vectors: int) -> list[int]:
+        """Which of a block's channels is in each of its lanes."""
+        size = self.isa.lanes
+        if not self.finish.packs:
+            return list(range(vectors * size))
+        return [
+            first * size + place
+            for first, count in lanes.runs(vectors)
+            for place in lanes.interleaved(size, count)
+        ]
+
+    @property
+    def flat(self) -> Conv:
+        """The same with all pixels in one row, where nothing tells rows and images apart."""
+        images = [self.input, self.output, *([self.residual] if self.residual else [])]
+        pointwise = self.window == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0)
+        if not pointwise or not all(image.is_dense for image in images):
+            return self
+        residual = None if self.residual is None else self.residual.as_row()
+        return replace(
+            self, input=self.input.as_row(), output=self.output.as_row(), residual=residual
+        )
+
+
+def _buffer(kind: Kind, image: Image) -> Buffer:
+    return Buffer("f32" if kind == "f32" else "i8", image.batch * image.size)

@@ -1,0 +1,257 @@
+"""Convolutions with a filter for each channel: taps of one column side by side in four bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_mlir.ir import Value
+
+from mlq.kernels import code, lanes, margins
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.image import Image
+from mlq.kernels.isa import Isa
+
+TAPS = 4
+LEAST_CHANNELS = 16
+"""The narrowest block; blocks overlap where channels are no multiple of their width."""
+
+_CARRIED = 12  # registers that columns may stay in from one pixel to the next
+_GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A depthwise convolution of u8 by i8, finished in registers; see conv.Conv for the fields."""
+
+    isa: Isa
+    input: Image
+    output: Image
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int]
+    finish: Finish
+
+    @property
+    def label(self) -> str:
+        """As `depthwise3x3s1_96x56x56`."""
+        image = self.input
+        size = f"{image.channels}x{image.height}x{image.width}"
+        return f"depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}_{size}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Image, weights, coefficients; the result."""
+        return (
+            Buffer("i8", self.input.batch * self.input.size),
+            Buffer("i8", sum(self._filter_bytes(width) for _, width in self.blocks)),
+            Buffer("i32", coefficient_count(self._stored)),
+            Buffer("i8", self.output.batch * self.output.size),
+        )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows, one, images."""
+        work = self.output.size * self.window[0] * self.window[1]
+        return max(1, min(4, work // _GRAIN, self._steps_down)), 1, self.output.batch
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """First channel and width of each block, the widest first."""
+        channels, found = self.output.channels, []
+        first = 0
+        while first < channels:
+            width = self.isa.vector_bytes
+            while width > LEAST_CHANNELS and width > channels - first:
+                width //= 2
+            found.append((min(first, channels - width), width))
+            first += width
+        return tuple(found)
+
+    @property
+    def rows(self) -> int:
+        """Output rows made at once: two where they share taps that would else be padding."""
+        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % TAPS
+        return 2 if shares and self.output.height > 1 else 1
+
+    @property
+    def quads(self) -> int:
+        """Groups of four input rows."""
+        return -(-(self.window[0] + self.rows - 1) // TAPS)
+
+    def pack(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Weights [KH, KW, 1, C] in the order in which the kernel reads them."""
+        parts = []
+        height, width = self.window
+        channels = np.zeros((height, width, self.output.channels), np.int8)
+        channels[..., : weight.shape[3]] = weight[:, :, 0]
+        for first, size in self.blocks:
+            order = [first + place for place in lanes.interleaved(size // lanes.GROUP)]
+            for row in range(self.rows):
+                taps = np.zeros((self.quads * TAPS, width, size), np.int8)
+                taps[row : row + height] = channels[..., order]
+                quads = taps.reshape(self.quads, TAPS, width, size)
+                parts.append(quads.transpose(2, 0, 3, 1).reshape(-1))
+        return np.concatenate(parts)
+
+    def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A number for each channel [C], in the order of the kernel's vectors."""
+        padded = np.zeros(self.output.channels, values.dtype)
+        padded[: len(values)] = values
+        parts = [
+            padded[[first + place for place in lanes.interleaved(size // lanes.GROUP)]]
+            for first, size in self.blocks
+        ]
+        return np.concatenate(parts)
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup: blocks of channels on rows of pixels."""
+        finisher = Finisher(self.finish, memory[2], self._stored)
+        if not self.output.is_dense:
+            rows = code.share(self.output.rows, group[0], self.grid[0])
+            margins.fill(self.output, memory[-1], finisher.zero_point("i8"), group[2], rows)
+        low, high = code.share(self._steps_down, group[0], self.grid[0])
+
+        def down(step: Index) -> None:
+            y = code.at_most(code.times(step, self.rows), self.output.height - self.rows)
+            for block in self._runs():
+                self._run(memory, finisher, (group[2], y), block)
+
+        code.loop(low, high, 1, down)
+
+    @property
+    def _steps_down(self) -> int:
+        return -(-self.output.height // self.rows)
+
+    @property
+    def _stored(self) -> int:
+        return sum(width for _, width in self.blocks)
+
+    def _filter_bytes(self, size: int) -> int:
+        return self.rows * self.window[1] * self.quads * TAPS * size
+
+    def _runs(self) -> list[_Run]:
+        """Blocks that one loop serves: equally wide, one after the other."""
+        runs: list[_Run] = []
+        for number, (first, width) in enumerate(self.blocks):
+            last = runs[-1] if runs else None
+            if last and last.width == width and first == last.first + last.count * width:
+                runs[-1] = _Run(last.first, width, last.count + 1, last.before)
+            else:
+                before = sum(w for _, w in self.blocks[:number])
+                runs.append(_Run(first, width, 1, before))
+        return runs
+
+    def _run(
+        self, memory: Sequence[Value], finisher: Finisher, at: tuple[Index, Index], run: _Run
+    ) -> None:
+        def block(number: Index) -> None:
+            offset = code.times(number, run.width)
+            place = code.plus(offset, run.before)
+            channel = code.plus(offset, run.first)
+            _Row(self, memory, finisher, at, (channel, place, run.width)).emit()
+
+        code.loop(0, run.count, 1, block)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Blocks of one width: the first's channel, how many, the channels stored before them."""
+
+    first: int
+    width: int
+    count: int
+    before: int
+
+
+class _Row:
+    """One block of channels along one row, or two.
+
+    `at` is the image and the row; `block` its first channel, where its numbers are, counted in
+    channels, and its width.
+    """
+
+    def __init__(
+        self,
+        kernel: Depthwise,
+        memory: Sequence[Value],
+        finisher: Finisher,
+        at: tuple[Index, Index],
+        block: tuple[Index, Index, int],
+    ) -> None:
+        self.kernel, self.memory, self.finisher = kernel, memory, finisher
+        (batch, y), (channel, place, self.size) = at, block
+        row = code.plus(code.times(y, kernel.strides[0]), -kernel.pads[0])
+        self.source = code.plus(kernel.input.at(batch, row, -kernel.pads[1]), channel)
+        self.target = code.plus(kernel.output.at(batch, y, 0), channel)
+        taps = kernel.rows * kernel.window[1] * kernel.quads * TAPS
+        self.weights = code.times(place, taps)
+        lane = self.size // lanes.GROUP
+        places = [code.plus(place, i * lane) for i in range(lanes.GROUP)]
+        self.biases = [finisher.biases(at, lane) for at in places]
+        self.scales = [finisher.scales(at, lane) for at in places]
+
+    def emit(self) -> None:
+        """The pixels of the row, one after the other."""
+        first = [v for column in range(self._kept) for v in self._column(self.source, column)]
+        code.loop(0, self.kernel.output.width, 1, self._pixel, first)
+
+    @property
+    def _kept(self) -> int:
+        """Columns that the next pixel needs again and that stay in registers until then."""
+        kernel = self.kernel
+        shared = kernel.window[1] - kernel.strides[1] if kernel.dilations[1] == 1 else 0
+        return shared if 0 < shared * kernel.quads * lanes.GROUP <= _CARRIED else 0
+
+    def _pixel(self, x: Index, *carried: Value) -> list[Value]:
+        kernel, kept, per_column = self.kernel, self._kept, self.kernel.quads * lanes.GROUP
+        at = code.plus(self.source, code.times(x, kernel.strides[1] * kernel.input.channels))
+        columns = [list(carried[i * per_column : (i + 1) * per_column]) for i in range(kept)]
+        columns += [self._column(at, column) for column in range(kept, kernel.window[1])]
+        place = code.plus(self.target, code.times(x, kernel.output.channels))
+        for row in range(kernel.rows):
+            sums = list(self.biases)
+            for number, column in enumerate(columns):
+                first = (row * kernel.window[1] + number) * per_column
+                sums = self._sums(sums, column, first)
+            down = code.plus(place, row * kernel.output.pitch)
+            self.finisher.store([sums], self.scales, Pixels(self.memory[-1], [down]))
+        return [v for column in columns[kernel.strides[1] :][:kept] for v in column]
+
+    def _sums(self, sums: list[Value], column: list[Value], first: int) -> list[Value]:
+        """Sums and the products of a column, whose weights are from vector `first` on."""
+        for i, values in enumerate(column):
+            at = code.plus(self.weights, (first + i) * self.size)
+            weight = code.load(self.memory[1], at, self.size)
+            sums[i % lanes.GROUP] = self.kernel.isa.dot(sums[i % lanes.GROUP], values, weight)
+        return sums
+
+    def _column(self, at: Index, number: int) -> list[Value]:
+        """A column of the window: for each four rows, four vectors with a tap in each byte."""
+        kernel = self.kernel
+        right = number * kernel.dilations[1] * kernel.input.channels
+        down = kernel.dilations[0] * kernel.input.pitch
+        needed = kernel.window[0] + kernel.rows - 1
+        nothing = code.splat(code.constant(0, "i8"), self.size)
+        rows = [
+            code.load(self.memory[0], code.plus(at, right + row * down), self.size)
+            if row < needed
+            else nothing
+            for row in range(kernel.quads * TAPS)
+        ]
+        return [v for i in range(0, len(rows), TAPS) for v in _interleaved(rows[i : i + TAPS])]
+
+
+def _interleaved(rows: list[Value]) -> list[Value]:
+    """Bytes of four rows in turn, in the order of channels that `lanes.packed` undoes."""
+    found = []
+    for high in (False, True):
+        pairs = [code.view(lanes.zipped(rows[i], rows[i + 1], high=high), "i16") for i in (0, 2)]
+        found += [code.view(lanes.zipped(*pairs, high=h), "i8") for h in (False, True)]
+    return found

@@ -1,0 +1,240 @@
+"""What becomes of accumulators: scaled, a residual added, rounded, saturated, stored (numerics)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_mlir.dialects import arith
+from torch_mlir.ir import Value
+
+from mlq.kernels import code, lanes
+from mlq.kernels.code import Index
+
+Kind = Literal["u8", "f32"]
+
+# Where the numbers of a layer stand in its coefficients, before the biases and the scales.
+_ZERO_POINT, _LOW, _HIGH, _RESIDUAL_ZERO_POINT, _RESIDUAL_SCALE, _REAL_LOW, _REAL_HIGH = range(7)
+_HEADER = 16
+
+# cvtps2dq gives the least i32 for what it cannot hold; well below nothing needs a guard.
+SAFE = float(1 << 30)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Which steps a layer needs; the numbers for them are coefficients, at run time.
+
+    `low` and `high` say whether the activation's bounds lie within the storage, or within the
+    reals; `guarded` that a result may be so large that it must be clamped before it is rounded.
+    """
+
+    result: Kind
+    residual: Kind | None = None
+    low: bool = False
+    high: bool = False
+    guarded: bool = False
+
+    @property
+    def packs(self) -> bool:
+        """Whether vectors are packed four at a time, which wants channels in another order."""
+        return self.result == "u8" and self.residual != "f32"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of a layer that are the same for all channels."""
+
+    zero_point: int = 0
+    low: float = 0.0
+    high: float = 255.0
+    residual_zero_point: int = 0
+    residual_scale: float = 0.0
+
+    def with_channels(
+        self, finish: Finish, bias: NDArray[np.int32], scale: NDArray[np.float32]
+    ) -> NDArray[np.int32]:
+        """The coefficients: this, the biases, the bits of the scales."""
+        header = np.zeros(_HEADER, np.int32)
+        real = header.view(np.float32)
+        real[[_REAL_LOW, _REAL_HIGH]] = self.low - self.zero_point, self.high - self.zero_point
+        if finish.result == "u8":
+            header[[_ZERO_POINT, _LOW, _HIGH]] = self.zero_point, self.low, self.high
+        header[_RESIDUAL_ZERO_POINT] = self.residual_zero_point
+        real[_RESIDUAL_SCALE] = self.residual_scale
+        return np.concatenate([header, bias.astype(np.int32), scale.view(np.int32)])
+
+
+def coefficient_count(channels: int) -> int:
+    """Elements of the coefficients of so many channels."""
+    return _HEADER + 2 * channels
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels in a memory, each by the place of its first channel there."""
+
+    memory: Value
+    places: Sequence[Index]
+
+
+class Finisher:
+    """The code after an accumulation, for one kernel; `memory` holds the coefficients."""
+
+    def __init__(self, finish: Finish, memory: Value, channels: int) -> None:
+        self._finish, self._memory, self._channels = finish, memory, channels
+
+    def biases(self, channel: Index, width: int) -> Value:
+        """The biases of some channels, with which their accumulators begin."""
+        return code.load(self._memory, code.plus(channel, _HEADER), width)
+
+    def scales(self, channel: Index, width: int) -> Value:
+        """The scales of some channels."""
+        at = code.plus(channel, _HEADER + self._channels)
+        return code.view(code.load(self._memory, at, width), "f32")
+
+    def zero_point(self, name: str = "i32") -> Value:
+        """What stands for zero in the result."""
+        number = self._number(_ZERO_POINT)
+        return number if name == "i32" else arith.trunci(code.element(name), number)
+
+    def store(
+        self,
+        sums: Sequence[Sequence[Value]],
+        scales: Sequence[Value],
+        target: Pixels,
+        *,
+        residual: Pixels | None = None,
+        width: int | None = None,
+    ) -> None:
+        """Finish the sums of pixels, a vector for each of `scales`, and store them.
+
+        Of the channels, the first `width` are in memory.
+        """
+        size, packs = code.lanes_of(scales[0]), self._finish.packs
+        width = size * len(scales) if width is None else width
+        runs = lanes.runs(len(scales)) if packs else [(i, 1) for i in range(len(scales))]
+        for first, count in runs:
+            part = _Part(
+                sums=[pixel[first : first + count] for pixel in sums],
+                scales=scales[first : first + count],
+                first=first * size,
+                count=min(count * size, width - first * size),
+            )
+            (self._store_packed if packs else self._store_alone)(part, target, residual)
+
+    def _store_alone(self, part: _Part, target: Pixels, residual: Pixels | None) -> None:
+        for i, (total,) in enumerate(part.sums):
+            term = None if residual is None else part.loaded(residual, i)
+            if term is not None and self._finish.residual == "u8":
+                term = arith.extui(code.vector_type(part.size, "i32"), term)
+            part.store(self.stored(self._real(total, part.scales[0], term)), target, i)
+
+    def _store_packed(self, part: _Part, target: Pixels, residual: Pixels | None) -> None:
+        """Four vectors at a time, of as many pixels; the last pixel again where there are fewer."""
+        count, last = len(part.scales), len(part.sums) - 1
+        at_once = lanes.GROUP // count
+        for start in range(0, last + 1, at_once):
+            pixels = [min(start + i, last) for i in range(at_once)]
+            terms: Sequence[Value | None] = [None] * lanes.GROUP
+            if residual is not None:
+                rest = [part.loaded(residual, pixel) for pixel in pixels]
+                terms = lanes.unpacked(lanes.joined(rest, count))
+            vectors = [vector for pixel in pixels for vector in part.sums[pixel]]
+            each = zip(vectors, list(part.scales) * at_once, terms, strict=True)
+            steps = [self._steps(self._real(*one)) for one in each]
+            stored = self._bounded(lanes.packed(steps, self.zero_point("i16")))
+            by_pixel = dict(zip(pixels, lanes.parted(stored, count), strict=True))
+            for pixel, value in by_pixel.items():
+                part.store(value, target, pixel)
+
+    def _real(self, total: Value, scale: Value, residual: Value | None) -> Value:
+        """`f32(acc) * scale [+ residual]`, no product of which is fused with the sum."""
+        real = code.vector_type(code.lanes_of(total), "f32")
+        product = arith.mulf(arith.sitofp(real, total), scale)
+        if residual is None:
+            return product
+        if residual.type != real:
+            centre = self._splat(_RESIDUAL_ZERO_POINT, total)
+            residual = arith.sitofp(real, arith.subi(residual, centre))
+        term = arith.mulf(residual, self._real_splat(_RESIDUAL_SCALE, total))
+        return arith.addf(code.fenced(product), code.fenced(term))
+
+    def stored(self, value: Value) -> Value:
+        """Reals as they are stored, not packed with others."""
+        if self._finish.result == "f32":
+            return self._clamped(value, low=self._finish.low, high=self._finish.high)
+        return self._bounded(lanes.narrowed(self._steps(value), self.zero_point()))
+
+    def _steps(self, value: Value) -> Value:
+        """The nearest integers, ties to even."""
+        if self._finish.guarded:
+            value = self._clamped(value, low=True, high=True)
+        return code.call("llvm.lrint", code.vector_type(code.lanes_of(value), "i32"), value)
+
+    def _clamped(self, value: Value, *, low: bool, high: bool) -> Value:
+        if low:
+            bound = self._real_splat(_REAL_LOW, value)
+            value = arith.select(_compare("OGT", value, bound), value, bound)
+        if high:
+            bound = self._real_splat(_REAL_HIGH, value)
+            value = arith.select(_compare("OLT", value, bound), value, bound)
+        return value
+
+    def _bounded(self, stored: Value) -> Value:
+        """Bytes within the activation's bounds."""
+        if self._finish.low:
+            stored = arith.maxui(stored, self._byte_splat(_LOW, stored))
+        if self._finish.high:
+            stored = arith.minui(stored, self._byte_splat(_HIGH, stored))
+        return stored
+
+    def _number(self, place: int) -> Value:
+        return code.scalar(self._memory, place)
+
+    def _splat(self, place: int, like: Value) -> Value:
+        return code.splat(self._number(place), code.lanes_of(like))
+
+    def _real_splat(self, place: int, like: Value) -> Value:
+        return code.view(self._splat(place, like), "f32")
+
+    def _byte_splat(self, place: int, like: Value) -> Value:
+        number = arith.trunci(code.element("i8"), self._number(place))
+        return code.splat(number, code.lanes_of(like))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some channels of pixels: their sums, the first channel, how many are in memory."""
+
+    sums: Sequence[Sequence[Value]]
+    scales: Sequence[Value]
+    first: int
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Channels that the vectors of a pixel hold."""
+        return code.lanes_of(self.scales[0]) * len(self.scales)
+
+    def store(self, value: Value, target: Pixels, pixel: int) -> None:
+        """Write the channels of a pixel."""
+        code.store(value, target.memory, code.plus(target.places[pixel], self.first), self.count)
+
+    def loaded(self, source: Pixels, pixel: int) -> Value:
+        """Read the channels of a pixel; what is not in memory is zero."""
+        memory, at = source.memory, code.plus(source.places[pixel], self.first)
+        if self.count == self.size:
+            return code.load(memory, at, self.size)
+        zero = code.constant(0, str(memory.type.element_type))
+        value = code.splat(zero, self.size)
+        for done, piece in code.pieces(self.count, self.size):
+            value = code.inserted(code.load(memory, code.plus(at, done), piece), value, done)
+        return value
+
+
+def _compare(predicate: str, one: Value, other: Value) -> Value:
+    return arith.cmpf(getattr(arith.CmpFPredicate, predicate), one, other)

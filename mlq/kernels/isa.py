@@ -1,0 +1,115 @@
+"""Instruction sets as data, and the few lines that emit what differs: a dot product of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from torch_mlir.dialects import arith
+from torch_mlir.ir import Value
+
+from mlq.kernels import code
+
+Dot = Callable[[Value, Value, Value], Value]
+"""`acc + sum of x * w` over groups of four bytes, x unsigned, w signed, without saturation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Isa:
+    """What a kernel must know of a CPU; `features` are in Linux's spelling.
+
+    `dots` and `loads` are what one cycle can start of either, `latency` the cycles after which a
+    dot product can be added to; `registers` hold `vector_bytes` each.
+    """
+
+    name: str
+    features: frozenset[str]
+    vector_bytes: int
+    registers: int
+    dots: float
+    latency: float
+    loads: float = 2.0
+    dot: Dot = field(repr=False, compare=False)
+
+    @property
+    def lanes(self) -> int:
+        """Accumulators of a register."""
+        return self.vector_bytes // 4
+
+
+def _fused(acc: Value, x: Value, w: Value) -> Value:
+    bits = 8 * code.lanes_of(x)
+    return code.call(f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, x, w)
+
+
+_MULTIPLY_PAIRS = {
+    128: "llvm.x86.sse2.pmadd.wd",
+    256: "llvm.x86.avx2.pmadd.wd",
+    512: "llvm.x86.avx512.pmaddw.d.512",
+}
+
+
+def _widened(acc: Value, x: Value, w: Value) -> Value:
+    """By 16-bit products of even and of odd bytes: exact, where `pmaddubsw` would saturate."""
+    lanes, name = 2 * code.lanes_of(acc), _MULTIPLY_PAIRS[8 * code.lanes_of(x)]
+    eight = code.splat(code.constant(8, "i16"), lanes)
+    # LLVM would try for minutes to merge the masks below with what shuffled the bytes.
+    x, w = code.view(code.fenced(x), "i16"), code.view(w, "i16")
+    even = arith.andi(x, code.splat(code.constant(255, "i16"), lanes)), arith.shli(w, eight)
+    pairs = (even[0], arith.shrsi(even[1], eight)), (arith.shrui(x, eight), arith.shrsi(w, eight))
+    for left, right in pairs:
+        acc = arith.addi(acc, code.call(name, acc.type, left, right))
+    return acc
+
+
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+
+ISAS: tuple[Isa, ...] = (
+    Isa(
+        name="avx512_vnni",
+        features=_AVX512 | {"avx512_vnni"},
+        vector_bytes=64,
+        registers=32,
+        dots=2.0,
+        latency=5.0,
+        dot=_fused,
+    ),
+    Isa(
+        name="avx_vnni",
+        features=frozenset({"avx2", "fma", "avx_vnni"}),
+        vector_bytes=32,
+        registers=16,
+        dots=2.0,
+        latency=5.0,
+        dot=_fused,
+    ),
+    Isa(
+        name="avx512",
+        features=_AVX512,
+        vector_bytes=64,
+        registers=32,
+        dots=0.5,
+        latency=7.0,
+        dot=_widened,
+    ),
+    Isa(
+        name="avx2",
+        features=frozenset({"avx2", "fma"}),
+        vector_bytes=32,
+        registers=16,
+        dots=0.5,
+        latency=7.0,
+        dot=_widened,
+    ),
+)
+
+
+def named(name: str) -> Isa:
+    """The instruction set of that name; StopIteration where there is none."""
+    return next(isa for isa in ISAS if isa.name == name)
+
+
+def best(features: Iterable[str]) -> Isa | None:
+    """The fastest instruction set that a CPU with these features has; None if it has none."""
+    present = frozenset(features)
+    return next((isa for isa in ISAS if isa.features <= present), None)

@@ -1,0 +1,182 @@
+"""Maxima and means of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch_mlir.dialects import arith
+from torch_mlir.ir import Value
+
+from mlq.kernels import code, margins
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.image import Image
+from mlq.kernels.isa import Isa
+
+_WIDEST = 64
+_GRAIN = 1 << 17  # elements read that make a workgroup worthwhile
+
+
+@dataclass(frozen=True)
+class _Pool:
+    isa: Isa
+    input: Image
+    output: Image
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows, one, images."""
+        work = self.output.size * self.window[0] * self.window[1]
+        return max(1, min(4, work // _GRAIN, self.output.height)), 1, self.output.batch
+
+    @property
+    def _size(self) -> str:
+        height, width = self.window
+        image = self.input
+        return f"{height}x{width}_{image.channels}x{image.height}x{image.width}"
+
+    @property
+    def _channels(self) -> int:
+        """Channels to compute; either side may have more, for padding."""
+        return min(self.input.channels, self.output.channels)
+
+    def _each_pixel(self, group: Sequence[Index], body: Callable[[Index, Index], None]) -> None:
+        """`body(y, x)` for the output pixels of a workgroup."""
+        low, high = code.share(self.output.height, group[0], self.grid[0])
+
+        def row(y: Index) -> None:
+            def pixel(x: Index) -> None:
+                body(y, x)
+
+            code.loop(0, self.output.width, 1, pixel)
+
+        code.loop(low, high, 1, row)
+
+    def _origin(self, y: Index, x: Index) -> tuple[Index, Index]:
+        """Where the window of an output pixel begins; within the margin, perhaps."""
+        (top, left), (down, right) = self.pads, self.strides
+        return code.plus(code.times(y, down), -top), code.plus(code.times(x, right), -left)
+
+
+@dataclass(frozen=True)
+class MaxPool(_Pool):
+    """The greatest u8 of each window; elements beyond the image do not count."""
+
+    @property
+    def label(self) -> str:
+        """As `max_pool3x3_64x112x112`."""
+        return f"max_pool{self._size}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Image, the byte of the margin (an i32); the result."""
+        return (
+            Buffer("i8", self.input.batch * self.input.size),
+            Buffer("i32", 1),
+            Buffer("i8", self.output.batch * self.output.size),
+        )
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup."""
+        if not self.output.is_dense:
+            byte = arith.trunci(code.element("i8"), code.scalar(memory[1], 0))
+            rows = code.share(self.output.rows, group[0], self.grid[0])
+            margins.fill(self.output, memory[-1], byte, group[2], rows)
+        self._each_pixel(group, partial(self._greatest, memory, group[2]))
+
+    def _greatest(self, memory: Sequence[Value], batch: Index, y: Index, x: Index) -> None:
+        """One pixel. What lies beyond the image is replaced by what is nearest in the window."""
+        top, left = self._origin(y, x)
+        rows = [_within(code.plus(top, i), self.input.height) for i in range(self.window[0])]
+        pixels = [_within(code.plus(left, i), self.input.width) for i in range(self.window[1])]
+        places = [self.input.at(batch, row, pixel) for row in rows for pixel in pixels]
+        target = self.output.at(batch, y, x)
+
+        def block(width: int, channel: Index) -> None:
+            values = [code.load(memory[0], code.plus(at, channel), width) for at in places]
+            greatest = values[0]
+            for value in values[1:]:
+                greatest = arith.maxui(greatest, value)
+            code.store(greatest, memory[-1], code.plus(target, channel))
+
+        _each_block(self._channels, min(_WIDEST, self.isa.vector_bytes), block)
+
+
+@dataclass(frozen=True)
+class MeanPool(_Pool):
+    """Sums of u8 windows, finished as accumulators are; the margin counts as zeros.
+
+    All channels have one bias; `scales` is how many there are, one for each output pixel or one.
+    """
+
+    finish: Finish
+    scales: int
+
+    @property
+    def label(self) -> str:
+        """As `mean_pool7x7_512x7x7`."""
+        return f"mean_pool{self._size}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Image, coefficients; the result."""
+        result = "f32" if self.finish.result == "f32" else "i8"
+        return (
+            Buffer("i8", self.input.batch * self.input.size),
+            Buffer("i32", coefficient_count(self.scales)),
+            Buffer(result, self.output.batch * self.output.size),
+        )
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup."""
+        finisher = Finisher(self.finish, memory[1], self.scales)
+        if not self.output.is_dense:
+            rows = code.share(self.output.rows, group[0], self.grid[0])
+            margins.fill(self.output, memory[-1], finisher.zero_point("i8"), group[2], rows)
+        self._each_pixel(group, partial(self._mean, memory, finisher, group[2]))
+
+    def _mean(
+        self, memory: Sequence[Value], finisher: Finisher, batch: Index, y: Index, x: Index
+    ) -> None:
+        source = self.input.at(batch, *self._origin(y, x))
+        target = self.output.at(batch, y, x)
+        number = code.plus(code.times(y, self.output.width), x) if self.scales > 1 else 0
+
+        def block(width: int, channel: Index) -> None:
+            def row(down: Index, *sums: Value) -> list[Value]:
+                def element(right: Index, total: Value) -> list[Value]:
+                    at = code.plus(code.times(down, self.input.pitch), source)
+                    at = code.plus(at, code.times(right, self.input.channels))
+                    value = code.load(memory[0], code.plus(at, channel), width)
+                    wide = arith.extui(code.vector_type(width, "i32"), value)
+                    return [arith.addi(total, wide)]
+
+                return code.loop(0, self.window[1], 1, element, sums)
+
+            bias = code.splat(code.vector_scalar(finisher.biases(0, 1)), width)
+            scale = code.splat(code.vector_scalar(finisher.scales(number, 1)), width)
+            sums = code.loop(0, self.window[0], 1, row, [bias])
+            place = code.plus(target, channel)
+            finisher.store([sums], [scale], Pixels(memory[-1], [place]))
+
+        _each_block(self._channels, self.isa.lanes, block)
+
+
+def _within(at: Index, size: int) -> Index:
+    return code.at_least(code.at_most(at, size - 1), 0)
+
+
+def _each_block(channels: int, width: int, body: Callable[[int, Index], None]) -> None:
+    """`body(width, first)` for blocks that cover the channels; the last ones may overlap."""
+    while width > channels:
+        width //= 2
+    whole = channels // width * width
+    code.loop(0, whole, width, partial(body, width))
+    if whole < channels:
+        body(width, channels - width)

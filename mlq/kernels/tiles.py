@@ -1,0 +1,168 @@
+"""The code of a convolution: tiles of its output, one after the other, each held in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch_mlir.ir import Value
+
+from mlq.kernels import code, margins
+from mlq.kernels.code import Index
+from mlq.kernels.finishing import Finisher, Pixels
+from mlq.kernels.image import Image
+from mlq.kernels.tiling import Columns
+
+if TYPE_CHECKING:
+    from mlq.kernels.conv import Conv
+
+BYTES = 4
+"""Input channels of one dot product."""
+
+_UNROLLED = 112  # dot products that an innermost loop may have
+
+
+class Body:
+    """The code of one workgroup of a convolution."""
+
+    def __init__(self, conv: Conv, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        self.conv, self.memory, self.group = conv.flat, memory, group
+        self.columns, self.grid = conv.columns, conv.grid
+        padded = -(-conv.channels // conv.isa.lanes) * conv.isa.lanes
+        self.finisher = Finisher(conv.finish, memory[2], padded)
+
+    def emit(self) -> None:
+        if not self.conv.output.is_dense:
+            fill = partial(
+                margins.fill,
+                self.conv.output,
+                self.memory[-1],
+                self.finisher.zero_point("i8"),
+                self.group[2],
+                code.share(self.conv.output.rows, self.group[0], self.grid[0]),
+            )
+            code.when(self.group[1], 0, fill)
+        for column in self.columns:
+            low, high = code.share(column.blocks, self.group[1], self.grid[1])
+            code.loop(low, high, 1, partial(self._block, column))
+
+    def _block(self, column: Columns, block: Index) -> None:
+        """One block of channels on all tiles of the workgroup."""
+        size = self.conv.isa.lanes
+        channel = code.plus(code.times(block, column.vectors * size), column.first * size)
+        biases = [
+            self.finisher.biases(code.plus(channel, i * size), size) for i in range(column.vectors)
+        ]
+        tiles = column.tiles(self.conv.output.height, self.conv.output.width)
+        low, high = code.share(tiles, self.group[0], self.grid[0])
+        code.loop(low, high, 1, partial(self._tile, column, channel, biases))
+
+    def _tile(self, column: Columns, channel: Index, biases: list[Value], tile: Index) -> None:
+        """Accumulate and finish one tile."""
+        size = self.conv.isa.lanes
+        pixels = self._pixels(column, tile)
+        depth, groups = self.conv.input.channels // self.conv.groups, self.conv.groups
+        first: Index = 0
+        if groups > 1:
+            first = code.times(code.split(channel, self.conv.channels // groups)[0], depth)
+        sources = [code.plus(self._source(*pixel), first) for pixel in pixels]
+        sums = self._accumulate(column, channel, sources, biases * column.pixels)
+        scales = [
+            self.finisher.scales(code.plus(channel, i * size), size) for i in range(column.vectors)
+        ]
+        count, residual = column.vectors, None
+        if self.conv.residual is not None:
+            residual = self._places(self.memory[3], self.conv.residual, pixels, channel)
+        self.finisher.store(
+            [sums[i : i + count] for i in range(0, len(sums), count)],
+            scales,
+            self._places(self.memory[-1], self.conv.output, pixels, channel),
+            residual=residual,
+            width=min(count * size, self.conv.output.channels - column.first * size),
+        )
+
+    def _places(
+        self, memory: Value, image: Image, pixels: list[tuple[Index, Index]], channel: Index
+    ) -> Pixels:
+        batch = self.group[2]
+        return Pixels(memory, [code.plus(image.at(batch, y, x), channel) for y, x in pixels])
+
+    def _pixels(self, column: Columns, tile: Index) -> list[tuple[Index, Index]]:
+        """Row and column of each pixel of a tile."""
+        output = self.conv.output
+        if column.by_row:
+            per_row = -(-output.width // column.pixels)
+            y, part = code.split(tile, per_row)
+            x = code.at_most(code.times(part, column.pixels), output.width - column.pixels)
+            return [(y, code.plus(x, i)) for i in range(column.pixels)]
+        first = code.at_most(code.times(tile, column.pixels), output.pixels - column.pixels)
+        return [code.split(code.plus(first, i), output.width) for i in range(column.pixels)]
+
+    def _source(self, y: Index, x: Index) -> Index:
+        """Where the window of an output pixel begins in the input."""
+        top, left = self.conv.pads
+        down, right = self.conv.strides
+        row, pixel = code.plus(code.times(y, down), -top), code.plus(code.times(x, right), -left)
+        return self.conv.input.at(self.group[2], row, pixel)
+
+    def _accumulate(
+        self, column: Columns, channel: Index, sources: list[Index], sums: list[Value]
+    ) -> list[Value]:
+        """Sums of products over the window: rows of it, perhaps pixels of a row, then channels."""
+        conv, size = self.conv, column.vectors * self.conv.isa.lanes * BYTES
+        height, width = conv.window
+        depth = conv.input.channels // conv.groups
+        joined = conv.dilations[1] == 1 and conv.groups == 1
+        run = depth * width if joined else depth
+        base = code.times(channel, conv.steps * BYTES)
+
+        def row(kh: Index, *sums: Value) -> list[Value]:
+            down = code.times(kh, conv.dilations[0] * conv.input.pitch)
+            place = code.plus(base, code.times(kh, width * depth // BYTES * size))
+            if joined:
+                return self._run(column, run, sources, (down, place), list(sums))
+
+            def pixel(kw: Index, *sums: Value) -> list[Value]:
+                right = code.times(kw, conv.dilations[1] * conv.input.channels)
+                at = code.plus(place, code.times(kw, depth // BYTES * size))
+                return self._run(column, run, sources, (code.plus(down, right), at), list(sums))
+
+            return code.loop(0, width, 1, pixel, sums)
+
+        return code.loop(0, height, 1, row, sums)
+
+    def _run(
+        self,
+        column: Columns,
+        run: int,
+        sources: list[Index],
+        start: tuple[Index, Index],
+        sums: list[Value],
+    ) -> list[Value]:
+        """Sums of products over `run` bytes side by side."""
+        isa, count = self.conv.isa, column.vectors
+        size = count * isa.lanes * BYTES
+        unrolled = next(
+            n
+            for n in (4, 2, 1)
+            if run % (n * BYTES) == 0 and (n == 1 or n * column.pixels * count <= _UNROLLED)
+        )
+
+        def step(k: Index, *sums: Value) -> list[Value]:
+            done = list(sums)
+            for u in range(unrolled):
+                byte = code.plus(k, u * BYTES)
+                at = code.plus(start[1], code.times(byte, size // BYTES))
+                weights = [
+                    code.load(self.memory[1], code.plus(at, i * isa.vector_bytes), isa.vector_bytes)
+                    for i in range(count)
+                ]
+                for p, source in enumerate(sources):
+                    place = code.plus(code.plus(source, start[0]), byte)
+                    x = code.spread(self.memory[0], place, BYTES, isa.vector_bytes)
+                    for i, weight in enumerate(weights):
+                        done[p * count + i] = isa.dot(done[p * count + i], x, weight)
+            return done
+
+        return code.loop(0, run, unrolled * BYTES, step, sums)

@@ -1,0 +1,111 @@
+"""Which tile of the output the registers hold: pixels by vectors of channels, by one cost rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from mlq.kernels.isa import Isa
+
+# Cycles that cannot be hidden, as measured: to finish a vector, packed or alone, to
+# find a pixel anywhere, and for each tile.
+_PACKED, _ALONE, _PIXEL, _TILE = 2.5, 4.5, 2.0, 12.0
+# Cycles for a vector of weights that comes from the second cache, once they do not fit the first,
+# and for any load that goes beside dot products.
+_FAR, _NEAR, _FIRST_CACHE = 1.5, 0.15, 32 << 10
+# Of so many registers one is left to what is beside accumulators and weights.
+_SPARE = 8
+_MOST_VECTORS, _MOST_PIXELS = 12, 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Vectors of channels from `first` on: `blocks` of them, `vectors` wide, on tiles of `pixels`.
+
+    A tile lies within a row (`by_row`; its last pixels then overlap the tile before), or its
+    pixels follow each other across rows.
+    """
+
+    first: int
+    blocks: int
+    vectors: int
+    pixels: int = 1
+    by_row: bool = True
+
+    @property
+    def end(self) -> int:
+        """The vector after the last."""
+        return self.first + self.blocks * self.vectors
+
+    def apart(self) -> tuple[Columns, ...]:
+        """The same with the last block on its own."""
+        if self.blocks == 1:
+            return (self,)
+        last = self.first + (self.blocks - 1) * self.vectors
+        return replace(self, blocks=self.blocks - 1), replace(self, first=last, blocks=1)
+
+    def tiles(self, height: int, width: int) -> int:
+        """Tiles of an output."""
+        if self.by_row:
+            return height * -(-width // self.pixels)
+        return -(-height * width // self.pixels)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be tiled: an output of height x width, `vectors` of channels, `steps` dots each.
+
+    `packs` says whether vectors are packed four at a time; a block must not leave its `unit` of
+    vectors (the channels of a group).
+    """
+
+    height: int
+    width: int
+    vectors: int
+    steps: int
+    packs: bool
+    unit: int
+
+
+@cache
+def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
+    """The cheapest cover of the output: blocks of one width, and one for the rest."""
+    covers = []
+    for vectors in range(1, min(work.unit, _MOST_VECTORS) + 1):
+        blocks, rest = divmod(work.vectors, vectors)
+        if work.unit < work.vectors and work.unit % vectors:
+            continue
+        parts = [_tile(isa, work, Columns(0, blocks, vectors))]
+        if rest:
+            parts.append(_tile(isa, work, Columns(blocks * vectors, 1, rest)))
+        covers.append((sum(cost for cost, _ in parts), tuple(part for _, part in parts)))
+    return min(covers, key=lambda cover: cover[0])[1]
+
+
+def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:
+    """The cheapest tile of pixels for these blocks, and what all of it costs in cycles."""
+    fitting = (isa.registers - isa.registers // _SPARE - blocks.vectors) // blocks.vectors
+    most = max(1, min(fitting, _MOST_PIXELS, work.height * work.width))
+    options = [
+        replace(blocks, pixels=pixels, by_row=by_row)
+        for pixels in range(most, 0, -1)
+        for by_row in (True, False)
+        if not by_row or pixels <= work.width
+    ]
+    costs = [
+        option.tiles(work.height, work.width) * option.blocks * _cycles(isa, work, option)
+        for option in options
+    ]
+    least = min(costs)
+    return least, options[costs.index(least)]
+
+
+def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
+    """What a tile costs: its dot products, its loads or their latency, then its end."""
+    dots = tile.pixels * tile.vectors
+    loads = tile.pixels + tile.vectors
+    far = work.steps * tile.vectors * isa.vector_bytes > _FIRST_CACHE
+    weights = tile.vectors * _FAR if far else 0.0
+    step = max(dots / isa.dots, loads / isa.loads, weights, isa.latency) + loads * _NEAR
+    end = dots * (_PACKED if work.packs else _ALONE)
+    return work.steps * step + end + _TILE + (0 if tile.by_row else _PIXEL * tile.pixels)

@@ -1,0 +1,200 @@
+"""A network at the GRAPH contract: its IR as text, its weights, and the facts stages ask for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch_mlir.ir import Location, Module, OpView, Value
+
+from mlq import reference
+from mlq.dialect import build, context, functions, layers
+from mlq.dialect.weights import WeightStore, bound
+from mlq.errors import ModelError
+from mlq.frontends.onnx import ImportedModel, import_model
+from mlq.frontends.specs import TensorSpec
+from mlq.transforms import parse_pipeline
+from mlq.transforms.base import Skip, collected_skips, walk
+from mlq.transforms.leftovers import float_nodes
+
+IR_LEVELS = ("fused", "folded", "onnx")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An activation that a layer reads: the role it plays, the tensor, and who made it.
+
+    `sources` are the layers that made it, seen through ops that only move elements; it is empty
+    when something else did (the network's input, an op that is no layer).
+    """
+
+    role: str
+    tensor: str
+    elements: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the stages know of a layer; counts are for one sample of the batch."""
+
+    name: str
+    kind: str
+    form: str
+    macs: int
+    params: int
+    output_elements: int
+    flows: tuple[Flow, ...]
+    weight: str | None
+    weight_axis: int
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """What a pipeline made of a module: text, weights, what passes left alone, said and counted."""
+
+    text: str = field(repr=False)
+    weights: WeightStore = field(repr=False)
+    skips: tuple[Skip, ...]
+    counts: Counter[str]
+    notes: dict[str, list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to be calibrated, simulated and quantized."""
+
+    model: ImportedModel
+    ir_level: str
+    text: str = field(repr=False)
+    weights: WeightStore = field(repr=False)
+    layers: tuple[Layer, ...]
+    float_ops: tuple[Skip, ...]
+
+    @property
+    def sample_specs(self) -> tuple[TensorSpec, ...]:
+        """The inputs as data sets see them: any number of samples along the first axis."""
+        return tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in self.model.inputs)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """Producer and consumer of every activation that passes from layer to layer."""
+        pairs = (
+            (source, layer.name)
+            for layer in self.layers
+            for flow in layer.flows
+            for source in flow.sources
+        )
+        return tuple(dict.fromkeys(pairs))
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The tensors that mlq-instrument observes, in the order of its results."""
+        return tuple(dict.fromkeys(flow.tensor for each in self.layers for flow in each.flows))
+
+    @property
+    def compared(self) -> tuple[tuple[str, str], ...]:
+        """Layer and role of what mlq-simulate compares, in the order of its results."""
+        return tuple(
+            (layer.name, role)
+            for layer in self.layers
+            for role in (*(flow.role for flow in layer.flows), "output")
+        )
+
+    def transform(self, pipeline: str, *, generic: bool = True) -> Transformed:
+        """Run a pipeline on a copy of the network; weights that it makes stay in the copy."""
+        return transform(self.text, self.weights, pipeline, generic=generic)
+
+
+def transform(
+    text: str, weights: WeightStore, pipeline: str, *, generic: bool = True
+) -> Transformed:
+    """Run a pipeline on a module; generic text is what IREE reads, the other has locations."""
+    store = weights.copy()
+    with context(), Location.unknown(), bound(store), collected_skips() as skips:
+        module = Module.parse(text)
+        parse_pipeline(pipeline).run(module.operation)
+        counts = Counter(op.operation.name for op in walk(module.operation))
+        out = module.operation.get_asm(print_generic_op_form=generic, enable_debug_info=not generic)
+        return Transformed(out, store, tuple(skips), counts, _notes(module))
+
+
+def compute(
+    made: Transformed, inputs: Sequence[NDArray[Any]], given: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """What `mlq.reference` computes for each named tensor of a module from those `given`."""
+    with context(), Location.unknown(), bound(made.weights):
+        return reference.run(Module.parse(made.text), list(inputs), given=given)
+
+
+def _notes(module: Module) -> dict[str, list[tuple[str, ...]]]:
+    """What passes noted on @main of what its results mean: attributes that hold rows of words."""
+    attributes = functions.main_of(module.operation).attributes
+    return {
+        name: functions.rows_of(attributes[name]) for name in attributes if name.startswith("mlq.")
+    }
+
+
+def exposed(made: Transformed) -> list[tuple[str, ...]]:
+    """Name and storage of each tensor that mlq-expose made a result, in their order."""
+    with context(), Location.unknown():
+        module = Module.parse(made.text)
+        return functions.rows_of(functions.main_of(module.operation).attributes["mlq.exposed"])
+
+
+def load(path: Path, *, batch: int | None = 1, ir_level: str = "fused") -> Network:
+    """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None keeps it dynamic."""
+    model = import_model(path, batch=batch)
+    store = model.weights.copy()
+    with context(), Location.unknown(), bound(store), collected_skips() as skips:
+        module = Module.parse(model.text)
+        parse_pipeline(f"@raise-{ir_level}").run(module.operation)
+        found = tuple(_describe(op) for op in walk(module.operation) if layers.is_layer(op))
+        if not found:
+            raise ModelError(
+                f"{path}: has no layer that mlq can quantize (convolution, gemm, matmul, add, "
+                "average pool); nothing to do"
+            )
+        text = module.operation.get_asm(enable_debug_info=True)
+        return Network(model, ir_level, text, store, found, float_nodes(module.operation, skips))
+
+
+def _describe(op: OpView) -> Layer:
+    flows = tuple(
+        Flow(
+            flow.role,
+            layers.tensor_name(flow.value) or "",
+            build.elements_of(flow.value),
+            _sources(flow.value),
+        )
+        for flow in layers.activations_of(op)
+    )
+    weight = layers.weight_of(op)
+    return Layer(
+        name=build.name_of(op) or "",
+        kind=layers.kind_of(op),
+        form=layers.form_of(op),
+        macs=layers.macs(op),
+        params=layers.params(op),
+        output_elements=build.elements_of(op.output),
+        flows=flows,
+        weight=layers.weight_key(weight),
+        weight_axis=0 if weight is None else layers.weight_axis(op),
+    )
+
+
+def _sources(value: Value) -> tuple[str, ...]:
+    """The layers that made a tensor; none at all if anything else had a part in it."""
+    if layers.is_argument(value):
+        return ()
+    owner = value.owner.opview
+    if layers.is_layer(owner):
+        return (build.name_of(owner) or "",)
+    if not isinstance(owner, layers.MOVES):
+        return ()
+    found = [_sources(operand) for operand in owner.operation.operands]
+    return tuple(dict.fromkeys(name for each in found for name in each)) if all(found) else ()

@@ -1,0 +1,147 @@
+"""The choice of scales and zero points: for activations, for weights, for biases.
+
+Every scale chosen here is exactly a float32, so that IR text, JSON and kernels hold the same value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.errors import DataError
+from mlq.numerics.affine import QuantParams, Reals
+from mlq.precision import Granularity, Scheme
+
+# The product of two least scales is still a normal float32 (2^-126).
+LEAST_SCALE = 2.0**-63
+GREATEST_SCALE = float(np.finfo(np.float32).max)
+# An all-zero channel stores nothing but zeros at any scale; a small one keeps its bias precise.
+EMPTY_CHANNEL_SCALE = 2.0**-23
+# A quantized bias may take half of int32; the other half is left to the sum of products.
+BIAS_LIMIT = 1 << 30
+
+
+def choose_params(
+    low: float,
+    high: float,
+    *,
+    bits: int = 8,
+    signed: bool = False,
+    scheme: Scheme = "asymmetric",
+) -> QuantParams:
+    """Parameters that store the reals [low, high] (of a DynamicQuantizeLinear, by scheme).
+
+    Zero is always representable exactly, so the interval is first widened to hold it. `symmetric`
+    puts the zero point in the middle of the storage, `symmetric_uint8` at its lower end when no
+    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two.
+    Raises DataError when [low, high] is not an interval of finite numbers.
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise DataError(f"[{low}, {high}] is no range: look for NaN or infinity in the samples")
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    least, most = QuantParams(bits, signed, (1.0,), (0,)).limits
+    one_sided = scheme == "symmetric_uint8" and low == 0.0
+    if scheme == "asymmetric" or one_sided:
+        scale = _scale((high - low) / (most - least))
+        zero_point = least - int(np.rint(max(low / scale, least - most)))
+    else:
+        zero_point = 0 if signed else 1 << bits - 1
+        scale = _scale(max(-low, high) / (most - zero_point), power_of_two=scheme == "power_of_two")
+    return QuantParams(bits, signed, (scale,), (zero_point,))
+
+
+def weight_params(
+    weight: Reals,
+    *,
+    bits: int = 8,
+    granularity: Granularity = "per_axis",
+    axis: int = 0,
+    scheme: Scheme = "symmetric",
+) -> QuantParams:
+    """Symmetric parameters of a weight, in the narrow range `i8<-127:127>`, `i4<-7:7>`.
+
+    `axis` is the output channel: one scale for each of its slices, or one for all (per_tensor). The
+    greatest magnitude of a slice is stored as the greatest integer, or as less when `scheme` is
+    `power_of_two`; the other schemes concern activations only.
+    """
+    most = (1 << bits - 1) - 1
+    per_axis = granularity == "per_axis"
+    axis %= weight.ndim
+    others = tuple(i for i in range(weight.ndim) if not per_axis or i != axis)
+    greatest = np.max(np.abs(weight), axis=others, initial=0.0).reshape(-1).astype(np.float64)
+    scale = tuple(
+        _scale(value / most, power_of_two=scheme == "power_of_two")
+        if value
+        else EMPTY_CHANNEL_SCALE
+        for value in greatest.tolist()
+    )
+    return QuantParams(
+        bits=bits,
+        signed=True,
+        scale=scale,
+        zero_point=(0,) * len(scale),
+        axis=axis if per_axis else None,
+        storage_range=(-most, most),
+    )
+
+
+def bias_params(input: QuantParams, weight: QuantParams) -> QuantParams:
+    """Parameters of an int32 bias: scale `sx * sw` in float64, zero point 0 (ONNX QLinearConv)."""
+    scale = tuple(input.scale[0] * each for each in weight.scale)
+    axis = None if weight.axis is None else 0
+    return QuantParams(bits=32, signed=True, scale=scale, zero_point=(0,) * len(scale), axis=axis)
+
+
+def raise_weight_scale(weight: QuantParams, input: QuantParams, bias: Reals) -> QuantParams:
+    """`weight` with the scales raised of those channels whose bias would not fit into int32.
+
+    Such channels have weights far below their bias (batch norm killed them); they lose nothing that
+    shows. Glow does the same (lib/Quantization/Base, specializeBiasQuantizationParams).
+    """
+    needed = np.abs(bias.astype(np.float64)) / (input.scale[0] * BIAS_LIMIT)
+    if weight.axis is None:
+        needed = np.max(needed, keepdims=True, initial=0.0)
+    scale = tuple(
+        each if each >= least else _scale(least, power_of_two=math.log2(each).is_integer())
+        for each, least in zip(weight.scale, needed.tolist(), strict=True)
+    )
+    return replace(weight, scale=scale)
+
+
+def accumulator_scale(
+    input: QuantParams, weight: QuantParams, output: QuantParams | None = None
+) -> NDArray[np.float32]:
+    """`f32(sx * sw[c])`, or `f32(sx * sw[c] / sy)` for a quantized result: [1] or [C].
+
+    The expression is computed in float64 and rounded once.
+    """
+    scale = input.scale[0] * np.asarray(weight.scale, np.float64)
+    return (scale if output is None else scale / output.scale[0]).astype(np.float32)
+
+
+def accumulator_bound(
+    weight: NDArray[np.integer[Any]], axis: int, input: QuantParams, bias: Any = 0
+) -> int:
+    """The greatest magnitude that any partial sum of an accumulator can reach.
+
+    `weight` and `bias` are stored integers, `axis` the weight's output channel. Below 2^31 an i32
+    accumulator is exact.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    low, high = input.limits
+    swing = max(high - input.zero_point[0], input.zero_point[0] - low)
+    weights = np.abs(weight.astype(np.int64)).sum(axis=others)
+    return int(np.max(weights * swing + np.abs(np.asarray(bias, np.int64)), initial=0))
+
+
+def _scale(value: float, *, power_of_two: bool = False) -> float:
+    """`value` as a float32 that is a usable scale; optionally the next power of two."""
+    if value == 0.0:
+        return 1.0
+    scale = min(max(value, LEAST_SCALE), GREATEST_SCALE)
+    scale = float(np.float32(scale))
+    return 2.0 ** math.ceil(math.log2(scale)) if power_of_two else scale

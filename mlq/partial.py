@@ -1,0 +1,93 @@
+"""Parts of the route on their own: sensitivities without a plan, a module from a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlq import targets
+from mlq.analysis import Analysis, Subject, analyse
+from mlq.frontends.data import Samples, load_data
+from mlq.manifest import manifest
+from mlq.network import load
+from mlq.output import MANIFEST
+from mlq.plan import Plan
+from mlq.progress import Stages
+from mlq.ranges import Ranges
+from mlq.recipe import Recipe, resolve
+from mlq.rendering import MODULE, Files, preprocessing
+from mlq.variant import build
+
+
+def sensitivity(
+    model: str | Path,
+    calib: Samples,
+    target: str | None = None,
+    *,
+    preprocess: Path | None = None,
+    recipe: Path | None = None,
+    progress: bool = False,
+    command: str = "mlq.partial.sensitivity(...)",
+    **options: Any,
+) -> tuple[Analysis, Files]:
+    """Calibrate a network and measure its layers, without deciding anything.
+
+    Returns what was found and the files that `mlq sensitivity` writes. `options` are those of
+    `mlq.quantize`.
+    """
+    settings = resolve({"target": target, **options}, recipe)
+    path, stages = Path(model), Stages(visible=progress)
+    with stages.stage("import"):
+        network = load(path, batch=settings.batch, ir_level=settings.ir_level)
+        data = load_data(
+            calib,
+            network.sample_specs,
+            preprocess=preprocess,
+            model_path=path,
+            samples=settings.samples,
+            seed=settings.seed,
+        )
+    device = targets.by_name(settings.target)
+    found = analyse(Subject.of(path, data, device, settings, stages))
+    files: Files = {
+        "ranges.json": found.choice.ranges.to_json(),
+        "sensitivities.json": found.sensitivities.to_json(),
+        "recipe.toml": settings.to_toml(),
+        **preprocessing(data),
+    }
+    listed = manifest(network.model, settings, stages, files, command=command, calibration=data)
+    files[MANIFEST] = listed.to_json()
+    return found, files
+
+
+def compile_plan(
+    model: str | Path,
+    plan: str | Path,
+    target: str | None = None,
+    *,
+    ranges: str | Path | None = None,
+    batch: int = 1,
+    progress: bool = False,
+    command: str = "mlq.partial.compile_plan(...)",
+) -> Files:
+    """Compile a network as a plan says, with the ranges beside it; nothing is measured.
+
+    Returns the files that `mlq compile` writes: the module, and what it was made of.
+    """
+    chosen = Plan.from_json(plan)
+    known = Ranges.from_json(Path(ranges or Path(plan).with_name("ranges.json")))
+    device, stages = targets.by_name(target or chosen.target), Stages(visible=progress)
+    with stages.stage("import"):
+        network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
+        allowed = {layer.name: device.precisions(layer.kind) for layer in network.layers}
+        chosen.check(allowed, source=str(plan))
+    with stages.stage("compile"):
+        made = build(network, chosen, known, device)
+    files: Files = {
+        MODULE: made.vmfb,
+        "plan.json": chosen.to_json(),
+        "ranges.json": known.to_json(),
+    }
+    settings = Recipe(target=device.name, ir_level=chosen.ir_level, batch=batch)
+    files[MANIFEST] = manifest(network.model, settings, stages, files, command=command).to_json()
+    return files

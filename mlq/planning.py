@@ -1,0 +1,178 @@
+"""From what was measured to a plan: the allocation problem of a network on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlq.allocation import (
+    Allocation,
+    Border,
+    Budget,
+    LayerChoice,
+    Measure,
+    Option,
+    Problem,
+    frontier,
+    solve,
+)
+from mlq.errors import PlanError
+from mlq.network import Layer, Network
+from mlq.plan import LayerPlan, Plan
+from mlq.recipe import Recipe
+from mlq.sensitivities import Sensitivities, noise_from_sensitivities
+from mlq.targets.base import Target, Work
+
+# Milli-nats of KL that one unit of accuracy is worth: 0.3 points cost about 12 (measured on five
+# networks). A plan may predict a fifth of that; the rest is for what the samples do not show.
+MNAT_PER_UNIT_DROP = 4000.0
+_PART_TO_SPEND = 0.2
+
+
+def work_of(layer: Layer) -> Work:
+    """What a layer asks of a device."""
+    return Work(
+        kind=layer.kind,
+        form=layer.form,
+        macs=layer.macs,
+        params=layer.params,
+        input_elements=sum(flow.elements for flow in layer.flows),
+        output_elements=layer.output_elements,
+    )
+
+
+def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
+    """The integer precisions, of those asked for, that each layer can have on the target."""
+    return {
+        layer.name: [each for each in precisions if target.supports(layer.kind, each)]
+        for layer in network.layers
+    }
+
+
+def noise_budget(recipe: Recipe) -> float | None:
+    """Milli-nats that a plan may predict for the accuracy that the recipe allows to lose."""
+    if recipe.max_drop is None:
+        return None
+    return recipe.max_drop * MNAT_PER_UNIT_DROP * _PART_TO_SPEND
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The allocation problem, and the budgets the recipe sets for it."""
+
+    network: Network
+    target: Target
+    recipe: Recipe
+    problem: Problem
+
+    @classmethod
+    def of(
+        cls, network: Network, target: Target, recipe: Recipe, sensitivities: Sensitivities
+    ) -> Planner:
+        """Costs from the target's table, noise from the sensitivities."""
+        noise = noise_from_sensitivities(
+            sensitivities, sensitivities.metric, base=recipe.integer_precisions()[0]
+        )
+        choices = []
+        for layer in network.layers:
+            work = work_of(layer)
+            allowed = supported(network, target, recipe.integer_precisions())[layer.name]
+            options = {
+                name: Option(
+                    noise[layer.name][name],
+                    target.cost_us(work, name),
+                    target.size_bytes(work, name),
+                )
+                for name in (*allowed, "f32")
+            }
+            choices.append(LayerChoice(layer.name, options))
+        return cls(network, target, recipe, Problem(choices, _borders(network, target)))
+
+    def solve(self, noise: float | None) -> Allocation:
+        """The best plan under the recipe's limits, with at most `noise` milli-nats predicted.
+
+        Where no plan keeps them all, accuracy gives way first; where none is small or fast enough
+        even so, it is the smallest or fastest, and the report says what was missed.
+        """
+        budgets = (self._budget(noise), self._budget(None))
+        found = next((plan for plan in map(self._within, budgets) if plan is not None), None)
+        cheapest: Measure = "us" if self.recipe.max_size is None else "bytes"
+        return found or solve(self.problem, minimise=cheapest)
+
+    def _within(self, budget: Budget) -> Allocation | None:
+        """The best plan within a budget, or None where there is none."""
+        try:
+            return solve(self.problem, minimise=self._minimise, budget=budget)
+        except PlanError:
+            return None
+
+    def frontier(self, noise: float | None) -> tuple[Allocation, ...]:
+        """The plans from `solve(noise)` on towards less noise, for when an accuracy is missed."""
+        budget = self._budget(noise)
+        try:
+            return frontier(self.problem, minimise=self.target.minimise, budget=budget)
+        except PlanError:
+            return (self.solve(noise),)
+
+    def plan(self, allocation: Allocation) -> Plan:
+        """An allocation as the plan that is written and stamped."""
+        chosen = {
+            name: LayerPlan(precision=precision, reason=allocation.reasons.get(name, ""))
+            for name, precision in allocation.precisions.items()
+        }
+        return empty_plan(self.recipe).model_copy(update={"layers": chosen})
+
+    @property
+    def _minimise(self) -> Measure:
+        if self.recipe.max_size is not None or self.recipe.max_latency is not None:
+            return "noise"
+        return self.target.minimise
+
+    def _budget(self, noise: float | None) -> Budget:
+        limit = self.recipe.max_latency
+        return Budget(
+            noise=noise,
+            us=None if limit is None else limit * 1000.0,
+            bytes=self.recipe.max_size,
+        )
+
+
+def empty_plan(recipe: Recipe) -> Plan:
+    """The plan that leaves every layer in float."""
+    return Plan(
+        target=recipe.target,
+        ir_level=recipe.ir_level,
+        scheme=recipe.scheme,
+        granularity=recipe.granularity,
+        layers={},
+    )
+
+
+def uniform_plan(
+    network: Network, recipe: Recipe, precision: str, allowed: Mapping[str, Sequence[str]]
+) -> Plan:
+    """The plan that puts every layer that can be into one precision."""
+    chosen = {
+        layer.name: LayerPlan(precision=precision, reason="every layer is")
+        for layer in network.layers
+        if precision in allowed[layer.name]
+    }
+    return empty_plan(recipe).model_copy(update={"layers": chosen})
+
+
+def _borders(network: Network, target: Target) -> list[Border]:
+    """The tensors that pass from layer to layer, and what casting them costs."""
+    consumers: dict[tuple[str, int], list[str]] = {}
+    for layer in network.layers:
+        for flow in layer.flows:
+            if len(flow.sources) == 1:
+                consumers.setdefault((flow.sources[0], flow.elements), []).append(layer.name)
+    return [
+        Border(
+            producer=producer,
+            consumers=tuple(dict.fromkeys(names)),
+            dequantize_us=0.0,  # an integer layer hands over its unrounded f32 result
+            quantize_us=target.cast_us(elements, "w8a8"),
+        )
+        for (producer, elements), names in consumers.items()
+    ]

@@ -1,0 +1,106 @@
+"""The recipe: everything that decides what `mlq quantize` makes, fully resolved, as TOML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import Field, PositiveInt, ValidationError
+from tomlkit.exceptions import TOMLKitError
+
+from mlq.errors import UsageError
+from mlq.precision import GRANULARITIES, SCHEMES, Granularity, Precision, Scheme, one_of
+from mlq.values import Part
+
+CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
+IR_LEVELS = ("fused", "folded", "onnx")
+EFFORTS = ("quick", "default")
+METRICS = {
+    "output-error": "output_error",
+    "sqnr-delta": "activation_sqnr_delta_db",
+    "sqnr": "activation_sqnr_db",
+    "mse": "activation_mse",
+    "noise-share": "noise_share",
+    "weight-sqnr": "weight_sqnr_db",
+    "weight-mse": "weight_mse",
+}
+
+
+class Recipe(Part):
+    """The options of `mlq quantize`, by the names they have on the command line.
+
+    `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes, `max_latency` in
+    milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
+    each layer alone on a few samples. `metric` auto is the best that the effort measures.
+    """
+
+    target: str = "x86"
+    max_drop: float | None = Field(default=0.01, ge=0.0, le=1.0)
+    max_size: PositiveInt | None = None
+    max_latency: float | None = Field(default=None, gt=0.0)
+    precisions: str = "f32,w8a8"
+    ir_level: str = "fused"
+    effort: str = "default"
+    metric: str = "auto"
+    calibrator: str = "auto"
+    scheme: Scheme = "asymmetric"
+    granularity: Granularity = "per_axis"
+    samples: PositiveInt | None = None
+    batch: PositiveInt = 1
+    seed: int = 0
+    threads: PositiveInt = 1
+
+    def checked(self) -> Recipe:
+        """This recipe, if its words are known; UsageError names the word and those allowed."""
+        one_of(IR_LEVELS, self.ir_level, "IR level")
+        one_of(EFFORTS, self.effort, "effort")
+        one_of(("auto", *METRICS), self.metric, "metric")
+        if self.metric == "output-error" and self.effort == "quick":
+            raise UsageError("effort quick measures no output-error; use --effort default")
+        one_of(CALIBRATORS, self.calibrator, "calibrator")
+        one_of(SCHEMES, self.scheme, "scheme")
+        one_of(GRANULARITIES, self.granularity, "granularity")
+        self.integer_precisions()
+        return self
+
+    @property
+    def sensitivity_metric(self) -> str:
+        """The metric that allocation goes by, as sensitivities.json calls it."""
+        if self.metric == "auto":
+            return METRICS["sqnr-delta" if self.effort == "quick" else "output-error"]
+        return METRICS[self.metric]
+
+    def integer_precisions(self) -> tuple[str, ...]:
+        """The candidate precisions besides f32, as they were listed."""
+        listed = [str(each) for each in Precision.parse_list(self.precisions)]
+        integer = tuple(name for name in listed if not Precision.parse(name).is_float)
+        if not integer:
+            raise UsageError(
+                f"precisions {self.precisions!r} name no integer precision; "
+                "f32,w8a8 is the usual choice"
+            )
+        return integer
+
+    def to_toml(self) -> str:
+        """The recipe as `recipe.toml`; what is None is left out."""
+        return tomlkit.dumps(self.model_dump(exclude_none=True))
+
+
+def resolve(given: dict[str, Any], file: Path | None = None) -> Recipe:
+    """A recipe from a file and from what was given beside it, which wins; None is not given."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values.update(tomlkit.parse(file.read_text(encoding="utf-8")).unwrap())
+        except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+            raise UsageError(f"{file}: cannot be read as a recipe: {error}") from None
+    values.update({key: value for key, value in given.items() if value is not None})
+    try:
+        return Recipe(**values).checked()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{file or 'options'}: {where}: {first['msg'].lower()}, got {first.get('input')!r}"
+        ) from None

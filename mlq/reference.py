@@ -1,0 +1,290 @@
+"""A network executed op by op in numpy: what every device must compute.
+
+It runs GRAPH and QUANTIZED modules, in either layout, with `mlq.numerics` and nothing else. Slow
+for a compiler's taste, but each integer is right by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq import numerics
+from mlq.dialect import build, functions, layers, ops, quant, weights
+from mlq.dialect.shapes import DYNAMIC
+from mlq.errors import DataError, DiagnosticError
+from mlq.numerics import Bounds, QuantParams
+from mlq.numerics.sampling import histogram, subsampling_step
+
+Array = NDArray[Any]
+Store = Mapping[str, Array]
+
+_TO_NCHW, _TO_NHWC, _TO_OIHW = (0, 3, 1, 2), (0, 2, 3, 1), (3, 2, 0, 1)
+
+
+def run(
+    program: Any,
+    inputs: Sequence[Array] | Mapping[str, Array],
+    store: Store | None = None,
+    *,
+    given: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
+    """Every named tensor of a module's `@main`, or of a function: storage integers or floats.
+
+    `inputs` are in order, or by `mlq.name`; weights are those of `store`, or the bound ones. The
+    results are under the names of the ops that make them, and of the arguments. Raises
+    DiagnosticError at an op that is not mlq's.
+
+    `given` are named tensors as something else made them, such as a device: each op then computes
+    on those, so that what it yields is right or wrong by itself, and ops that are not mlq's are
+    passed by.
+    """
+    function = program.operation.opview
+    if function.operation.name == "builtin.module":
+        function = functions.main_of(function.operation)
+    block = functions.body_of(function)
+    names = [layers.tensor_name(argument) for argument in block.arguments]
+    arrays = _in_order(inputs, names)
+    machine = _Machine(store)
+    machine.values.update(zip(block.arguments, arrays, strict=True))
+    found = {name: array for name, array in zip(names, arrays, strict=True) if name is not None}
+    for op in list(block.operations)[:-1]:
+        name = build.name_of(op)
+        if given is None or machine.can_execute(op):
+            results = machine.execute(op.operation.opview)
+            machine.values.update(zip(op.operation.results, results, strict=True))
+            if name is not None:
+                found[name] = results[0]
+        if given is not None and name is not None and name in given:
+            machine.values[op.operation.results[0]] = given[name]
+    return found
+
+
+class _Machine:
+    """The tensors of a function so far, by the value that stands for them."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self.values: dict[Any, Array] = {}
+
+    def __getitem__(self, value: Any) -> Array:
+        return self.values[value]
+
+    def weight(self, key: str) -> Array:
+        return (weights.current() if self._store is None else self._store)[key]
+
+    def can_execute(self, op: Any) -> bool:
+        """Whether the op is mlq's, or a cast to storage."""
+        return type(op) in _EXECUTE or op.operation.name == "quant.scast"
+
+    def image(self, op: Any, value: Any) -> Array:
+        """A tensor in NCHW, whatever the op's layout."""
+        array = self[value]
+        return array.transpose(_TO_NCHW) if _is_nhwc(op) else array
+
+    def execute(self, op: Any) -> list[Array]:
+        """The results of one op."""
+        if op.operation.name == "quant.scast":
+            return [self[op.operation.operands[0]]]
+        execute = _EXECUTE.get(type(op))
+        if execute is None:
+            raise DiagnosticError(op, "is no op of mlq, so there is no reference for it")
+        results = execute(op, self)
+        return results if isinstance(results, list) else [results]
+
+
+def _in_order(
+    inputs: Sequence[Array] | Mapping[str, Array], names: list[str | None]
+) -> list[Array]:
+    if isinstance(inputs, Mapping):
+        called = [name or "" for name in names]
+        missing = [name for name in called if name not in inputs]
+        if missing:
+            raise DataError(f"no input is called {missing[0]!r}; there are {', '.join(inputs)}")
+        return [inputs[name] for name in called]
+    if len(inputs) != len(names):
+        raise DataError(f"the network takes {len(names)} inputs, got {len(inputs)}")
+    return list(inputs)
+
+
+def _is_nhwc(op: Any) -> bool:
+    return "layout" in op.attributes and op.layout.value == "nhwc"
+
+
+def _laid_out(op: Any, image: Array) -> Array:
+    return image.transpose(_TO_NHWC) if _is_nhwc(op) else image
+
+
+def _params(value: Any) -> QuantParams | None:
+    return quant.params_of(build.element_of(value))
+
+
+def _demanded(value: Any) -> QuantParams:
+    params = _params(value)
+    if params is None:
+        raise DiagnosticError(value.owner, f"has no numerics for {value.type}")
+    return params
+
+
+def _bounds(op: Any) -> Bounds:
+    activation = build.Activation.of(op)
+    return activation.low, activation.high
+
+
+def _quantize(op: Any, at: _Machine) -> Array:
+    return numerics.quantize(at[op.input], _demanded(op.output))
+
+
+def _dequantize(op: Any, at: _Machine) -> Array:
+    return numerics.dequantize(at[op.input], _demanded(op.input))
+
+
+def _requantize(op: Any, at: _Machine) -> Array:
+    return numerics.requantize(at[op.input], _demanded(op.input), _demanded(op.output))
+
+
+def _conv2d(op: Any, at: _Machine) -> Array:
+    keys = build.attributes_of(op, "strides", "pads", "dilations", "groups")
+    weight = at[op.weight].transpose(_TO_OIHW) if _is_nhwc(op) else at[op.weight]
+    bias = None if op.bias is None else at[op.bias]
+    residual = None if op.residual is None else at.image(op, op.residual)
+    image, input, stored = at.image(op, op.input), _params(op.input), _params(op.weight)
+    if input is None or stored is None:
+        real = numerics.real.conv2d(image, weight, bias, **keys)
+        return _laid_out(op, _finish_real(op, real, residual))
+    acc = numerics.conv2d(image, weight, bias, zero_point=input.zero_point[0], **keys)
+    scale = numerics.accumulator_scale(input, stored, _params(op.output)).reshape(1, -1, 1, 1)
+    return _laid_out(op, _finish(op, acc, scale, residual))
+
+
+def _matmul(op: Any, at: _Machine) -> Array:
+    transposed = bool(op.transpose_rhs.value)
+    bias = None if op.bias is None else at[op.bias]
+    residual = None if op.residual is None else at[op.residual]
+    lhs, rhs, left, right = at[op.lhs], at[op.rhs], _params(op.lhs), _params(op.rhs)
+    if left is None or right is None:
+        product = numerics.real.matmul(lhs, rhs, bias, transpose_rhs=transposed)
+        return _finish_real(op, product, residual)
+    acc = numerics.matmul(
+        lhs,
+        rhs,
+        bias,
+        zero_point=left.zero_point[0],
+        rhs_zero_point=right.zero_point[0],
+        transpose_rhs=transposed,
+    )
+    return _finish(op, acc, numerics.accumulator_scale(left, right, _params(op.output)), residual)
+
+
+def _finish(op: Any, acc: Array, scale: Array, residual: Array | None) -> Array:
+    output = _params(op.output)
+    term = None if residual is None else numerics.addend(residual, _params(op.residual), output)
+    return numerics.finish(acc, scale, output, bounds=_bounds(op), residual=term)
+
+
+def _finish_real(op: Any, value: Array, residual: Array | None) -> Array:
+    return numerics.clamp(value if residual is None else value + residual, *_bounds(op))
+
+
+def _add(op: Any, at: _Machine) -> Array:
+    output = _params(op.output)
+    lhs, rhs = (numerics.addend(at[v], _params(v), output) for v in (op.lhs, op.rhs))
+    return numerics.add(lhs, rhs, output, bounds=_bounds(op))
+
+
+def _max_pool2d(op: Any, at: _Machine) -> Array:
+    keys = build.attributes_of(op, "kernel", "strides", "pads", "dilations")
+    return _laid_out(op, numerics.max_pool2d(at.image(op, op.input), **keys))
+
+
+def _avg_pool2d(op: Any, at: _Machine) -> Array:
+    names = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
+    keys, image, input = build.attributes_of(op, *names), at.image(op, op.input), _params(op.input)
+    if input is None:
+        return _laid_out(op, numerics.real.avg_pool2d(image, **keys))
+    output = _params(op.output)
+    acc, counts = numerics.avg_pool2d(image, zero_point=input.zero_point[0], **keys)
+    scale = numerics.pool_scale(counts, input, output)
+    return _laid_out(op, numerics.finish(acc, scale, output))
+
+
+def _concat(op: Any, at: _Machine) -> Array:
+    return np.concatenate([at[v] for v in op.operation.operands], axis=op.axis.value)
+
+
+def _reshape(op: Any, at: _Machine) -> Array:
+    return at[op.input].reshape([-1 if n == DYNAMIC else n for n in op.output.type.shape])
+
+
+def _transpose(op: Any, at: _Machine) -> Array:
+    moved: Array = at[op.input].transpose(list(op.permutation))
+    return moved
+
+
+def _pad(op: Any, at: _Machine) -> Array:
+    params, value = _params(op.input), np.float32(op.value.value)
+    padding = value if params is None else numerics.quantize(np.asarray(value), params)
+    widths = list(zip(op.low, op.high, strict=True))
+    return np.pad(at[op.input], widths, constant_values=padding)
+
+
+def _slice(op: Any, at: _Machine) -> Array:
+    parts = zip(op.offsets, op.sizes, op.strides, strict=True)
+    chosen = tuple(
+        slice(first, None if size == -1 else first + (size - 1) * step + 1, step)
+        for first, size, step in parts
+    )
+    part: Array = at[op.input][chosen]
+    return part
+
+
+def _activate(op: Any, at: _Machine) -> Array:
+    params = _params(op.input)
+    if params is None:
+        return numerics.clamp(at[op.input], *_bounds(op))
+    low, high = numerics.activation_bounds(params, _bounds(op))
+    clamped: Array = np.minimum(np.maximum(at[op.input], low), high)
+    return clamped
+
+
+def _observe(op: Any, at: _Machine) -> list[Array]:
+    x = at[op.input]
+    elements = int(np.prod([n for n in op.input.type.shape if n != DYNAMIC], dtype=np.int64))
+    step = subsampling_step(elements, op.max_elements.value)
+    counts = histogram(x.reshape(-1)[::step], np.min(x), np.max(x), op.bins.value)
+    return [np.min(x), np.max(x), counts]
+
+
+def _fake_quantize(op: Any, at: _Machine) -> Array:
+    return numerics.fake_quantize_row(at[op.input], at[op.table][op.row.value])
+
+
+def _compare(op: Any, at: _Machine) -> list[Array]:
+    reference = at[op.reference].astype(np.float64)
+    noise = reference - at[op.value]
+    return [np.asarray(np.vdot(each, each), np.float32) for each in (reference, noise)]
+
+
+_EXECUTE: dict[type[Any], Callable[[Any, _Machine], Any]] = {
+    ops.ActivateOp: _activate,
+    ops.AddOp: _add,
+    ops.AvgPool2dOp: _avg_pool2d,
+    ops.CompareOp: _compare,
+    ops.ConcatOp: _concat,
+    ops.Conv2dOp: _conv2d,
+    ops.DequantizeOp: _dequantize,
+    ops.FakeQuantizeOp: _fake_quantize,
+    ops.MatmulOp: _matmul,
+    ops.MaxPool2dOp: _max_pool2d,
+    ops.ObserveOp: _observe,
+    ops.PadOp: _pad,
+    ops.QuantizeOp: _quantize,
+    ops.RequantizeOp: _requantize,
+    ops.ReshapeOp: _reshape,
+    ops.SliceOp: _slice,
+    ops.TransposeOp: _transpose,
+    ops.WeightOp: lambda op, at: at.weight(op.key.value),
+}

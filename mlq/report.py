@@ -1,0 +1,200 @@
+"""The report: what was decided and why, what it costs and what it loses; JSON and Markdown."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mlq.latency import Latency
+from mlq.values import Part, Value
+
+Real = float
+"""`float` by another name: the schema has fields that are called float."""
+
+
+class ModelFacts(Part):
+    """The network that came in."""
+
+    path: str
+    sha256: str
+    opset: int
+    nodes: int
+    params: int
+    macs: int
+
+
+class Hardware(Part):
+    """The machine that measured."""
+
+    cpu: str
+    threads: int
+    cores: int
+    memory_gb: Real
+
+
+class Inferences(Part):
+    """Passes over the calibration samples, and the samples that comparisons took besides."""
+
+    float: Real
+    quantized: Real
+    calibrator_probe_samples: int
+    layers_alone_samples: int
+    plan_check_samples: int
+
+
+class Stage(Part):
+    """One stage: seconds, and the process's peak memory when it ended."""
+
+    name: str
+    seconds: Real
+    peak_rss_mb: Real
+
+
+class LayerReport(Part):
+    """One layer: what was chosen for it, and the measurements behind the choice."""
+
+    name: str
+    op: str
+    precision: str
+    macs: int
+    params: int
+    metrics: dict[str, Real]
+    cost_us: dict[str, Real]
+    reason: str
+
+
+class FloatOp(Part):
+    """An op that stayed float, with the reason."""
+
+    name: str
+    op: str
+    reason: str
+
+
+class Accuracy(Part):
+    """A metric on labelled data for the three networks; intervals are paired, of the difference."""
+
+    metric: str
+    n: int
+    float: Real
+    int8: Real
+    mixed: Real
+    int8_minus_float_95: tuple[Real, Real]
+    mixed_minus_float_95: tuple[Real, Real]
+
+
+class AgreementPart(Part):
+    """Against float on the same samples: top-1 agreement, dB, cosine, KL in milli-nats."""
+
+    top1: Real
+    sqnr_db: Real
+    cosine: Real
+    kl_mnat: Real
+
+
+class AgreementReport(Part):
+    """Agreement of the all-int8 and of the mixed network with the float one."""
+
+    data: str
+    n: int
+    int8: AgreementPart
+    mixed: AgreementPart
+
+
+class LatencyPart(Part):
+    """Milliseconds per call, measured interleaved with the other networks."""
+
+    p50: Real
+    p90: Real
+    mean: Real
+    std: Real
+    runs: int
+    cpu_p50: Real
+
+    @classmethod
+    def of(cls, measured: Latency) -> LatencyPart:
+        """What the report keeps of a measurement."""
+        return cls(**{name: getattr(measured, name) for name in cls.model_fields})
+
+
+class LatencyReport(Part):
+    """Latency of the three networks."""
+
+    float: LatencyPart
+    int8: LatencyPart
+    mixed: LatencyPart
+
+
+class Sizes(Part):
+    """Bytes of the files."""
+
+    onnx: int
+    float: int
+    int8: int
+    mixed: int
+
+
+class Casts(Part):
+    """Casts that remain in the quantized network."""
+
+    quantize: int
+    dequantize: int
+    requantize: int
+
+
+class DeviceCheck(Part):
+    """The artifact against the reference: greatest difference of any stored integer."""
+
+    device: str
+    layers: int
+    samples: int
+    max_abs_diff_lsb: int
+
+
+class PlanPoint(Part):
+    """A plan that was considered: predicted, and where it was tried, measured."""
+
+    float_layers: int
+    predicted_kl_mnat: Real
+    predicted_us: Real
+    predicted_bytes: Real
+    simulated_kl_mnat: Real | None = None
+    drop: Real | None = None
+    chosen: bool = False
+
+
+class Constraint(Part):
+    """A limit that was asked for, and whether the result keeps it."""
+
+    name: str
+    limit: Real
+    value: Real
+    met: bool
+
+
+class Report(Value):
+    """Everything `mlq quantize` found out; `schema_version` 1."""
+
+    model: ModelFacts
+    target: str
+    ir_level: str
+    cost_source: str
+    hardware: Hardware
+    versions: dict[str, str]
+    seed: int
+    command: str
+    calibrator: str
+    calibrators_kl_mnat: dict[str, Real]
+    inferences: Inferences
+    stages: tuple[Stage, ...]
+    layers: tuple[LayerReport, ...]
+    float_ops: tuple[FloatOp, ...]
+    accuracy: Accuracy | None
+    agreement: AgreementReport
+    latency_ms: LatencyReport
+    size_bytes: Sizes
+    casts: Casts
+    device_check: DeviceCheck
+    plans: tuple[PlanPoint, ...]
+    constraints: tuple[Constraint, ...]
+
+    kind: Literal["mlq report"] = "mlq report"

@@ -1,0 +1,172 @@
+"""Puts the report together from what the stages found, and the files of the output folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psutil
+
+from mlq.analysis import Analysis
+from mlq.judge import Judge
+from mlq.manifest import versions
+from mlq.network import Network
+from mlq.planning import Planner, work_of
+from mlq.progress import Stages
+from mlq.recipe import Recipe
+from mlq.report import (
+    AgreementReport,
+    Casts,
+    Constraint,
+    DeviceCheck,
+    FloatOp,
+    Hardware,
+    Inferences,
+    LatencyReport,
+    LayerReport,
+    ModelFacts,
+    PlanPoint,
+    Report,
+    Sizes,
+)
+from mlq.targets.host import cpu_model
+from mlq.variant import Variant
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a run of `mlq quantize` found, for the report."""
+
+    network: Network
+    planner: Planner
+    recipe: Recipe
+    analysis: Analysis
+    variants: dict[str, Variant]
+    judge: Judge
+    plans: tuple[PlanPoint, ...]
+    latency: LatencyReport
+    device_check: DeviceCheck
+    stages: Stages
+    command: str
+
+
+def assemble(found: Findings) -> Report:
+    """The report of a finished run."""
+    judge, variants = found.judge, found.variants
+    report = Report(
+        model=_model(found.network),
+        target=found.recipe.target,
+        ir_level=found.recipe.ir_level,
+        cost_source=found.planner.target.cost_source,
+        hardware=_hardware(found.recipe.threads),
+        versions=versions(),
+        seed=found.recipe.seed,
+        command=found.command,
+        calibrator=found.analysis.choice.ranges.calibrator,
+        calibrators_kl_mnat=found.analysis.choice.tried,
+        inferences=_inferences(found),
+        stages=tuple(found.stages.finished),
+        layers=tuple(_layers(found)),
+        float_ops=tuple(float_ops(found.network)),
+        accuracy=judge.accuracy(),
+        agreement=AgreementReport(
+            data=judge.data.name,
+            n=judge.data.samples,
+            int8=judge.agreement("int8"),
+            mixed=judge.agreement("mixed"),
+        ),
+        latency_ms=found.latency,
+        size_bytes=Sizes(
+            onnx=found.network.model.path.stat().st_size,
+            **{name: len(variant.vmfb) for name, variant in variants.items()},
+        ),
+        casts=Casts(**variants["mixed"].casts()),
+        device_check=found.device_check,
+        plans=found.plans,
+        constraints=(),
+    )
+    return report.model_copy(update={"constraints": tuple(_constraints(found, report))})
+
+
+def _model(network: Network) -> ModelFacts:
+    model = network.model
+    return ModelFacts(
+        path=str(model.path),
+        sha256=model.sha256,
+        opset=model.opset,
+        nodes=model.nodes,
+        params=model.parameters,
+        macs=sum(layer.macs for layer in network.layers),
+    )
+
+
+def _hardware(threads: int) -> Hardware:
+    return Hardware(
+        cpu=cpu_model(),
+        threads=threads,
+        cores=os.cpu_count() or 1,
+        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
+    )
+
+
+def _layers(found: Findings) -> list[LayerReport]:
+    """Every layer in the network's order, with the metrics at its first integer precision."""
+    plan = found.variants["mixed"].plan
+    base = found.recipe.integer_precisions()[0]
+    target = found.planner.target
+    rows = []
+    for layer in found.network.layers:
+        candidates = found.analysis.sensitivities.layers[layer.name].candidates
+        precision = plan.precision(layer.name)
+        chosen = plan.layers.get(layer.name)
+        rows.append(
+            LayerReport(
+                name=layer.name,
+                op=layer.kind,
+                precision=precision,
+                macs=layer.macs,
+                params=layer.params,
+                metrics=candidates.get(precision, candidates.get(base, {})),
+                cost_us={
+                    name: target.cost_us(work_of(layer), name) for name in (*candidates, "f32")
+                },
+                reason=chosen.reason if chosen else "f32: the plan does not name it",
+            )
+        )
+    return rows
+
+
+def float_ops(network: Network) -> list[FloatOp]:
+    """The ONNX nodes that no plan can make integer: mlq has no op for them, or not for this use."""
+    return [
+        FloatOp(name=skip.location, op=skip.op.removeprefix("onnx."), reason=skip.reason)
+        for skip in network.float_ops
+        if skip.op.startswith("onnx.")
+    ]
+
+
+def _constraints(found: Findings, report: Report) -> list[Constraint]:
+    """The limits that the recipe sets, each with what was measured on the artifact."""
+    recipe, limits = found.recipe, []
+    if recipe.max_drop is not None and report.accuracy is not None:
+        limits.append(("max-drop", recipe.max_drop, found.judge.drop("mixed")))
+    if recipe.max_size is not None:
+        limits.append(("max-size", float(recipe.max_size), float(report.size_bytes.mixed)))
+    if recipe.max_latency is not None:
+        limits.append(("max-latency", recipe.max_latency, report.latency_ms.mixed.p50))
+    return [
+        Constraint(name=name, limit=limit, value=value, met=value <= limit + 1e-12)
+        for name, limit, value in limits
+    ]
+
+
+def _inferences(found: Findings) -> Inferences:
+    """Two passes over the samples by construction; what comparisons took besides is counted."""
+    simulated = [point for point in found.plans if point.simulated_kl_mnat is not None]
+    return Inferences(
+        float=1.0,
+        quantized=1.0,
+        calibrator_probe_samples=found.analysis.choice.probed_samples,
+        layers_alone_samples=found.analysis.sensitivities.samples_alone,
+        plan_check_samples=len(simulated) * found.analysis.observations.checked_samples,
+    )

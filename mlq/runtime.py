@@ -1,0 +1,281 @@
+"""Modules on a device: load, run, swap parameters, time. Nothing else in mlq uses iree.runtime."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import iree.runtime as rt
+import numpy as np
+from iree.runtime import _binding
+from numpy.typing import DTypeLike, NDArray
+
+from mlq.errors import DataError, MlqError, TargetError
+from mlq.latency import Latency, time_calls
+from mlq.targets.host import cpu_features, cpu_model
+from mlq.targets.iree import CPU_FEATURES
+
+Array = NDArray[Any]
+Parameters = Mapping[str, Array] | Path
+"""Arrays by name, or a .irpa file (mapped into memory, not read)."""
+
+_SCOPE = "model"
+_HOST_MEMORY = int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE)
+_ANY_USE = int(rt.BufferUsage.DEFAULT)
+_ALIGNMENT = 64  # bytes; what compiled code may assume of the start of a buffer
+_STATUS = re.compile(r"\.(?:c|cc|h):\d+: ([A-Z_]+); (.*?)(?:; while |\n|$)", re.DOTALL)
+
+
+class Executable:
+    """A module on one device, with its parameters bound; not for use from two threads at once.
+
+    Make one with `load`. Inputs are copied into buffers that are kept from call to call, so that
+    an array passed in may be changed or dropped as soon as `run` returns.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        entry: str,
+        device: Any,
+        parameters: Parameters | None,
+        dtypes: Sequence[DTypeLike] | None,
+    ) -> None:
+        self._module = module
+        self._function = module.lookup_function(entry)
+        self._device = device
+        self._parameters = parameters
+        self._dtypes = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
+        self._inputs: list[_Input] = []
+        self._context: Any = self._bind()
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory the device held at once since loading: inputs, activations, constants."""
+        return int(self._device.allocator.statistics["device_bytes_peak"])
+
+    def run(self, *arrays: Array) -> list[Array]:
+        """Results of one call, each an array of its own; DataError where inputs do not fit.
+
+        IREE's integers have no sign: without `dtypes` at `load`, u8 results come back as int8.
+        """
+        results = self._invoke(self._fill(arrays), arrays)
+        views = [results.get_as_object(i, rt.HalBufferView) for i in range(results.size)]
+        return [self._to_host(index, view) for index, view in enumerate(views)]
+
+    def prepare(self, *arrays: Array) -> Callable[[], None]:
+        """A call with inputs already on the device, its results left there: for timing.
+
+        It reads the inputs of this executable: the next `run` or `prepare` replaces them.
+        """
+        arguments = self._fill(arrays)
+
+        def call() -> None:
+            self._invoke(arguments, arrays)
+
+        return call
+
+    def swap_parameters(self, parameters: Parameters) -> None:
+        """Run the same code with other parameters: no compilation, only a new context.
+
+        A mapping may hold only what changes; a name the module was not loaded with is DataError.
+        """
+        if isinstance(parameters, Mapping) and isinstance(self._parameters, Mapping):
+            unknown = sorted(parameters.keys() - self._parameters.keys())
+            if unknown:
+                raise DataError(f"parameter '{unknown[0]}' is not among those the module has")
+            parameters = {**self._parameters, **parameters}
+        self._context = None  # first, so that two sets of parameters are never alive together
+        self._parameters = parameters
+        self._context = self._bind()
+
+    def _bind(self) -> Any:
+        modules = [rt.create_hal_module(_instance(), self._device)]
+        if self._parameters is not None:
+            provider = _index(self._parameters).create_provider(scope=_SCOPE)
+            modules.append(_binding.create_io_parameters_module(_instance(), provider))
+        try:
+            return rt.VmContext(_instance(), modules=[*modules, self._module])
+        except (RuntimeError, ValueError) as error:
+            raise _load_error(error) from None
+
+    def _fill(self, arrays: Sequence[Array]) -> Any:
+        """Copy inputs into the kept buffers, and list these as the arguments of a call."""
+        del self._inputs[len(arrays) :]
+        for index, array in enumerate(arrays):
+            if index == len(self._inputs):
+                self._inputs.append(_Input(self._device, array))
+            elif not self._inputs[index].fits(array):
+                self._inputs[index] = _Input(self._device, array)
+            self._inputs[index].array[...] = array
+        arguments = rt.VmVariantList(len(arrays))
+        for slot in self._inputs:
+            arguments.push_ref(slot.view)
+        return arguments
+
+    def _invoke(self, arguments: Any, arrays: Sequence[Array]) -> Any:
+        results = rt.VmVariantList(1)
+        try:
+            self._context.invoke(self._function, arguments, results)
+        except (RuntimeError, ValueError) as error:
+            raise _call_error(error, arrays) from None
+        return results
+
+    def _to_host(self, index: int, view: Any) -> Array:
+        stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
+        array: Array = np.array(view.map().asarray(view.shape, stored), copy=True)
+        if self._dtypes is None:
+            return array
+        declared = self._dtypes[index]
+        if declared.itemsize != stored.itemsize or (declared.kind == "f") != (stored.kind == "f"):
+            raise DataError(f"result {index} is {stored}, it was declared {declared}")
+        return array.view(declared)
+
+
+class _Input:
+    """An aligned host buffer that the device reads in place, and the view that describes it."""
+
+    def __init__(self, device: Any, like: Array) -> None:
+        self.array = _aligned(like.shape, like.dtype)
+        element = rt.dtypes.map_dtype_to_hal_element_type(like.dtype)
+        if element is None:
+            raise DataError(f"no device has elements of type {like.dtype}")
+        # The memory lives as long as the HalBuffer object does, not as the view: keep both.
+        self._buffer = device.allocator.import_host_allocation(
+            self.array.reshape(-1).view(np.uint8), _HOST_MEMORY, _ANY_USE
+        )
+        self.view = rt.HalBufferView(self._buffer, list(like.shape), element)
+
+    def fits(self, array: Array) -> bool:
+        return self.array.shape == array.shape and self.array.dtype == array.dtype
+
+
+def load(
+    vmfb: bytes | Path,
+    *,
+    parameters: Parameters | None = None,
+    threads: int = 1,
+    dtypes: Sequence[DTypeLike] | None = None,
+    entry: str = "main",
+) -> Executable:
+    """Load a module: its bytes, or a file, which is mapped and must not be overwritten in place.
+
+    One thread runs in the caller; more make as many workers. `dtypes` are those of the results.
+    Parameters that are aligned to 64 bytes, as those of a file, are used where they lie: leave
+    their arrays as they are.
+    Raises DataError for what is no module or lacks parameters, TargetError for another CPU's.
+    """
+    name = str(vmfb) if isinstance(vmfb, Path) else "the module"
+    if isinstance(vmfb, Path) and not vmfb.is_file():
+        raise DataError(f"{vmfb}: there is no such file; give the module.vmfb of a finished run")
+    try:
+        if isinstance(vmfb, Path):
+            module = rt.VmModule.mmap(_instance(), str(vmfb))
+        else:
+            module = rt.VmModule.copy_buffer(_instance(), vmfb)
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{name} is no module that this IREE can load: {_reason(error)}") from None
+    if entry not in module.function_names:
+        raise DataError(f"{name} has no function '{entry}'")
+    _check_features(name, module.lookup_function(entry).reflection)
+    device = _device(threads)
+    return Executable(module, entry=entry, device=device, parameters=parameters, dtypes=dtypes)
+
+
+def save_parameters(path: Path, parameters: Mapping[str, Array]) -> None:
+    """Write a .irpa file that `load` maps; memory-mapped arrays are copied page by page."""
+    part = path.with_name(path.name + ".part")
+    _index(parameters).create_archive_file(str(part))
+    part.replace(path)
+
+
+def time_interleaved(
+    executables: Sequence[Executable], inputs: Sequence[Array], *, runs: int, warmup: int = 3
+) -> list[Latency]:
+    """Time executables side by side on the same inputs, one call of each in turn."""
+    calls = [executable.prepare(*inputs) for executable in executables]
+    return time_calls(calls, runs=runs, warmup=warmup)
+
+
+_INSTANCES: list[Any] = []
+
+
+def _instance() -> Any:
+    """The process's one VM instance, made when first needed."""
+    if not _INSTANCES:
+        _INSTANCES.append(rt.VmInstance())
+    return _INSTANCES[0]
+
+
+def _device(threads: int) -> Any:
+    """A device of its own for each executable, so that its memory statistics are its own."""
+    if threads < 1:
+        raise TargetError(f"a module runs on at least one thread, not on {threads}")
+    if threads == 1:
+        return _binding.create_hal_driver("local-sync").create_default_device()
+    # The worker count is a flag of the process that a driver reads when it is created.
+    rt.flags.parse_flags(f"--task_topology_group_count={threads}")
+    return _binding.create_hal_driver("local-task").create_default_device()
+
+
+def _index(parameters: Parameters) -> Any:
+    index = rt.ParameterIndex()
+    if isinstance(parameters, Path):
+        if not parameters.is_file():
+            raise DataError(f"{parameters}: there is no such file of parameters")
+        try:
+            index.load(str(parameters))
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"{parameters} is no .irpa file: {_reason(error)}") from None
+        return index
+    for key, array in parameters.items():
+        index.add_buffer(key, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return index
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    count = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(count + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + count].view(dtype).reshape(shape)
+
+
+def _check_features(name: str, reflection: Mapping[str, str]) -> None:
+    present = cpu_features()
+    missing = sorted(set(reflection.get(CPU_FEATURES, "").split()) - present)
+    if missing and present:
+        raise TargetError(
+            f"{name} needs {', '.join(missing)}, which this CPU ({cpu_model()}) lacks; "
+            "compile it on this machine"
+        )
+
+
+def _reason(error: Exception) -> str:
+    match = _STATUS.search(str(error))
+    return match[2].replace("\n", " ") if match else str(error).splitlines()[0]
+
+
+def _load_error(error: Exception) -> MlqError:
+    reason = _reason(error)
+    if "io_parameters" in reason:
+        return DataError("the module keeps its weights outside; pass its parameters to load it")
+    if "version mismatch" in reason:
+        return TargetError(f"the module was compiled by another IREE, compile it again: {reason}")
+    return DataError(f"the module cannot be loaded: {reason}")
+
+
+def _call_error(error: Exception, arrays: Sequence[Array]) -> MlqError:
+    match = _STATUS.search(str(error))
+    reason = _reason(error)
+    if match is None or match[1] != "INVALID_ARGUMENT":
+        return TargetError(f"the module failed while running: {reason}")
+    if "input list" in reason:
+        return DataError(f"the module takes another number of inputs than {len(arrays)}: {reason}")
+    actual = re.search(r"actual shape `([^`]*)`", reason)
+    shapes = ["x".join(map(str, array.shape)) for array in arrays]
+    if actual is not None and shapes.count(actual[1]) == 1:
+        return DataError(f"input {shapes.index(actual[1])} does not fit the module: {reason}")
+    return DataError(f"an input does not fit the module: {reason}")

@@ -1,0 +1,107 @@
+"""From predicted plans to one that holds: first in simulation, then as a compiled artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mlq.allocation import Allocation
+from mlq.analysis import Analysis
+from mlq.judge import Judge
+from mlq.plan import Plan
+from mlq.planning import Planner, noise_budget
+from mlq.report import PlanPoint
+from mlq.variant import Variant
+
+# How often a plan is made stricter because its simulated noise is over the budget.
+_REFINEMENTS = 8
+# How many plans are compiled and evaluated before the best of them is taken.
+_TRIES = 4
+# A stricter plan is asked for a little more than what the last measurement says.
+_MARGIN = 0.9
+# A plan that uses this part of the budget is cheap enough.
+_CLOSE = 0.75
+_LEAST_KL = 1e-3  # milli-nats; what a KL is taken for that rounds to nothing
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan to try; what was measured of it, None where nothing was."""
+
+    allocation: Allocation
+    simulated_kl_mnat: float | None = None
+    drop: float | None = None
+    variant: Variant | None = None
+
+
+def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
+    """Plans in the order to try them: first the cheapest whose simulated KL is in the budget.
+
+    Noise is additive, but a metric shares it out wrongly: simulating a plan, which needs no
+    compiler, says by how much, and the next plan allows that much less, or more. Stricter plans
+    follow.
+    """
+    budget = noise_budget(planner.recipe)
+    allowed, kept, seen = budget, None, list[Candidate]()
+    for _ in range(_REFINEMENTS):
+        allocation = planner.solve(allowed)
+        if any(allocation.precisions == each.allocation.precisions for each in seen):
+            break  # nothing lies between the plans that were tried, or other limits leave no choice
+        measured = found.divergence(allocation.precisions)
+        seen.append(Candidate(allocation, measured))
+        if budget is None or measured <= budget:
+            kept = seen[-1]
+        if budget is None or (kept is not None and measured > _CLOSE * budget):
+            break
+        allowed = _MARGIN * allocation.noise * budget / max(measured, _LEAST_KL)
+    others = [each for each in reversed(seen) if each is not kept]
+    if kept is not None:
+        return [kept, *map(Candidate, planner.frontier(kept.allocation.noise)[1:]), *others]
+    if planner.solve(allowed).precisions == seen[-1].allocation.precisions:
+        return others
+    return [*map(Candidate, planner.frontier(allowed)), *others]
+
+
+def choose(
+    tries: list[Candidate], planner: Planner, build: Callable[[Plan], Variant], judge: Judge
+) -> tuple[Variant, list[Candidate]]:
+    """Compile and evaluate plans until one keeps `max_drop`; else take the one that loses least.
+
+    Returns it (as "mixed" in the judge) and all candidates, those tried with what was measured.
+    """
+    limit = planner.recipe.max_drop
+    done: list[Candidate] = []
+    for candidate in tries[:_TRIES]:
+        variant = build(planner.plan(candidate.allocation))
+        judge.add("mixed", variant.vmfb)
+        drop = judge.drop("mixed")
+        done.append(replace(candidate, variant=variant, drop=drop))
+        if limit is None or not judge.labelled or drop <= limit:
+            break
+    best = min(done, key=lambda each: (_missed(each, limit), done.index(each)))
+    assert best.variant is not None
+    judge.add("mixed", best.variant.vmfb)
+    return best.variant, [*done, *tries[len(done) :]]
+
+
+def points(tried: list[Candidate], chosen: Variant) -> tuple[PlanPoint, ...]:
+    """The plans that were considered, for the report."""
+    return tuple(
+        PlanPoint(
+            float_layers=list(each.allocation.precisions.values()).count("f32"),
+            predicted_kl_mnat=each.allocation.noise,
+            predicted_us=each.allocation.us,
+            predicted_bytes=each.allocation.bytes,
+            simulated_kl_mnat=each.simulated_kl_mnat,
+            drop=each.drop,
+            chosen=each.variant is chosen,
+        )
+        for each in tried
+    )
+
+
+def _missed(candidate: Candidate, limit: float | None) -> float:
+    """By how much a candidate misses the limit; 0 when it keeps it."""
+    if limit is None or candidate.drop is None:
+        return 0.0
+    return max(candidate.drop - limit, 0.0)

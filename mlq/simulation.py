@@ -1,0 +1,165 @@
+"""The quantized network simulated in float: one compiled module serves every configuration.
+
+The module of `mlq-simulate` is compiled once. A configuration is a table (how each activation that
+a layer reads is stored) and the weights that layers compute with; neither needs a compiler.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq import numerics, runtime
+from mlq.network import Layer, Network
+from mlq.precision import Granularity, Precision, Scheme
+from mlq.ranges import Ranges
+from mlq.targets.base import Target
+from mlq.targets.iree import compile_module
+from mlq.transforms.pipelines import simulate_pipeline
+
+Array = NDArray[Any]
+Assignment = Mapping[str, str]
+"""Precision by layer name; a layer that is absent is f32."""
+
+
+class Simulation:
+    """A network whose quantization is chosen at run time; `batch` is that of the network."""
+
+    def __init__(
+        self,
+        network: Network,
+        target: Target,
+        *,
+        chains: int = 1,
+        scheme: Scheme = "asymmetric",
+        granularity: Granularity = "per_axis",
+        threads: int = 1,
+    ) -> None:
+        self.network = network
+        self._scheme, self._granularity = scheme, granularity
+        self._threads, self._chains = threads, chains
+        lowered = network.transform(simulate_pipeline(chains))
+        self._weights = lowered.weights
+        self._vmfb = compile_module(lowered.text, target, embed=False)
+        self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
+        self._stored: dict[tuple[str, int], Array] = {}
+        self._loaded: dict[str, runtime.Executable] = {}
+        self._signature: dict[str, str] = {}
+
+    def configured(self, scheme: Scheme, granularity: Granularity) -> Simulation:
+        """This simulation with another scheme and granularity: module and executables are shared.
+
+        What is shared is not for use by both at once; only the last one's weights stay bound.
+        """
+        other = copy.copy(self)
+        vars(other).update(_scheme=scheme, _granularity=granularity, _stored={})
+        return other
+
+    def table(self, ranges: Ranges, assignment: Assignment) -> NDArray[np.float32]:
+        """Rows (scale, zero_point, qmin, qmax) of every activation that a layer reads: [L, 4].
+
+        A residual is stored as integers only if integer layers made it, as mlq-insert-casts does.
+        """
+        table = np.zeros((len(self._rows), 4), np.float32)
+        for row, (layer, flow) in zip(table, self._rows, strict=True):
+            precision = Precision.parse(assignment.get(layer.name, "f32"))
+            if precision.is_float or (
+                flow.role == "residual" and not _are_integer(flow.sources, assignment)
+            ):
+                continue
+            known = ranges.tensors[flow.tensor]
+            row[:] = numerics.table_row(
+                numerics.choose_params(
+                    known.low, known.high, bits=precision.activation_bits, scheme=self._scheme
+                )
+            )
+        return table
+
+    def simulated_weights(self, assignment: Assignment, suffix: str) -> dict[str, Array]:
+        """Each layer's weight as its precision stores it, under the keys that a chain reads."""
+        return {
+            f"{layer.weight}{suffix}": self.stored_weight(layer, assignment.get(layer.name, "f32"))
+            for layer in self.network.layers
+            if layer.weight is not None
+        }
+
+    def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
+        """Outputs of the network with its layers in the given precisions, for one batch."""
+        executable = self._prepared("simulated", {":simulated": assignment})
+        return executable.run(*inputs, self.table(ranges, assignment))
+
+    def lockstep(
+        self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]
+    ) -> list[Array]:
+        """Results of `@lockstep` (see mlq-simulate) for one batch; an assignment for each chain."""
+        chains = {f":simulated.{c}": each for c, each in enumerate(assignments)}
+        executable = self._prepared("lockstep", chains)
+        table = np.concatenate([self.table(ranges, each) for each in assignments])
+        return executable.run(*inputs, table)
+
+    def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> runtime.Executable:
+        """The executable of an entry, with the weights of these chains bound."""
+        words = (self._scheme, self._granularity)
+        signature = str([words, *(sorted(each.items()) for each in chains.values())])
+        executable = self._loaded.get(entry)
+        if executable is not None and self._signature[entry] == signature:
+            return executable
+        simulated: dict[str, Array] = {}
+        for suffix, assignment in chains.items():
+            simulated.update(self.simulated_weights(assignment, suffix))
+        if executable is None:
+            executable = runtime.load(
+                self._vmfb,
+                parameters={**self._all_weights(), **simulated},
+                threads=self._threads,
+                entry=entry,
+            )
+            self._loaded[entry] = executable
+        else:
+            executable.swap_parameters(simulated)
+        self._signature[entry] = signature
+        return executable
+
+    def _all_weights(self) -> dict[str, Array]:
+        """Every parameter that the module declares, the simulated ones unquantized."""
+        suffixes = [":simulated", *(f":simulated.{c}" for c in range(self._chains))]
+        plain = {
+            key: array
+            for suffix in suffixes
+            for key, array in self.simulated_weights({}, suffix).items()
+        }
+        return {**self._weights, **plain}
+
+    def stored_weight(self, layer: Layer, name: str) -> Array:
+        """The layer's weight as the precision called `name` stores it, in float."""
+        assert layer.weight is not None
+        weight = self._weights[layer.weight]
+        precision = Precision.parse(name)
+        if precision.is_float:
+            return weight
+        key = (layer.weight, precision.weight_bits)
+        if key not in self._stored:
+            params = numerics.weight_params(
+                weight,
+                bits=precision.weight_bits,
+                granularity=self._granularity,
+                axis=layer.weight_axis,
+                scheme=self._scheme,
+            )
+            self._stored[key] = numerics.fake_quantize(weight, params)
+        return self._stored[key]
+
+
+def uniform(network: Network, precision: str, supported: Mapping[str, Sequence[str]]) -> Assignment:
+    """Every layer in `precision` that can be; the others stay f32."""
+    return {layer.name: precision for layer in network.layers if precision in supported[layer.name]}
+
+
+def _are_integer(sources: Sequence[str], assignment: Assignment) -> bool:
+    return bool(sources) and all(
+        not Precision.parse(assignment.get(name, "f32")).is_float for name in sources
+    )

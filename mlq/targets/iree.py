@@ -1,0 +1,275 @@
+"""IREE's compiler: LOWERED text in, the bytes of a .vmfb out. Nothing else in mlq uses it.
+
+The program is parsed and, if asked, given its weights in this process (as resources, never as
+text); the compilation runs in a process of its own, so that a crash of the compiler is an error
+like any other. Equal input gives equal bytes, and is compiled once: results are cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.errors import CompileError
+from mlq.targets.base import Target
+
+_SCOPE = "model"
+_PARAMETER = f'#stream.parameter.named<"{_SCOPE}"::"'
+_NAMED = re.compile(rf'named<"{_SCOPE}"::"([^"]*)">')
+_PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # keys that MLIR prints without escapes
+_NAMED_TYPES = {"bool": "i1", "bfloat16": "bf16"}  # in numpy (with ml_dtypes) and in MLIR
+_CACHE_BYTES = 2 << 30
+_SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
+
+# At -O2 and above IREE 3.13 fuses what makes a result of the network with what reads it, a softmax
+# for one, and then cannot generate code for some of these. Without such fusions it can.
+_OVERFUSED = "restricted to workgroup distributed contexts"
+_FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
+
+CPU_FEATURES = "mlq.cpu_features"
+"""Reflection entry of each exported function: what the module asks of the CPU that runs it."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of the wheels whose code ends up in, or decides on, a module."""
+    return {name: version(name) for name in ("iree-base-compiler", "iree-base-runtime")}
+
+
+def compile_module(
+    text: str | bytes,
+    target: Target,
+    *,
+    weights: Mapping[str, NDArray[Any]] | None = None,
+    embed: bool = True,
+    extra_flags: tuple[str, ...] = (),
+    cache: Path | None = None,
+) -> bytes:
+    """Compile LOWERED text (or bytecode) for a target; the bytes of the .vmfb.
+
+    With `embed` every parameter of the program becomes a constant taken from `weights`; without,
+    parameters stay names that the runtime binds. `cache` overrides the folder of cached results
+    (by default $MLQ_CACHE, or the user's cache folder; MLQ_CACHE=off turns it off).
+    Raises CompileError with the first error line when IREE refuses or crashes.
+    """
+    flags = (*target.iree_flags, *extra_flags)
+    weights = weights if embed and weights is not None else {}
+    folder = _cache_folder(cache)
+    key = _key(text, flags, target, weights, embed=embed)
+    if folder is not None and (found := _lookup(folder / f"{key}.vmfb")) is not None:
+        return found
+    with tempfile.TemporaryDirectory(prefix="mlq-") as temporary:
+        here = Path(temporary)
+        _write_bytecode(here / _SOURCE, text, target, weights, embed=embed)
+        vmfb = _run_compiler(here, flags, folder, key)
+    if folder is not None:
+        _store(folder, f"{key}.vmfb", vmfb)
+    return vmfb
+
+
+def _write_bytecode(
+    path: Path,
+    text: str | bytes,
+    target: Target,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    embed: bool,
+) -> None:
+    from iree.compiler import ir
+
+    with ir.Context(), ir.Location.unknown():
+        try:
+            module = ir.Module.parse(text)
+        except ir.MLIRError as error:
+            raise CompileError(f"IREE cannot read the module: {_first_diagnostic(error)}") from None
+        for operation in module.body.operations:
+            if embed and operation.operation.name == "util.global":
+                _embed(operation, weights)
+            if operation.operation.name == "func.func":
+                _record_features(operation, target)
+        with path.open("wb") as file:
+            module.operation.write_bytecode(file)
+
+
+def _first_diagnostic(error: Any) -> str:
+    for diagnostic in error.error_diagnostics:
+        return f"{diagnostic.location}: {diagnostic.message}".replace("\n", " ")
+    return str(error).splitlines()[0]
+
+
+def _embed(operation: Any, weights: Mapping[str, NDArray[Any]]) -> None:
+    from iree.compiler import ir
+
+    attributes = operation.attributes
+    if "initial_value" not in attributes:
+        return
+    # IREE prints the key without escapes, so everything up to the closing `">` is the key.
+    value = str(attributes["initial_value"])
+    if not value.startswith(_PARAMETER):
+        return
+    key = value[len(_PARAMETER) : value.rindex('"> : ')]
+    if key not in weights:
+        raise CompileError(f"the module asks for weight '{key}', which the weight store lacks")
+    kind = ir.RankedTensorType(ir.TypeAttr(attributes["type"]).value)
+    array = np.ascontiguousarray(weights[key])
+    if tuple(kind.shape) != array.shape or not _stores(kind.element_type, array.dtype):
+        raise CompileError(
+            f"weight '{key}' is {array.dtype}{list(array.shape)}, the module declares {kind}"
+        )
+    # A 0-d buffer has no format that the bindings accept; its bytes do.
+    flat = array.reshape(-1).view(np.uint8)
+    if array.dtype.name == "bfloat16":
+        # IREE's emulation of bf16 cannot convert resources.
+        attributes["initial_value"] = ir.DenseElementsAttr.get(
+            array.view(np.uint16), type=kind.element_type, shape=array.shape
+        )
+        return
+    attributes["initial_value"] = ir.DenseResourceElementsAttr.get_from_buffer(flat, key, kind)
+
+
+def _stores(element_type: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether an array's bytes are the bytes of a tensor of the element type."""
+    if dtype.name in _NAMED_TYPES:
+        return str(element_type) == _NAMED_TYPES[dtype.name]
+    prefix = {"f": "f", "i": "i", "u": "i"}.get(dtype.kind, "?")
+    return str(element_type) == f"{prefix}{8 * dtype.itemsize}"
+
+
+def _record_features(function: Any, target: Target) -> None:
+    from iree.compiler import ir
+
+    if not target.cpu_features:
+        return
+    entries = {CPU_FEATURES: ir.StringAttr.get(" ".join(sorted(target.cpu_features)))}
+    if "iree.reflection" in function.attributes:
+        old = ir.DictAttr(function.attributes["iree.reflection"])
+        entries |= {named.name: named.attr for named in old}
+    function.attributes["iree.reflection"] = ir.DictAttr.get(entries)
+
+
+def _run_compiler(here: Path, flags: tuple[str, ...], cache: Path | None, key: str) -> bytes:
+    done = _attempt(here, flags)
+    if done.returncode and _OVERFUSED in done.stderr:
+        flags = (*flags, _FUSE_LESS)
+        done = _attempt(here, flags)
+    output = here / _OUTPUT
+    if done.returncode == 0 and output.exists():
+        return output.read_bytes()
+    reason = _first_error(done.stderr, done.returncode)
+    if cache is None:
+        raise CompileError(f"IREE cannot compile the module: {reason}")
+    kept = _store(cache, f"failed-{key[:16]}.mlirbc", (here / _SOURCE).read_bytes())
+    again = " ".join(["iree-compile", *flags, str(kept), "-o", _OUTPUT])
+    raise CompileError(f"IREE cannot compile the module: {reason}; to reproduce: {again}")
+
+
+def _attempt(here: Path, flags: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    from iree.compiler.tools.binaries import find_tool
+
+    # Relative names: no path of this machine may reach the module.
+    command = [find_tool("iree-compile"), *flags, _SOURCE, "-o", _OUTPUT]
+    return subprocess.run(  # noqa: S603  (our own command, no shell)
+        command, cwd=here, capture_output=True, text=True, errors="replace", check=False
+    )
+
+
+def _first_error(stderr: str, code: int) -> str:
+    for line in stderr.splitlines():
+        if "error:" in line or "LLVM ERROR" in line:
+            return line.strip()[:400]
+    died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    last = next((line.strip() for line in stderr.splitlines() if line.strip()), "no message")
+    return f"the compiler died ({died}): {last[:400]}"
+
+
+def _key(
+    text: str | bytes,
+    flags: tuple[str, ...],
+    target: Target,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    embed: bool,
+) -> str:
+    digest = hashlib.sha256()
+    for part in _key_parts(text, flags, target, weights, embed=embed):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _key_parts(
+    text: str | bytes,
+    flags: tuple[str, ...],
+    target: Target,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    embed: bool,
+) -> Iterator[bytes | memoryview]:
+    yield repr((sorted(versions().items()), flags, sorted(target.cpu_features), embed)).encode()
+    yield text.encode() if isinstance(text, str) else text
+    for name in sorted(_mentioned(text, weights)):
+        array = np.ascontiguousarray(weights[name])
+        yield f"{name} {array.dtype.str} {array.shape}".encode()
+        yield array.reshape(-1).view(np.uint8).data
+
+
+def _mentioned(text: str | bytes, weights: Mapping[str, NDArray[Any]]) -> Iterable[str]:
+    """Weights the program may ask for: those its text names, and all where that is uncertain."""
+    if isinstance(text, bytes):
+        return weights
+    named = set(_NAMED.findall(text))
+    return [key for key in weights if key in named or not _PLAIN.fullmatch(key)]
+
+
+def _cache_folder(override: Path | None) -> Path | None:
+    if override is not None:
+        return override
+    chosen = os.environ.get("MLQ_CACHE", "")
+    if chosen == "off":
+        return None
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mlq"
+
+
+def _lookup(path: Path) -> bytes | None:
+    try:
+        found = path.read_bytes()
+        path.touch()  # the least recently used are the first to go
+    except OSError:
+        return None
+    return found
+
+
+def _store(folder: Path, name: str, data: bytes) -> Path:
+    """Put a file into the cache, whole or not at all; a cache that cannot be written is skipped."""
+    path = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            file.write(data)
+        Path(file.name).replace(path)
+        _prune(folder)
+    except OSError:
+        pass
+    return path
+
+
+def _prune(folder: Path) -> None:
+    files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
+    total = sum(stat.st_size for _, stat in files)
+    for path, stat in sorted(files, key=lambda entry: entry[1].st_mtime):
+        if total <= _CACHE_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        total -= stat.st_size

@@ -1,0 +1,153 @@
+"""Make every layer compute in the precision that the plan stamped on it."""
+
+from __future__ import annotations
+
+from torch_mlir.ir import InsertionPoint, Operation, OpView, Type, Value
+
+from mlq import numerics
+from mlq.dialect import build, layers, quant, weights
+from mlq.dialect.ops import AddOp, AvgPool2dOp, MatmulOp
+from mlq.errors import ContractError
+from mlq.precision import GRANULARITIES, SCHEMES, Precision, one_of
+from mlq.transforms.base import Pass, option, register_pass, skip, walk
+
+
+@register_pass
+class InsertCasts(Pass):
+    """Put `mlq.quantize` before the operands of each integer layer; its result is unrounded f32.
+
+    Ranges say how activations are stored, the weights themselves how they are. A residual that a
+    float layer made stays f32: rounding it would cost accuracy and save nothing.
+
+    Before:
+        func.func @f(%x: tensor<1x2xf32>
+            {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2xf32> {
+          %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">}
+            : (tensor<1x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
+          return %y : tensor<1x2xf32>
+        }
+    After:
+        func.func @f(%x: tensor<1x2xf32>
+            {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2xf32> {
+          %l = "mlq.quantize"(%x) : (tensor<1x2xf32>) -> tensor<1x2x!quant.uniform<u8:f32, 1.0>>
+          %r = "mlq.quantize"(%x) : (tensor<1x2xf32>) -> tensor<1x2x!quant.uniform<u8:f32, 1.0>>
+          %y = "mlq.add"(%l, %r) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">}
+            : (tensor<1x2x!quant.uniform<u8:f32, 1.0>>, tensor<1x2x!quant.uniform<u8:f32, 1.0>>)
+            -> tensor<1x2xf32>
+          return %y : tensor<1x2xf32>
+        }
+    """
+
+    name = "mlq-insert-casts"
+    scheme: str = option("asymmetric", help="how activations are stored: " + ", ".join(SCHEMES))
+    granularity: str = option("per_axis", help="of weight scales: " + ", ".join(GRANULARITIES))
+
+    def run(self, module: Operation) -> None:
+        for op in walk(module):
+            if not layers.is_layer(op):
+                continue
+            precision = Precision.parse(layers.precision_of(op))
+            if precision.is_float:
+                skip(op, "the plan keeps it in float")
+                continue
+            weight = layers.weight_of(op)
+            if weight is not None and layers.weight_key(weight) is None:
+                skip(op, "its weight is not a constant")
+                continue
+            with InsertionPoint(op), op.location:
+                result = self._quantized(op, precision)
+            for name in (build.NAME, build.PRECISION, build.RANGE, build.SENSITIVITY):
+                if name in op.attributes:
+                    result.owner.attributes[name] = op.attributes[name]
+            op.output.replace_all_uses_with(result)
+            op.operation.erase()
+
+    def _quantized(self, op: OpView, precision: Precision) -> Value:
+        entering = self._stored(layers.activations_of(op)[0].value, precision)
+        if isinstance(op, AvgPool2dOp):
+            keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad", "layout")
+            return build.avg_pool2d(entering, **build.attributes_of(op, *keys))
+        activation = build.Activation.of(op)
+        if isinstance(op, AddOp):
+            return build.add(entering, self._stored(op.rhs, precision), activation=activation)
+        weight, bias = self._constants(op, entering, precision)
+        residual = self._residual(op, precision)
+        if isinstance(op, MatmulOp):
+            return build.matmul(
+                entering,
+                weight,
+                bias=bias,
+                residual=residual,
+                transpose_rhs=bool(op.transpose_rhs.value),
+                activation=activation,
+            )
+        return build.conv2d(
+            entering,
+            weight,
+            bias=bias,
+            residual=residual,
+            activation=activation,
+            **build.attributes_of(op, "strides", "pads", "dilations", "groups", "layout"),
+        )
+
+    def _stored(self, value: Value, precision: Precision) -> Value:
+        """`value` cast to the storage that its range asks for."""
+        return build.quantize(value, self._storage(value, precision))
+
+    def _storage(self, value: Value, precision: Precision) -> Type:
+        known = layers.range_of(value)
+        if known is None:
+            raise ContractError(
+                f"{layers.tensor_name(value) or value}: has no calibrated range; "
+                "run mlq-annotate-ranges with the ranges of this very network"
+            )
+        scheme = one_of(SCHEMES, self.scheme, "scheme")
+        return quant.type_of(
+            numerics.choose_params(*known, bits=precision.activation_bits, scheme=scheme)
+        )
+
+    def _residual(self, op: OpView, precision: Precision) -> Value | None:
+        """The residual, stored as integers if an integer layer makes it, in f32 otherwise."""
+        if op.residual is None or not _is_made_in_integers(op.residual):
+            return op.residual
+        return self._stored(op.residual, precision)
+
+    def _constants(
+        self, op: OpView, entering: Value, precision: Precision
+    ) -> tuple[Value, Value | None]:
+        """Weight and bias, cast; the bias has the scale of the accumulator it is added to."""
+        granularity = one_of(GRANULARITIES, self.granularity, "granularity")
+        weight = layers.weight_of(op)
+        assert weight is not None
+        store = weights.current()
+        activation = quant.params_of(build.element_of(entering))
+        assert activation is not None
+        chosen = numerics.weight_params(
+            store[layers.weight_key(weight) or ""],
+            bits=precision.weight_bits,
+            granularity=granularity,
+            axis=layers.weight_axis(op),
+            scheme=one_of(SCHEMES, self.scheme, "scheme"),
+        )
+        bias_key = layers.weight_key(op.bias)
+        if bias_key is not None:
+            chosen = numerics.raise_weight_scale(chosen, activation, store[bias_key])
+        stored = build.quantize(weight, quant.type_of(chosen))
+        if op.bias is None:
+            return stored, None
+        bias_type = quant.type_of(numerics.bias_params(activation, chosen))
+        return stored, build.quantize(op.bias, bias_type)
+
+
+def _is_made_in_integers(value: Value) -> bool:
+    """Whether the op that makes a tensor is an integer layer, seen through what only moves it."""
+    if layers.is_argument(value):
+        return False
+    owner = value.owner.opview
+    if isinstance(owner, layers.LAYERS):
+        return any(quant.is_quantized(operand.type) for operand in owner.operation.operands)
+    if isinstance(owner, layers.MOVES):
+        return all(_is_made_in_integers(operand) for operand in owner.operation.operands)
+    return False

@@ -1,0 +1,64 @@
+"""Have the network measure itself: extremes and histograms as further results."""
+
+from __future__ import annotations
+
+from torch_mlir.ir import InsertionPoint, Operation
+
+from mlq.dialect import build, functions, layers
+from mlq.transforms.base import Pass, option, register_pass, walk
+
+
+@register_pass
+class Instrument(Pass):
+    """Return least, greatest and histogram of every tensor that a layer reads.
+
+    The function's attribute `mlq.observed` lists the tensors in the order of their results, three
+    for each, after the network's own.
+
+    Before:
+        func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+          %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+          return %y : tensor<2xf32>
+        }
+    Options:
+        bins=8
+        max-elements=16
+    After:
+        func.func @main(%x: tensor<2xf32> {mlq.name = "x"})
+            -> (tensor<2xf32>, tensor<f32>, tensor<f32>, tensor<8xi32>)
+            attributes {mlq.observed = [["x"]]} {
+          %least, %greatest, %histogram = "mlq.observe"(%x)
+            {bins = 8 : i64, max_elements = 16 : i64}
+            : (tensor<2xf32>) -> (tensor<f32>, tensor<f32>, tensor<8xi32>)
+          %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+          return %y, %least, %greatest, %histogram
+            : tensor<2xf32>, tensor<f32>, tensor<f32>, tensor<8xi32>
+        }
+    """
+
+    name = "mlq-instrument"
+    bins: int = option(128, help="bins of each histogram, over [least, greatest] of the batch")
+    max_elements: int = option(65536, help="about how many elements of a tensor are binned")
+
+    def run(self, module: Operation) -> None:
+        function = functions.main_of(module)
+        observed = {
+            name: flow.value
+            for op in walk(module)
+            if layers.is_layer(op)
+            for flow in layers.activations_of(op)
+            if (name := layers.tensor_name(flow.value)) is not None
+        }
+        results = functions.results_of(function)
+        for value in observed.values():
+            at = (
+                InsertionPoint.at_block_begin(functions.body_of(function))
+                if layers.is_argument(value)
+                else InsertionPoint.after(value.owner)
+            )
+            with at, function.location:
+                results += build.observe(value, bins=self.bins, max_elements=self.max_elements)
+        functions.set_results(function, results)
+        function.attributes["mlq.observed"] = functions.strings([(name,) for name in observed])

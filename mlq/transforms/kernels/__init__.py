@@ -1,0 +1,7 @@
+"""How mlq ops become calls of kernels: what `mlq-lower-to-kernels` runs.
+
+`images`    images as kernels hold them, and as everything else sees them
+`products`  conv2d, matmul
+`pools`     max_pool2d, avg_pool2d
+`inputs`    quantize, where the network's input enters
+"""

@@ -1,0 +1,147 @@
+"""Images as kernels hold them, with margins and padded channels, and as other ops see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from numpy.typing import NDArray
+from torch_mlir.ir import BlockArgument, F32Type, Operation, RankedTensorType, Value
+
+from mlq.dialect import build, linalg, quant
+from mlq.dialect.ops import ReshapeOp
+from mlq.dialect.shapes import DYNAMIC
+from mlq.kernels.executable import Executables, Kernel
+from mlq.kernels.image import NO_MARGIN, Image, Margin
+from mlq.transforms.linalg.constants import Constant
+from mlq.transforms.linalg.epilogue import params_of
+
+WORD, BLOCK = 4, 16
+"""Channels of one dot product, and of the narrowest vector that kernels read at once."""
+
+_IMAGE = 4  # axes of an image
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image in memory: the tensor of storage, and where its elements are in it."""
+
+    value: Value
+    image: Image
+
+
+class Images:
+    """The images of one module as far as they have been made, each with the margin it needs."""
+
+    def __init__(self, module: Operation) -> None:
+        self._executables = Executables(module)
+        self._margins: dict[Value, Margin] = {}
+        self._held: dict[Value, Held] = {}
+        self._made: set[Value] = set()
+        self._plain: dict[Value, Value] = {}
+
+    def need(self, value: Value, margin: Margin) -> None:
+        """Reserve a margin around an image, for a kernel that will read it."""
+        value = _behind(value)
+        known = self._margins.get(value, NO_MARGIN)
+        top, left, bottom, right = (max(pair) for pair in zip(known, margin, strict=True))
+        self._margins[value] = (top, left, bottom, right)
+
+    def result(self, value: Value, least: int = BLOCK) -> Image:
+        """How a kernel is to store the image `value` that it makes; floats without any padding."""
+        image = image_of(value)
+        if params_of(value) is None:
+            return image
+        margin = self._margins.get(value, NO_MARGIN)
+        return replace(image, channels=_padded(image.channels, least), margin=margin)
+
+    def read(self, value: Value, least: int = WORD) -> Held:
+        """The image as a kernel reads it; what no kernel made is copied if it lacks something."""
+        value = _behind(value)
+        if value not in self._held:
+            self._held[value] = self._copied(value, least)
+        return self._held[value]
+
+    def call(self, kernel: Kernel, operands: Sequence[Value], result: Value, image: Image) -> None:
+        """Make the image `result` by a kernel."""
+        element = F32Type.get() if params_of(result) is None else linalg.integer_type(8)
+        type_ = RankedTensorType.get(image.shape, element)
+        made = self._executables.dispatch(kernel, operands, type_)
+        self._held[result] = Held(made, image)
+        self._made.add(result)
+
+    def is_made(self, value: Value) -> bool:
+        """Whether a kernel made this value."""
+        return value in self._made
+
+    def plain(self, value: Value) -> Value:
+        """A value that a kernel made, as the op that it replaced would have made it."""
+        if value not in self._plain:
+            held, inner = self._held[value], image_of(value)
+            part, sizes = held.value, inner.shape
+            if held.image.shape != sizes:
+                top, left, *_ = held.image.margin
+                part = linalg.slice(part, [0, top, left, 0], sizes, [1] * len(sizes))
+            part = linalg.reshape(part, list(value.type.shape))
+            quantized = params_of(value) is not None
+            self._plain[value] = quant.scast(part, value.type).result if quantized else part
+        return self._plain[value]
+
+    def _copied(self, value: Value, least: int) -> Held:
+        """What no kernel made, with its margin and a number of channels that kernels can read."""
+        image, params = image_of(value), params_of(value)
+        margin = NO_MARGIN if params is None else self._margins.get(value, NO_MARGIN)
+        held = replace(image, channels=_padded(image.channels, least), margin=margin)
+        zero = 0 if params is None else params.zero_point[0]
+        if params is not None:
+            byte = RankedTensorType.get(value.type.shape, linalg.integer_type(8))
+            value = quant.scast(value, byte).result
+        top, left, bottom, right = margin
+        beyond = held.channels - image.channels
+        whole = linalg.reshape(value, image.shape)
+        padded = linalg.pad(whole, [0, top, left, 0], [0, bottom, right, beyond], zero)
+        return Held(padded, held)
+
+
+Lower = Callable[[Images], None]
+"""Puts a call of a kernel in the place of an op."""
+
+
+def image_of(value: Value) -> Image:
+    """A tensor as an image without a margin: NHWC, or a matrix whose rows are pixels."""
+    *pixels, channels = build.shape_of(value)
+    batch, height, width = pixels if len(pixels) + 1 == _IMAGE else (1, 1, prod(pixels))
+    return Image(batch, height, width, channels)
+
+
+def unfit(*activations: Value) -> str | None:
+    """Why kernels cannot compute an op: what they read and write is known sizes of u8."""
+    if any(DYNAMIC in build.shape_of(value) for value in activations):
+        return "has a dynamic batch"
+    for params in map(params_of, activations):
+        if params is None:
+            return "is of floats"
+        if params.signed or params.dtype.itemsize > 1 or params.axis is not None:
+            return "stores activations otherwise than in u8"
+    return None
+
+
+def constant(key: str, array: NDArray[Any]) -> Value:
+    """Numbers that a kernel reads, in the weight store."""
+    return Constant(key, array).value()
+
+
+def _padded(channels: int, least: int) -> int:
+    return max(least, -(-channels // WORD) * WORD)
+
+
+def _behind(value: Value) -> Value:
+    """The image of one pixel that the row of a matrix is, if it is one."""
+    if isinstance(value, BlockArgument) or not isinstance(value.owner.opview, ReshapeOp):
+        return value
+    source = value.owner.opview.input
+    before, after = build.shape_of(source), build.shape_of(value)
+    is_point = len(before) == _IMAGE and before[1:3] == [1, 1]
+    return source if is_point and after == [before[0], before[3]] else value

@@ -1,0 +1,75 @@
+"""max_pool2d and avg_pool2d on kernels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from mlq import numerics
+from mlq.dialect import build
+from mlq.dialect.ops import AvgPool2dOp, MaxPool2dOp
+from mlq.kernels.finishing import Finish, Numbers
+from mlq.kernels.image import NO_MARGIN
+from mlq.kernels.isa import Isa
+from mlq.kernels.pools import MaxPool, MeanPool
+from mlq.numerics.windows import counted
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, unfit
+from mlq.transforms.linalg.epilogue import params_of
+
+
+def max_pool2d(op: MaxPool2dOp, isa: Isa, images: Images) -> Lower | str:
+    """The greatest of each window; what is beyond the image is replaced by what is in it."""
+    reason = unfit(op.input, op.output)
+    if reason is None and list(op.dilations) != [1, 1]:
+        reason = "has dilated windows"
+    if reason is not None:
+        return reason
+    images.need(op.input, NO_MARGIN)
+    return partial(_max_pool, op, isa)
+
+
+def avg_pool2d(op: AvgPool2dOp, isa: Isa, images: Images) -> Lower | str:
+    """The mean of each window, into which the margin counts as zeros."""
+    reason = unfit(op.input, *([] if params_of(op.output) is None else [op.output]))
+    if reason is not None:
+        return reason
+    top, left, bottom, right = op.pads
+    below, beyond = op.ceil_pads
+    images.need(op.input, (top, left, bottom + below, right + beyond))
+    return partial(_mean_pool, op, isa)
+
+
+def _max_pool(op: MaxPool2dOp, isa: Isa, images: Images) -> None:
+    source, output = images.read(op.input, BLOCK), images.result(op.output)
+    params = params_of(op.output)
+    assert params is not None
+    pads = tuple(op.pads)[:2]
+    kernel = MaxPool(isa, source.image, output, tuple(op.kernel), tuple(op.strides), pads)
+    byte = constant("margin", np.array(params.zero_point, np.int32))
+    images.call(kernel, [source.value, byte], op.output, output)
+
+
+def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:
+    source, output = images.read(op.input, BLOCK), images.result(op.output)
+    input, params = params_of(op.input), params_of(op.output)
+    assert input is not None
+    keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
+    counts = counted(op.input.type.shape[1:3], **build.attributes_of(op, *keys))
+    scale = numerics.pool_scale(counts, input, params).reshape(-1)
+    bias = np.full(scale.size, -input.zero_point[0] * int(np.prod(op.kernel)), np.int32)
+    finish = Finish("f32" if params is None else "u8", guarded=True)
+    kernel = MeanPool(
+        isa=isa,
+        input=source.image,
+        output=output,
+        window=tuple(op.kernel),
+        strides=tuple(op.strides),
+        pads=tuple(op.pads)[:2],
+        finish=finish,
+        scales=scale.size,
+    )
+    numbers = Numbers(zero_point=0 if params is None else params.zero_point[0])
+    key = f"{build.name_of(op) or 'mean'}.coefficients"
+    operands = [source.value, constant(key, numbers.with_channels(finish, bias, scale))]
+    images.call(kernel, operands, op.output, output)

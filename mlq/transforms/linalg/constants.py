@@ -1,0 +1,83 @@
+"""Weights that are known now: prepared in numpy, and stored under keys of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_mlir.ir import F32Type, OpResult, RankedTensorType, StringAttr, Type, Value
+
+from mlq.dialect import linalg, weights
+from mlq.dialect.ops import TransposeOp, WeightOp
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An array of the weight store, and the key that it has or would have there."""
+
+    key: str
+    array: NDArray[Any]
+
+    @classmethod
+    def of(cls, value: Value | None) -> Constant | None:
+        """The constant behind a value, seen through transposes; None where none is known yet.
+
+        The store need not hold a weight before the module runs: simulation swaps weights then.
+        """
+        if not isinstance(value, OpResult):
+            return None
+        owner = value.owner.opview
+        if isinstance(owner, WeightOp):
+            key, store = owner.key.value, weights.current()
+            return cls(key, store[key]) if key in store else None
+        if isinstance(owner, TransposeOp):
+            found = cls.of(owner.input)
+            return None if found is None else found.transposed(list(owner.permutation))
+        return None
+
+    def transposed(self, permutation: Sequence[int]) -> Constant:
+        """The constant with its axes in another order."""
+        order = "".join(map(str, permutation))
+        return Constant(f"{self.key}.{order}", self.array.transpose(permutation))
+
+    def padded(self, added: Sequence[int]) -> Constant:
+        """The constant with so many zeros behind each axis."""
+        array = np.pad(self.array, [(0, each) for each in added])
+        return Constant(f"{self.key}.{'x'.join(map(str, array.shape))}", array)
+
+    def reshaped(self, shape: Sequence[int]) -> Constant:
+        """The constant in another shape."""
+        return Constant(f"{self.key}.{'x'.join(map(str, shape))}", self.array.reshape(shape))
+
+    def value(self) -> Value:
+        """The constant as an `mlq.weight` of storage, put into the store if it is not there."""
+        key = _stored(self.key, np.ascontiguousarray(self.array))
+        return WeightOp(StringAttr.get(key), _type_of(self.array)).output
+
+
+def _stored(key: str, array: NDArray[Any]) -> str:
+    """The key under which the store holds `array`: the one given, or that with a number."""
+    store = weights.current()
+    candidate, number = key, 1
+    while candidate in store and not _same(store[candidate], array):
+        number += 1
+        candidate = f"{key}.{number}"
+    if candidate not in store:
+        store[candidate] = array
+    return candidate
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one is other or (one.dtype == other.dtype and np.array_equal(one, other))
+
+
+def _type_of(array: NDArray[Any]) -> Type:
+    element = (
+        F32Type.get()
+        if array.dtype == np.float32
+        else linalg.integer_type(8 * array.dtype.itemsize)
+    )
+    return RankedTensorType.get(array.shape, element)

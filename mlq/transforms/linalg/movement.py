@@ -1,0 +1,76 @@
+"""Ops that move storage: concat, reshape, transpose, pad, slice."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch_mlir.dialects import tensor
+from torch_mlir.ir import BlockArgument, RankedTensorType, Value
+
+from mlq import numerics
+from mlq.dialect import linalg
+from mlq.dialect.linalg import Size
+from mlq.dialect.ops import ConcatOp, PadOp, ReshapeOp, SliceOp, TransposeOp, WeightOp
+from mlq.dialect.shapes import DYNAMIC
+from mlq.transforms.linalg.arithmetic import storage_type
+from mlq.transforms.linalg.constants import Constant
+from mlq.transforms.linalg.epilogue import Stored, params_of
+
+
+def weight(op: WeightOp, _stored: Stored) -> Value:
+    """The same entry of the weight store, typed as it is stored."""
+    params, type_ = params_of(op.output), op.output.type
+    if params is not None:
+        type_ = RankedTensorType.get(type_.shape, storage_type(params))
+    return WeightOp(op.key, type_).output
+
+
+def concat(op: ConcatOp, stored: Stored) -> Value:
+    """Operands side by side, those of the concats it continues too, so that each is copied once."""
+    inputs = [stored(each) for each in _parts(op)]
+    result = RankedTensorType.get(op.output.type.shape, inputs[0].type.element_type)
+    return tensor.concat(result, op.axis.value, inputs)
+
+
+def _parts(op: ConcatOp) -> list[Value]:
+    """What is joined: an operand that another concat made for this one alone is taken apart."""
+    parts: list[Value] = []
+    for side in (op.lhs, op.rhs):
+        owner = None if isinstance(side, BlockArgument) else side.owner.opview
+        alone = len(list(side.uses)) == 1
+        if alone and isinstance(owner, ConcatOp) and owner.axis.value == op.axis.value:
+            parts += _parts(owner)
+        else:
+            parts.append(side)
+    return parts
+
+
+def reshape(op: ReshapeOp, stored: Stored) -> Value:
+    """The same elements in another shape; nothing moves."""
+    value, shape = stored(op.input), op.output.type.shape
+    dynamic = [n for n in linalg.sizes_of(value) if not isinstance(n, int)]
+    sizes: list[Size] = [dynamic[0] if n == DYNAMIC else n for n in shape]
+    return linalg.reshape(value, sizes)
+
+
+def transpose(op: TransposeOp, stored: Stored) -> Value:
+    """Axes in another order, done now for a weight."""
+    known = Constant.of(op.output)
+    if known is not None:
+        return known.value()
+    return linalg.transpose(stored(op.input), list(op.permutation))
+
+
+def pad(op: PadOp, stored: Stored) -> Value:
+    """The value, or the integer that stores it, around the input."""
+    params, value = params_of(op.input), op.value.value
+    if params is not None:
+        value = int(numerics.quantize(np.asarray(value, np.float32), params))
+    return linalg.pad(stored(op.input), list(op.low), list(op.high), value)
+
+
+def slice(op: SliceOp, stored: Stored) -> Value:  # the op's own name, as in ONNX
+    """A strided part."""
+    value = stored(op.input)
+    whole = linalg.sizes_of(value)
+    sizes = [n if size == -1 else size for n, size in zip(whole, op.sizes, strict=True)]
+    return linalg.slice(value, list(op.offsets), sizes, list(op.strides))

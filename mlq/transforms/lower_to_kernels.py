@@ -1,0 +1,132 @@
+"""Compute layers of integers by kernels that mlq generates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch_mlir.ir import InsertionPoint, Operation, OpView, Value
+
+from mlq.dialect import ops
+from mlq.kernels import isa as isas
+from mlq.kernels.isa import Isa
+from mlq.precision import one_of
+from mlq.transforms.base import Pass, option, register_pass, skip, walk
+from mlq.transforms.kernels import inputs, pools, products
+from mlq.transforms.kernels.images import Images, Lower
+
+Choice = Callable[[Any, Isa, Images], Lower | str]
+
+CHOICES: dict[type[OpView], Choice] = {
+    ops.AvgPool2dOp: pools.avg_pool2d,
+    ops.Conv2dOp: products.conv2d,
+    ops.MatmulOp: products.matmul,
+    ops.MaxPool2dOp: pools.max_pool2d,
+    ops.QuantizeOp: inputs.quantize,
+}
+
+
+@register_pass
+class LowerToKernels(Pass):
+    """Call a generated kernel for each op that there is one for; leave the rest to linalg.
+
+    Images must be in NHWC (mlq-assign-layout). A kernel reads an image with the margin that its
+    windows reach into, filled with the zero point by the kernel that made the image; an op that
+    has no kernel sees the image without. Kernels of one shape are one, whatever their weights.
+
+    Before:
+        func.func @f(%x: tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>)
+            -> tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>> {
+          %y = "mlq.max_pool2d"(%x) {kernel = array<i64: 1, 1>, strides = array<i64: 1, 1>,
+            pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nhwc"}
+            : (tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>)
+            -> tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
+          return %y : tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
+        }
+    After:
+        #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
+        "hal.executable.source"() ({
+          "hal.executable.export"() ({
+          ^bb0(%device: !hal.device):
+            %c1 = arith.constant 1 : index
+            "hal.return"(%c1, %c1, %c1) : (index, index, index) -> ()
+          }, {
+          }) {layout = #layout, sym_name = "max_pool1x1_16x1x1", sym_visibility = "public"}
+            : () -> ()
+          builtin.module {
+            func.func @max_pool1x1_16x1x1() {
+              %c0 = arith.constant 0 : index
+              %in = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index,
+                binding = 0 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>}
+                : (index) -> memref<16xi8>
+              %margin = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index,
+                binding = 1 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>}
+                : (index) -> memref<1xi32>
+              %out = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index,
+                binding = 2 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>}
+                : (index) -> memref<16xi8>
+              %greatest = vector.load %in[%c0] : memref<16xi8>, vector<16xi8>
+              vector.store %greatest, %out[%c0] : memref<16xi8>, vector<16xi8>
+              return
+            }
+          }
+          "hal.executable.source_end"() : () -> ()
+        }) {sym_name = "max_pool1x1_16x1x1", sym_visibility = "private"} : () -> ()
+        func.func @f(%x: tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>)
+            -> tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>> {
+          %bytes = quant.scast %x
+            : tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>> to tensor<1x1x1x16xi8>
+          %margin = "mlq.weight"() {key = "margin"} : () -> tensor<1xi32>
+          %made = "flow.dispatch"(%bytes, %margin) {
+            entry_points = [@max_pool1x1_16x1x1::@max_pool1x1_16x1x1],
+            operandSegmentSizes = array<i32: 0, 2, 0, 0>}
+            : (tensor<1x1x1x16xi8>, tensor<1xi32>) -> tensor<1x1x1x16xi8>
+          %y = quant.scast %made
+            : tensor<1x1x1x16xi8> to tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
+          return %y : tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
+        }
+    """  # noqa: E501 -- what belongs to no dialect that is known here is compared as text
+
+    name = "mlq-lower-to-kernels"
+    isa: str = option("avx512_vnni", help="instruction set: avx512_vnni, avx_vnni, avx512 or avx2")
+
+    def run(self, module: Operation) -> None:
+        """Choose first, so that images are made with the margins that their readers need."""
+        one_of(tuple(each.name for each in isas.ISAS), self.isa, "isa")
+        program, images = walk(module), Images(module)
+        chosen = _chosen(program, isas.named(self.isa), images)
+        for op in program:
+            with InsertionPoint(op), op.location:
+                _lowered(op, chosen, images)
+        for op in reversed(program):
+            if _result(op) in chosen:
+                op.operation.erase()
+
+
+def _lowered(op: OpView, chosen: dict[Value | None, Lower], images: Images) -> None:
+    """Call the op's kernel before it; one without gets its operands as it knows them."""
+    lower = chosen.get(_result(op))
+    if lower is not None:
+        lower(images)
+        return
+    for i, operand in enumerate(op.operation.operands):
+        if images.is_made(operand):
+            op.operation.operands[i] = images.plain(operand)
+
+
+def _result(op: OpView) -> Value | None:
+    return next(iter(op.operation.results), None)
+
+
+def _chosen(program: list[OpView], isa: Isa, images: Images) -> dict[Value | None, Lower]:
+    """How to lower the ops that have a kernel, by their result."""
+    chosen: dict[Value | None, Lower] = {}
+    for op in program:
+        if type(op) not in CHOICES:
+            continue
+        choice = CHOICES[type(op)](op, isa, images)
+        if isinstance(choice, str):
+            skip(op, choice)
+        else:
+            chosen[_result(op)] = choice
+    return chosen

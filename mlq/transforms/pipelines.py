@@ -1,0 +1,84 @@
+"""The named pipelines: what runs between two contracts, as text that anyone can run.
+
+`mlq-opt --pass-pipeline=@raise-fused` runs one by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Elements in pipeline syntax, and a paragraph: for which input, promising which contract."""
+
+    text: str
+    summary: str
+
+
+_CASTS = "mlq-fold-casts,cse,mlq-absorb-requantization,cse,mlq-quantize-constants,canonicalize"
+
+_LINALG = "canonicalize,cse,mlq-lower-to-linalg,mlq-lower-weights,canonicalize,cse"
+
+_FOLD = "mlq-fuse-bias,mlq-fold-batch-norm"
+_FUSE = "mlq-fuse-activation,mlq-fuse-residual"
+
+PIPELINES: dict[str, Pipeline] = {
+    "raise-onnx": Pipeline(
+        "mlq-raise-onnx,mlq-name-layers",
+        "From IMPORTED to GRAPH, each ONNX node an op of its own; batch norms stay ONNX nodes.",
+    ),
+    "raise-folded": Pipeline(
+        f"mlq-raise-onnx,{_FOLD},mlq-name-layers",
+        "From IMPORTED to GRAPH with batch norms and biases folded.",
+    ),
+    "raise-fused": Pipeline(
+        f"mlq-raise-onnx,{_FOLD},{_FUSE},mlq-name-layers",
+        "From IMPORTED to GRAPH in which a convolution or matrix product, its bias, its activation "
+        "and a residual add are one layer.",
+    ),
+    "fold-casts": Pipeline(
+        f"cse,{_CASTS}",
+        "From layers with casts around each (after mlq-insert-casts) to QUANTIZED: casts lifted, "
+        "absorbed by their producers, and constants quantized.",
+    ),
+    "lower-linalg": Pipeline(
+        f"mlq-assign-layout,{_LINALG},mlq-verify-contract{{stage=lowered}}",
+        "From GRAPH or QUANTIZED to LOWERED: images in NHWC, mlq ops in linalg, weights as "
+        "parameters. What mlq does not know stays ONNX for IREE to lower.",
+    ),
+    "lower-kernels": Pipeline(
+        f"mlq-assign-layout,canonicalize,cse,mlq-lower-to-kernels,{_LINALG},"
+        "mlq-verify-contract{stage=lowered}",
+        "From QUANTIZED to LOWERED for x86 CPUs with AVX512-VNNI: generated kernels for layers of "
+        "integers, linalg for everything else.",
+    ),
+    "lower-qdq": Pipeline(
+        "mlq-lower-to-qdq,mlq-verify-contract{stage=imported}",
+        "From GRAPH or QUANTIZED back to ONNX nodes, integers between Q and DQ nodes: what mlq "
+        "export writes. The batch may be dynamic; images stay in NCHW.",
+    ),
+}
+
+
+def quantize_pipeline(
+    *, ranges: str, plan: str = "", default: str = "f32", scheme: str, granularity: str
+) -> str:
+    """GRAPH to QUANTIZED under a plan; `ranges` and `plan` are files."""
+    stamp = f"mlq-stamp-plan{{{_option('plan', plan)}default={default}}}"
+    insert = f"mlq-insert-casts{{scheme={scheme} granularity={granularity}}}"
+    return f"mlq-annotate-ranges{{{_option('ranges', ranges)}}},{stamp},{insert},@fold-casts"
+
+
+def simulate_pipeline(chains: int) -> str:
+    """GRAPH to LOWERED functions that simulate quantization, steered by a run-time table."""
+    return f"mlq-simulate{{chains={chains}}},cse,canonicalize,@lower-linalg"
+
+
+def instrument_pipeline(*, bins: int, max_elements: int) -> str:
+    """GRAPH to a LOWERED function that also returns statistics of what layers read."""
+    return f"mlq-instrument{{bins={bins} max-elements={max_elements}}},@lower-linalg"
+
+
+def _option(key: str, value: str) -> str:
+    return f"{key}='{value}' " if value else ""

@@ -1,0 +1,141 @@
+"""Layers between their stored operands and their stored result.
+
+Nothing is stored between a product, its residual and its activation: ONNX has no fused residual,
+and one more rounding would be a larger difference than any order of float operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch_mlir.ir import Value
+
+from mlq.dialect import build, nodes, quant, shapes
+from mlq.dialect.build import Activation
+from mlq.errors import DiagnosticError
+from mlq.transforms.qdq.tensors import Tensors, clipped, name_of, shape_of
+
+_MATRIX = 2  # the rank that Gemm takes
+
+
+def conv2d(op: Any, at: Tensors) -> Value:
+    """Conv, then Add of the residual."""
+    expect_nchw(op)
+    name = name_of(op.output)
+    operands = [at.real(op.input), at.real(op.weight)]
+    if op.bias is not None:
+        operands.append(at.real(op.bias))
+    attributes = build.attributes_of(op, "strides", "pads", "dilations")
+    attributes["group"] = int(op.groups.value)
+    product = nodes.node("Conv", operands, real_type(op), name, **attributes)
+    return _finished(op, at, product)
+
+
+def matmul(op: Any, at: Tensors) -> Value:
+    """Gemm of matrices, otherwise MatMul and Add of the bias; then Add of the residual."""
+    name, type_ = name_of(op.output), real_type(op)
+    bias = [] if op.bias is None else [at.real(op.bias)]
+    if len(build.shape_of(op.lhs)) == _MATRIX:
+        operands = [at.real(op.lhs), at.real(op.rhs), *bias]
+        transposed = int(bool(op.transpose_rhs.value))
+        product = nodes.node("Gemm", operands, type_, name, transB=transposed)
+    else:
+        operands = [at.real(op.lhs), _columns(op, at)]
+        product = nodes.node("MatMul", operands, type_, name)
+        if bias:
+            product = nodes.node("Add", [product, *bias], type_, f"{name}:bias")
+    return _finished(op, at, product)
+
+
+def add(op: Any, at: Tensors) -> Value:
+    """Add."""
+    operands = [at.real(op.lhs), at.real(op.rhs)]
+    return _stored(op, at, nodes.node("Add", operands, real_type(op), name_of(op.output)))
+
+
+def avg_pool2d(op: Any, at: Tensors) -> Value:
+    """GlobalAveragePool of a whole image, otherwise AveragePool."""
+    expect_nchw(op)
+    keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
+    kernel, strides, pads, ceil_pads, counted = build.attributes_of(op, *keys).values()
+    x, name, type_ = at.real(op.input), name_of(op.output), real_type(op)
+    if kernel == build.shape_of(op.input)[2:] and not any([*pads, *ceil_pads]):
+        return _stored(op, at, nodes.node("GlobalAveragePool", [x], type_, name))
+    counted = counted and any(pads)
+    if counted and any(ceil_pads):
+        # Zeros that stand in the input are counted, what the op pads besides is not.
+        x, pads, counted = _padded(x, pads, name), [0, 0, 0, 0], False
+    if not counted:
+        pads = [pads[0], pads[1], pads[2] + ceil_pads[0], pads[3] + ceil_pads[1]]
+    pooled = nodes.node(
+        "AveragePool",
+        [x],
+        type_,
+        name,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=pads,
+        count_include_pad=int(counted),
+    )
+    return _stored(op, at, pooled)
+
+
+def expect_nchw(op: Any) -> None:
+    """ONNX knows one layout."""
+    if op.layout.value != "nchw":
+        raise DiagnosticError(op, "is in NHWC, ONNX is in NCHW; run this pass on QUANTIZED")
+
+
+def real_type(op: Any) -> Any:
+    """The torch type of the op's result in floats."""
+    return nodes.vtensor(build.shape_of(op.output), "f32")
+
+
+def activated(x: Value, activation: Activation, name: str) -> Value:
+    """Relu or Clip of reals."""
+    if activation.kind == "none":
+        return x
+    if activation.kind == "relu":
+        return nodes.node("Relu", [x], x.type, name)
+    return clipped(x, np.float32(activation.low), np.float32(activation.high), name)
+
+
+def _finished(op: Any, at: Tensors, product: Value) -> Value:
+    if op.residual is not None:
+        operands = [product, at.real(op.residual)]
+        product = nodes.node("Add", operands, product.type, f"{name_of(op.output)}:add")
+    return _stored(op, at, product)
+
+
+def _stored(op: Any, at: Tensors, real: Value) -> Value:
+    """The activation, which a quantized result does by saturating, and the result's storage."""
+    name, element = name_of(op.output), build.element_of(op.output)
+    has_activation = "activation" in op.operation.attributes
+    activation = Activation.of(op) if has_activation else Activation()
+    if quant.is_quantized(element):
+        return at.quantized(real, element, name, (activation.low, activation.high))
+    return activated(real, activation, f"{name}:{activation.kind}")
+
+
+def _columns(op: Any, at: Tensors) -> Value:
+    """The right side as [K, N]: a weight is transposed now, anything else when it is there."""
+    if not op.transpose_rhs.value:
+        return at.real(op.rhs)
+    name, shape = name_of(op.rhs), build.shape_of(op.rhs)[::-1]
+    type_ = nodes.vtensor(shape, "f32")
+    return nodes.node("Transpose", [at.real(op.rhs)], type_, f"{name}:transpose", perm=[1, 0])
+
+
+def _padded(x: Value, pads: Sequence[int], name: str) -> Value:
+    """Zeros around an image."""
+    top, left, bottom, right = pads
+    widths = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    operands = [
+        x,
+        nodes.constant(widths, f"{name}:pads"),
+        nodes.constant(np.array(0, np.float32), f"{name}:zero"),
+    ]
+    shape = shapes.pad(shape_of(x.type), low=[0, 0, top, left], high=[0, 0, bottom, right])
+    return nodes.node("Pad", operands, nodes.vtensor(shape, "f32"), f"{name}:pad")

@@ -1,0 +1,174 @@
+"""Simulate every quantization of the network in float, chosen at run time by a table."""
+
+from __future__ import annotations
+
+from torch_mlir.dialects import func
+from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, Value
+
+from mlq.dialect import build, functions, layers
+from mlq.transforms.base import Pass, option, register_pass
+
+
+@register_pass
+class Simulate(Pass):
+    """Add `@simulated`, and `@lockstep` with float beside it, both steered by a run-time table.
+
+    Each activation that a layer reads goes through `mlq.fake_quantize` by a table row of its own
+    (scale <= 0 passes it through), so that a layer is quantized or not without recompiling and a
+    float reader sees unrounded values, as in the integer network. Weights are read from
+    "<key>:simulated", which the host fills. `mlq.rows` names the rows: layer, role, tensor.
+
+    `@lockstep` computes the float network and `chains` simulated ones (one for each candidate
+    precision; table and weight keys of chain c are at c * rows and "<key>:simulated.<c>") and
+    returns all their outputs, then for each chain what `mlq.compared` names (layer, role): the
+    energy of the float tensor and of the difference, for each layer's operands and its result.
+
+    Before:
+        func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+          %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+          return %y : tensor<2xf32>
+        }
+    Options:
+        chains=0
+    After:
+        func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
+          %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+          return %y : tensor<2xf32>
+        }
+        func.func @simulated(%x: tensor<2xf32>, %table: tensor<2x4xf32>) -> tensor<2xf32>
+            attributes {mlq.rows = [["y", "lhs", "x"], ["y", "rhs", "x"]]} {
+          %l = "mlq.fake_quantize"(%x, %table) {row = 0 : i64}
+            : (tensor<2xf32>, tensor<2x4xf32>) -> tensor<2xf32>
+          %r = "mlq.fake_quantize"(%x, %table) {row = 1 : i64}
+            : (tensor<2xf32>, tensor<2x4xf32>) -> tensor<2xf32>
+          %y = "mlq.add"(%l, %r) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
+            mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+          return %y : tensor<2xf32>
+        }
+    """
+
+    name = "mlq-simulate"
+    chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
+
+    def run(self, module: Operation) -> None:
+        source = functions.main_of(module)
+        rows = _rows(source)
+        names = functions.strings(rows)
+        simulated = _declare(source, "simulated", len(rows))
+        with InsertionPoint(functions.body_of(simulated)), source.location:
+            chain = _Chain(source, simulated, rows, first_row=0, suffix=":simulated")
+            func.ReturnOp(chain.outputs)
+        functions.set_results(simulated, chain.outputs)
+        simulated.attributes["mlq.rows"] = names
+        if self.chains > 0:
+            lockstep = _declare(source, "lockstep", len(rows) * self.chains)
+            compared = _fill_lockstep(source, lockstep, rows, self.chains)
+            lockstep.attributes["mlq.rows"] = names
+            lockstep.attributes["mlq.compared"] = functions.strings(compared)
+
+
+class _Chain:
+    """One simulated network inside a function: its values, and the operands it quantized."""
+
+    def __init__(
+        self,
+        source: func.FuncOp,
+        target: func.FuncOp,
+        rows: list[tuple[str, str, str]],
+        *,
+        first_row: int,
+        suffix: str,
+    ) -> None:
+        self._row_of = {(layer, role): first_row + i for i, (layer, role, _) in enumerate(rows)}
+        self._suffix = suffix
+        arguments = list(functions.body_of(target).arguments)
+        self._table = arguments[-1]
+        self.flows: dict[tuple[str, str], Value] = {}
+        self.values = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
+        self.outputs = functions.clone_body(source, self.values, self._adapt)
+
+    def _adapt(self, op: OpView, mapping: functions.Mapping) -> dict[int, Value]:
+        """Give a layer the quantized selves of its operands."""
+        others: dict[int, Value] = {}
+        if not layers.is_layer(op):
+            return others
+        layer = build.name_of(op) or ""
+        for flow in layers.activations_of(op):
+            row = self._row_of.get((layer, flow.role))
+            if row is not None:
+                plain = mapping.get(flow.value, flow.value)
+                others[flow.index] = build.fake_quantize(plain, self._table, row)
+                self.flows[layer, flow.role] = others[flow.index]
+        weight = layers.weight_of(op)
+        key = layers.weight_key(weight)
+        if weight is not None and key is not None:
+            others[layers.WEIGHT_OPERAND] = build.weight(key + self._suffix, weight.type)
+        return others
+
+
+def _rows(source: func.FuncOp) -> list[tuple[str, str, str]]:
+    """Layer, role and tensor of every activation that quantization stores."""
+    return [
+        (build.name_of(op) or "", flow.role, tensor)
+        for op in functions.body_of(source).operations
+        if layers.is_layer(op)
+        for flow in layers.activations_of(op)
+        if (tensor := layers.tensor_name(flow.value)) is not None
+    ]
+
+
+def _declare(source: func.FuncOp, name: str, rows: int) -> func.FuncOp:
+    """An empty function with the arguments of `source` and the table."""
+    table = build.tensor([rows, 4])
+    with InsertionPoint(source.operation.parent.regions[0].blocks[0]), source.location:
+        type_ = FunctionType.get([*source.type.inputs, table], list(source.type.results))
+        made = func.FuncOp(name, type_)
+        made.add_entry_block()
+    for key in source.attributes:
+        if key.startswith("torch."):  # IREE's importer asks for the opset of the ONNX nodes
+            made.attributes[key] = source.attributes[key]
+    return made
+
+
+def _fill_lockstep(
+    source: func.FuncOp, target: func.FuncOp, rows: list[tuple[str, str, str]], chains: int
+) -> list[tuple[str, str]]:
+    """The float network, the simulated ones, and their comparison; returns what is compared."""
+    arguments = list(functions.body_of(target).arguments)
+    reference = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
+    compared: list[tuple[str, str]] = []
+    with InsertionPoint(functions.body_of(target)), source.location:
+        results = functions.clone_body(source, reference, lambda _op, _mapping: {})
+        simulated = [
+            _Chain(source, target, rows, first_row=c * len(rows), suffix=f":simulated.{c}")
+            for c in range(chains)
+        ]
+        for chain in simulated:
+            results += chain.outputs
+        for chain in simulated:
+            pairs = _pairs(source, reference, chain)
+            compared = [(layer, role) for layer, role, _, _ in pairs]
+            for _, _, plain, noisy in pairs:
+                results += build.compare(plain, noisy)
+        func.ReturnOp(results)
+    functions.set_results(target, results)
+    return compared
+
+
+def _pairs(
+    source: func.FuncOp, reference: functions.Mapping, chain: _Chain
+) -> list[tuple[str, str, Value, Value]]:
+    """Layer, role, float value and simulated value of all that is compared."""
+    found = []
+    for op in functions.body_of(source).operations:
+        if not layers.is_layer(op):
+            continue
+        layer = build.name_of(op) or ""
+        for flow in layers.activations_of(op):
+            if (layer, flow.role) in chain.flows:
+                plain = reference.get(flow.value, flow.value)
+                found.append((layer, flow.role, plain, chain.flows[layer, flow.role]))
+        found.append((layer, "output", reference[op.output], chain.values[op.output]))
+    return found

@@ -1,0 +1,167 @@
+"""A trial: what a configuration costs in accuracy, at the price of an inference over the samples.
+
+Module, calibration statistics and float results are made once and serve every trial.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq import calibration, evaluation, metrics, planning
+from mlq.errors import DataError
+from mlq.frontends.data import Dataset
+from mlq.network import Network, load
+from mlq.precision import Calibrator, Scheme
+from mlq.ranges import Ranges
+from mlq.simulation import Assignment, Simulation, uniform
+from mlq.targets.base import Target
+from mlq.tuning.space import Configuration
+
+Array = NDArray[Any]
+Hits = NDArray[np.bool_]
+Racing = Callable[[Hits], bool]
+"""Told the hits so far, in the samples' order: whether the rest is not worth measuring."""
+
+_PRECISION = "w8a8"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a trial found; `samples` is less than there are when it was stopped early.
+
+    `hits` says which samples are classified right (or, without labels, as float does).
+    """
+
+    hits: Hits = field(repr=False)
+    agreement: float
+    kl_mnat: float
+    seconds: float
+
+    @property
+    def samples(self) -> int:
+        """How many samples were evaluated."""
+        return len(self.hits)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of hits, in [0, 1]."""
+        return float(self.hits.mean())
+
+
+class Objective:
+    """Measures configurations of one network; not for use from two threads at once.
+
+    `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
+    stand for all of them.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        calib: Dataset,
+        evaluation_data: Dataset,
+        target: Target,
+        *,
+        batch: int = 10,
+        threads: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.network = load(model, batch=batch)
+        self.single = load(model, batch=1)
+        self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
+        self._target, self._threads, self._batch = target, threads, batch
+        self._simulation = Simulation(self.network, target, threads=threads)
+        self._supported = planning.supported(self.network, target, [_PRECISION])
+        self._observations: dict[int, calibration.Observations] = {}
+        self._ranges: dict[tuple[int, Calibrator, Scheme], Ranges] = {}
+        # Nothing is quantized, so what the ranges are does not matter.
+        unused = self.ranges(Configuration(1, "asymmetric", "minmax", "per_axis", "none"))
+        self.float_outputs = self._concatenated(self._outputs(self._simulation, unused, {}))
+        labels = self.data.labels
+        self.labels: Array = np.argmax(self.float_outputs, -1) if labels is None else labels
+        self.float_hits = metrics.correct(self.float_outputs, self.labels)
+
+    def observations(self, samples: int) -> calibration.Observations:
+        """What the float network's tensors hold over the first `samples`; observed once."""
+        if samples > self.calib.samples:
+            raise DataError(
+                f"{self.calib.name}: has {self.calib.samples} samples, the configuration asks for "
+                f"{samples}; list fewer calibration samples or give more data"
+            )
+        if samples not in self._observations:
+            batches = itertools.islice(self._inputs(self.single, self.calib, 1), samples)
+            self._observations[samples] = calibration.observe(
+                self.single, batches, self._target, threads=self._threads
+            )
+        return self._observations[samples]
+
+    def ranges(self, configuration: Configuration) -> Ranges:
+        """The ranges that a configuration computes with; calibrated once."""
+        key = (configuration.samples, configuration.calibrator, configuration.scheme)
+        if key not in self._ranges:
+            self._ranges[key] = calibration.ranges_by(
+                configuration.calibrator,
+                self.observations(configuration.samples),
+                scheme=configuration.scheme,
+                precision=_PRECISION,
+            )
+        return self._ranges[key]
+
+    def assignment(self, configuration: Configuration) -> Assignment:
+        """The precision of every layer."""
+        assignment = dict(uniform(self.network, _PRECISION, self._supported))
+        if configuration.mixed == "ends":
+            weighted = [layer.name for layer in self.network.layers if layer.weight is not None]
+            for name in (weighted[0], weighted[-1]) if weighted else ():
+                assignment.pop(name, None)
+        return assignment
+
+    def measure(
+        self, configuration: Configuration, racing: Racing = lambda _hits: False
+    ) -> Measurement:
+        """Run the network in a configuration over the samples, or until `racing` says stop."""
+        start = time.perf_counter()
+        simulation = self._simulation.configured(configuration.scheme, configuration.granularity)
+        ranges, assignment = self.ranges(configuration), self.assignment(configuration)
+        outputs: list[Array] = []
+        hits: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        for output in self._outputs(simulation, ranges, assignment):
+            outputs.append(output)
+            here = slice(len(hits), len(hits) + len(output))
+            hits = np.append(hits, metrics.correct(output, self.labels[here]))
+            if len(hits) < self.data.samples and racing(hits):
+                break
+        found = self._concatenated(outputs)
+        reference = self.float_outputs[: len(found)]
+        return Measurement(
+            hits=hits,
+            agreement=metrics.agreement(reference, found),
+            kl_mnat=metrics.kl_mnat(reference, found),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _outputs(
+        self, simulation: Simulation, ranges: Ranges, assignment: Assignment
+    ) -> Iterator[Array]:
+        """Logits of batch after batch; the last is filled up to be run, and cut again."""
+        for arrays in self._inputs(self.network, self.data, self._batch):
+            filled = [evaluation.filled(array, self._batch) for array in arrays]
+            result = simulation.run(filled, ranges, assignment)[0]
+            yield evaluation.logits(result[: len(arrays[0])])
+
+    @staticmethod
+    def _inputs(network: Network, data: Dataset, size: int) -> Iterator[list[Array]]:
+        names = [spec.name for spec in network.model.inputs]
+        return ([batch[name] for name in names] for batch in data.batches(size))
+
+    @staticmethod
+    def _concatenated(outputs: Iterator[Array] | list[Array]) -> Array:
+        return np.concatenate(list(outputs))

@@ -1,0 +1,91 @@
+"""The configurations that a tuner chooses from: knobs, their values, and presets of both."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from mlq.precision import CALIBRATORS, GRANULARITIES, SCHEMES, Calibrator, Granularity, Scheme
+
+Mixed = Literal["none", "ends"]
+"""Which layers stay float: none that can be quantized, or the first and the last with weights."""
+
+MIXED: tuple[Mixed, ...] = get_args(Mixed)
+# One sample, some, many: those of mlq's trials. Quantune's were 1, 1000 and 10000.
+SAMPLES = (1, 128, 512)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One point of the space: how a network is calibrated and quantized."""
+
+    samples: int
+    scheme: Scheme
+    calibrator: Calibrator
+    granularity: Granularity
+    mixed: Mixed
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The values by the knobs' names, as Optuna and JSON hold them."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return " ".join(str(value) for value in self.knobs.values())
+
+
+KNOBS = tuple(field.name for field in fields(Configuration))
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values that each knob can take; the space is their product."""
+
+    samples: tuple[int, ...] = SAMPLES
+    scheme: tuple[Scheme, ...] = SCHEMES
+    calibrator: tuple[Calibrator, ...] = ("minmax", "entropy")
+    granularity: tuple[Granularity, ...] = GRANULARITIES
+    mixed: tuple[Mixed, ...] = MIXED
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The values by knob."""
+        return {knob: getattr(self, knob) for knob in KNOBS}
+
+    def points(self) -> tuple[Configuration, ...]:
+        """Every configuration, in the order of Quantune's grid search: the scheme runs fastest."""
+        order = ("mixed", "samples", "granularity", "calibrator", "scheme")
+        product = itertools.product(*(self.choices[knob] for knob in order))
+        return tuple(Configuration(**dict(zip(order, values, strict=True))) for values in product)
+
+    def fitted(self, available: int) -> Space:
+        """This space for `available` calibration samples.
+
+        Counts beyond them become all of them, and those in between a quarter at most: a list of
+        three stays three, as long as there are some samples.
+        """
+        some = max(1, available // 4)
+        counts = [
+            min(count, available if count == max(self.samples) else some) for count in self.samples
+        ]
+        return replace(self, samples=tuple(dict.fromkeys(sorted(counts))))
+
+
+def quantune96() -> Space:
+    """The space of Quantune (arXiv 2202.05048): 3 x 4 x 2 x 2 x 2 points."""
+    return Space()
+
+
+def every_calibrator() -> Space:
+    """Quantune's space with all of mlq's calibrators."""
+    return Space(calibrator=CALIBRATORS)
+
+
+SPACES = {"quantune96": quantune96(), "full": every_calibrator()}
+
+
+def configuration(knobs: Mapping[str, Any]) -> Configuration:
+    """The configuration with these values by knob; other keys are left aside."""
+    return Configuration(**{knob: knobs[knob] for knob in KNOBS})

@@ -1,0 +1,111 @@
+"""What has been measured tells which configuration is likely best: gradient-boosted trees.
+
+Losses of different networks cannot be compared (a fragile one loses more whatever the choice), but
+the order of the configurations can. So trees are boosted on pairs of trials of the same network.
+Source: Quantune (arXiv 2202.05048), which regresses accuracy; on its data, ranking is the better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.errors import UsageError
+from mlq.tuning.features import Features, Matrix, encode
+from mlq.tuning.space import Configuration
+from mlq.tuning.trials import Trial, Trials
+
+try:
+    import xgboost
+except ImportError:
+    raise UsageError("tuning needs xgboost; install it with: pip install 'mlq[tune]'") from None
+
+# Features of networks tell two networks apart when there are few; with more, what they share.
+_MODELS_PER_FEATURE = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How good configurations are likely to be: the greater the better, in standard deviations."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """An ensemble of rankers; `prior` holds trials of other networks, `features` is of this one.
+
+    Each of `members` sees a random `share` of the trials, and their trees differ in depth: no depth
+    is best for all data, the mean of several hardly ever bad. What they disagree on is uncertain.
+    A trial of the tuned network weighs as `own_weight` of another.
+    """
+
+    prior: Trials
+    features: Features
+    members: int = 9
+    share: float = 0.8
+    rounds: int = 100
+    rate: float = 0.1
+    depths: tuple[int, ...] = (3, 4, 6)
+    own_weight: float = 1.0
+    seed: int = 0
+
+    def predict(
+        self, own: Sequence[tuple[Configuration, float]], candidates: Sequence[Configuration]
+    ) -> Prediction:
+        """Scores of `candidates`, given (configuration, loss) of the network that is tuned."""
+        groups = [self.prior.of(model) for model in self.prior.models]
+        mine = tuple(Trial("", each, loss) for each, loss in own)
+        groups = [group for group in (*groups, mine) if len(group) > 1]
+        if not groups:
+            flat = np.zeros(len(candidates))
+            return Prediction(flat, flat)
+        rows = [trial for group in groups for trial in group]
+        matrix = xgboost.DMatrix(
+            self._matrix([each.configuration for each in rows], [each.model for each in rows]),
+            label=np.concatenate([_standing(group) for group in groups]),
+            qid=np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+            nthread=1,
+        )
+        matrix.set_weight([1.0 if group[0].model else self.own_weight for group in groups])
+        asked = xgboost.DMatrix(self._matrix(candidates, [""] * len(candidates)), nthread=1)
+        scores = np.stack([self._boost(matrix, asked, member) for member in range(self.members)])
+        return Prediction(scores.mean(axis=0), scores.std(axis=0))
+
+    def _boost(self, matrix: Any, asked: Any, member: int) -> NDArray[np.float64]:
+        """One member's scores, with a mean of zero and a standard deviation of one."""
+        parameters = {
+            "objective": "rank:pairwise",
+            "eta": self.rate,
+            "max_depth": self.depths[member % len(self.depths)],
+            "subsample": self.share,
+            "seed": self.seed * self.members + member,
+            "nthread": 1,
+            "lambdarank_pair_method": "mean",
+            "lambdarank_num_pair_per_sample": 20,
+        }
+        booster = xgboost.train(parameters, matrix, num_boost_round=self.rounds)
+        scores: NDArray[np.float64] = np.asarray(booster.predict(asked), np.float64)
+        scores -= scores.mean()
+        return scores / (float(scores.std()) or 1.0)
+
+    def _matrix(self, configurations: Sequence[Configuration], models: Sequence[str]) -> Matrix:
+        """Knobs, and the features of the networks where there are enough networks for them."""
+        known = {**self.prior.features, "": self.features}
+        tables = [known.get(model, {}) for model in {*self.prior.models, ""}]
+        shared = sorted(set.intersection(*(set(table) for table in tables)))
+        if len(tables) < _MODELS_PER_FEATURE * len(shared):
+            shared = []
+        facts = [[known[model][name] for name in shared] for model in models]
+        return np.hstack([encode(configurations), np.array(facts).reshape(len(models), -1)])
+
+
+def _standing(group: Sequence[Trial]) -> NDArray[np.float64]:
+    """For each trial of a network, how many are worse; equal ones stand equally high."""
+    losses = np.array([each.loss for each in group])
+    return np.asarray((losses[None, :] > losses[:, None]).sum(axis=1), np.float64)

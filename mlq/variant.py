@@ -1,0 +1,60 @@
+"""One compiled form of a network: float, all-int8, or what a plan says."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlq.network import Network, Transformed, transform
+from mlq.plan import Plan
+from mlq.ranges import Ranges
+from mlq.targets.base import Target
+from mlq.targets.iree import compile_module
+from mlq.transforms.base import Skip
+from mlq.transforms.pipelines import quantize_pipeline
+
+LOWER = "@lower-linalg"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network under a plan: its QUANTIZED module and the artifact made of it."""
+
+    plan: Plan
+    quantized: Transformed
+    lowered: Transformed
+    vmfb: bytes = field(repr=False)
+
+    @property
+    def skips(self) -> tuple[Skip, ...]:
+        """What the passes left alone on the way, and why."""
+        return (*self.quantized.skips, *self.lowered.skips)
+
+    def casts(self) -> dict[str, int]:
+        """Casts that remain, by kind."""
+        counts = self.quantized.counts
+        return {kind: counts[f"mlq.{kind}"] for kind in ("quantize", "dequantize", "requantize")}
+
+
+def quantize(network: Network, plan: Plan, ranges: Ranges) -> Transformed:
+    """GRAPH to QUANTIZED under a plan."""
+    with tempfile.TemporaryDirectory(prefix="mlq-") as folder:
+        plan_file, ranges_file = Path(folder, "plan.json"), Path(folder, "ranges.json")
+        plan_file.write_text(plan.to_json(), encoding="utf-8")
+        ranges_file.write_text(ranges.to_json(), encoding="utf-8")
+        pipeline = quantize_pipeline(
+            ranges=str(ranges_file),
+            plan=str(plan_file),
+            scheme=plan.scheme,
+            granularity=plan.granularity,
+        )
+        return network.transform(pipeline, generic=False)
+
+
+def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Variant:
+    """GRAPH to artifact under a plan."""
+    quantized = quantize(network, plan, ranges)
+    lowered = transform(quantized.text, quantized.weights, LOWER)
+    vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
+    return Variant(plan, quantized, lowered, vmfb)

@@ -1,0 +1,415 @@
+"""The tuner: what it chooses from, what it learns from, and that no finished trial is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mlq import targets
+from mlq.errors import DataError, UsageError
+from mlq.frontends.data import load_data
+from mlq.network import load
+from mlq.simulation import Simulation
+from mlq.tuning import study as studies
+from mlq.tuning.features import describe, encode
+from mlq.tuning.objective import Measurement, Objective, Racing
+from mlq.tuning.racing import Race, log_capital
+from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
+from mlq.tuning.space import SPACES, Configuration, Space, configuration
+from mlq.tuning.surrogate import Surrogate
+from mlq.tuning.trials import Trial, Trials, read
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = Space(samples=(1, 8), calibrator=("minmax",), mixed=("none",))
+POINTS = SPACES["quantune96"].points()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+@pytest.fixture(scope="module")
+def objective(demo: Path) -> Objective:
+    model = demo / "digits.onnx"
+    specs = load(model).sample_specs
+    calib = load_data(demo / "digits-calib.npz", specs, model_path=model)
+    held_out = load_data(demo / "digits-eval.npz", specs, model_path=model, samples=95)
+    return Objective(model, calib, held_out, targets.by_name("x86"))
+
+
+class Toy:
+    """Stands in for an objective: the loss counts how many knobs differ from those of `goal`."""
+
+    def __init__(self, goal: Configuration) -> None:
+        self.goal = goal
+        self.float_hits = np.ones(200, np.bool_)
+        self.measured: list[Configuration] = []
+
+    def measure(
+        self, configuration: Configuration, racing: Racing = lambda _hits: False
+    ) -> Measurement:
+        self.measured.append(configuration)
+        wrong = loss_of(configuration, self.goal)
+        hits = np.arange(200) % 10 >= wrong
+        for end in range(20, 200, 20):
+            if racing(hits[:end]):
+                hits = hits[:end]
+        return Measurement(hits, float(hits.mean()), float(wrong), 0.0)
+
+
+def loss_of(point: Configuration, goal: Configuration) -> int:
+    return sum(point.knobs[knob] != goal.knobs[knob] for knob in goal.knobs)
+
+
+def trials_of(model: str, goal: Configuration) -> tuple[Trial, ...]:
+    return tuple(Trial(model, point, loss_of(point, goal)) for point in POINTS)
+
+
+def test_space_is_that_of_the_paper() -> None:
+    assert len(set(POINTS)) == 96
+    assert [point.scheme for point in POINTS[:5]] == [
+        "asymmetric",
+        "symmetric",
+        "symmetric_uint8",
+        "power_of_two",
+        "asymmetric",
+    ]
+    assert {(point.samples, point.mixed) for point in POINTS[:16]} == {(1, "none")}
+    assert configuration(POINTS[7].knobs) == POINTS[7]
+
+
+@pytest.mark.parametrize(
+    ("available", "counts"),
+    [(10000, (1, 128, 512)), (200, (1, 50, 200)), (100, (1, 25, 100)), (1, (1,))],
+)
+def test_space_fits_the_samples(available: int, counts: tuple[int, ...]) -> None:
+    assert SPACES["quantune96"].fitted(available).samples == counts
+
+
+def test_configurations_are_encoded_one_hot() -> None:
+    rows = encode(POINTS)
+    assert len(np.unique(rows, axis=0)) == 96
+    assert set(np.unique(rows[:, 1:])) == {0.0, 1.0}
+    assert (rows[:, 1:].sum(axis=1) == 4).all()
+
+
+def test_network_is_described(objective: Objective) -> None:
+    facts = describe(objective.single, objective.observations(8))
+    assert facts["layers"] == len(objective.network.layers)
+    assert facts["depthwise"] > 0
+    assert facts["skips"] > 0
+    assert facts["outliers"] >= 0.0
+    assert 0.0 < facts["channel_spread"] <= facts["most_channel_spread"] <= 8.0
+    assert np.isfinite(list(facts.values())).all()
+
+
+def test_surrogate_learns_from_other_networks() -> None:
+    goal = POINTS[40]
+    prior = Trials((*trials_of("a", goal), *trials_of("b", goal)))
+    predicted = Surrogate(prior, {}).predict([], POINTS)
+    assert POINTS[int(np.argmax(predicted.mean))] == goal
+    assert predicted.deviation.shape == (96,)
+    assert (predicted.deviation > 0.0).any()
+
+
+def test_losses_of_networks_need_not_compare() -> None:
+    goal = POINTS[40]
+    fragile = tuple(
+        Trial("b", each.configuration, 50 + 9 * each.loss) for each in trials_of("b", goal)
+    )
+    some = Trials((*trials_of("a", goal), *trials_of("b", goal)))
+    other = Trials((*trials_of("a", goal), *fragile))
+    left, right = (Surrogate(prior, {}).predict([], POINTS).mean for prior in (some, other))
+    np.testing.assert_array_equal(left, right)
+
+
+def test_own_trials_overrule_other_networks() -> None:
+    prior = Trials(trials_of("a", POINTS[0]))
+    own = [(point, float(loss_of(point, POINTS[95]))) for point in POINTS[::3]]
+    predicted = Surrogate(prior, {}, own_weight=1000.0).predict(own, POINTS)
+    assert predicted.mean[95] > predicted.mean[0]
+
+
+def test_features_count_where_networks_are_many() -> None:
+    few = Surrogate(Trials(trials_of("a", POINTS[0]), {"a": {"depth": 1.0}}), {"depth": 2.0})
+    many = {f"m{i}": {"depth": float(i)} for i in range(8)}
+    trials = tuple(trial for name in many for trial in trials_of(name, POINTS[0]))
+    enough = Surrogate(Trials(trials, many), {"depth": 2.0})
+    assert few._matrix(POINTS, [""] * 96).shape[1] == enough._matrix(POINTS, [""] * 96).shape[1]
+    alone = Surrogate(Trials(trials_of("a", POINTS[0]), {"a": {}}), {})
+    assert alone._matrix(POINTS, [""] * 96).shape[1] == encode(POINTS).shape[1]
+
+
+def test_without_trials_nothing_is_known() -> None:
+    predicted = Surrogate(Trials(), {}).predict([(POINTS[0], 1.0)], POINTS)
+    assert not predicted.mean.any()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_finds_an_easy_optimum(name: str) -> None:
+    goal = SMALL.points()[9]
+    study = optuna.create_study(sampler=sampler(name, SMALL, seed=1))
+    studies.run(study, Toy(goal), SMALL, trials=48)
+    found = studies.best(study)
+    assert found is not None
+    assert found.loss <= 1.0
+
+
+@pytest.mark.parametrize("name", ["quantune", "quantune-cold", "random", "grid"])
+def test_no_configuration_is_proposed_twice(name: str) -> None:
+    study = optuna.create_study(sampler=sampler(name, SMALL, seed=3))
+    points = [configuration(study.ask(distributions(SMALL)).params) for _ in range(16)]
+    assert sorted(map(str, points)) == sorted(map(str, SMALL.points()))
+
+
+def test_grid_goes_through_the_space_in_order() -> None:
+    study = optuna.create_study(sampler=sampler("grid", SMALL))
+    points = [configuration(study.ask(distributions(SMALL)).params) for _ in range(16)]
+    assert tuple(points) == SMALL.points()
+
+
+def test_quantune_starts_where_other_networks_ended() -> None:
+    goal = POINTS[40]
+    prior = Trials((*trials_of("a", goal), *trials_of("b", goal)))
+    for caution in (0.0, 1.0):
+        chooser = QuantuneSampler(SPACES["quantune96"], prior, caution=caution)
+        study = optuna.create_study(sampler=chooser)
+        studies.run(study, toy := Toy(goal), SPACES["quantune96"], trials=3)
+        assert goal in toy.measured
+
+
+def test_unknown_sampler_is_named() -> None:
+    with pytest.raises(UsageError, match="did you mean 'quantune'"):
+        sampler("quantum", SMALL)
+
+
+def test_equal_networks_race_to_the_end() -> None:
+    random = np.random.default_rng(0)
+    stopped = 0
+    for _ in range(400):
+        rival, hits = random.random((2, 400)) < 0.8
+        race = Race(rival, alpha=0.05)
+        stopped += any(race.is_lost(hits[:end]) for end in range(10, 401, 10))
+    assert stopped <= 0.05 * 400
+
+
+def test_a_much_worse_network_is_stopped_soon() -> None:
+    random = np.random.default_rng(0)
+    rival = random.random(1000) < 0.9
+    hits = random.random(1000) < 0.5
+    race = Race(rival)
+    assert race.is_lost(hits[:50])
+    assert race.estimate(hits[:50]) < 0.75
+    assert not race.is_lost(rival)
+
+
+def test_betting_gains_nothing_on_draws() -> None:
+    assert log_capital(np.zeros(10)) == pytest.approx(0.0)
+    assert log_capital(np.full(10, -1.0)) > 0.0 > log_capital(np.full(10, 1.0))
+
+
+def test_published_trials_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "trials.csv"
+    file.write_text(
+        "model,samples,scheme,clipping,granularity,mixed,top1,float_top1,convs\n"
+        "net,1000,symmetric,entropy,per_axis,1,70.5,71.0,53\n"
+    )
+    found = read([file])
+    expected = Configuration(1000, "symmetric", "entropy", "per_axis", "ends")
+    assert found.trials == (Trial("net", expected, 0.5),)
+    assert found.features == {"net": {"convs": 53.0}}
+    assert not found.without("net").trials
+
+
+def test_own_trials_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "net.jsonl"
+    head = {"model": "net", "float_top1": 0.75, "features": {"convs": 5.0}}
+    line = {**POINTS[3].knobs, "top1": 0.5, "kl_mnat": 2.5}
+    file.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
+    assert read([file]).trials == (Trial("net", POINTS[3], 25.0),)
+    assert read([file], loss="kl").trials == (Trial("net", POINTS[3], 2.5),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "model,samples\nnet,1\n"),
+        ("b.jsonl", '{"model": "net"}\n'),
+        ("c.jsonl", "no json\n"),
+    ],
+)
+def test_unreadable_trials_are_located(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=rf"{name}: line [12] is no trial"):
+        read([tmp_path / name])
+
+
+def test_missing_trials_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.csv: cannot be read"):
+        read([tmp_path / "gone.csv"])
+
+
+def test_quantune_finds_the_published_optima(real_data: Path) -> None:
+    data = read([real_data / "quantune_trials.csv"])
+    for model in data.models:
+        losses = {each.configuration: each.loss for each in data.of(model)}
+        surrogate = Surrogate(data.without(model), data.features[model])
+        free, told = sorted(losses, key=lambda point: point.mixed == "ends"), []
+        while min([loss for _, loss in told], default=np.inf) > min(losses.values()):
+            chosen = free.pop(int(np.argmax(surrogate.predict(told, free).mean)))
+            told.append((chosen, losses[chosen]))
+        assert len(told) <= 12
+
+
+def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
+    point = Configuration(8, "symmetric", "minmax", "per_tensor", "none")
+    found = objective.measure(point)
+    again = Simulation(
+        objective.network, targets.by_name("x86"), scheme="symmetric", granularity="per_tensor"
+    )
+    batch = next(objective._inputs(objective.network, objective.data, 10))
+    arguments = (batch, objective.ranges(point), objective.assignment(point))
+    configured = objective._simulation.configured("symmetric", "per_tensor")
+    np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
+    assert found.samples == 95
+    assert found.accuracy > 0.9
+    assert found.kl_mnat > 0.0
+
+
+def test_configurations_differ_and_come_back(objective: Objective) -> None:
+    some = Configuration(1, "asymmetric", "minmax", "per_tensor", "none")
+    other = Configuration(1, "asymmetric", "minmax", "per_axis", "ends")
+    first = objective.measure(some).kl_mnat
+    assert objective.measure(other).kl_mnat < first
+    assert objective.measure(some).kl_mnat == first
+
+
+def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
+    whole = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "none"))
+    mixed = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "ends"))
+    weighted = [layer.name for layer in objective.network.layers if layer.weight is not None]
+    assert set(whole) - set(mixed) == {weighted[0], weighted[-1]}
+
+
+def test_a_hopeless_trial_is_stopped_early(objective: Objective) -> None:
+    found = objective.measure(POINTS[0], lambda hits: len(hits) >= 20)
+    assert found.samples == 20
+
+
+def test_more_calibration_samples_than_there_are(objective: Objective) -> None:
+    with pytest.raises(DataError, match="has 200 samples, the configuration asks for 512"):
+        objective.measure(POINTS[-1])
+
+
+def test_finished_trials_outlive_the_process(tmp_path: Path) -> None:
+    storage, goal = f"sqlite:///{tmp_path / 'study.db'}", SMALL.points()[9]
+    for wanted in (5, 5, 9):
+        study = studies.open_study(storage, "net", sampler("random", SMALL, seed=2))
+        studies.run(study, toy := Toy(goal), SMALL, trials=wanted, subject="net")
+        assert len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))) == wanted
+    assert len(toy.measured) == 4
+    with pytest.raises(UsageError, match="tunes another network"):
+        studies.run(study, Toy(goal), SMALL, trials=99, subject="another")
+
+
+def test_known_configurations_are_not_measured_again() -> None:
+    study = optuna.create_study(sampler=sampler("genetic", SMALL, seed=0))
+    studies.run(study, toy := Toy(SMALL.points()[9]), SMALL, trials=16)
+    assert len(study.trials) == 16
+    assert len(toy.measured) == len(set(toy.measured))
+
+
+def test_clearly_worse_trials_are_stopped_and_never_best() -> None:
+    space = SPACES["quantune96"]
+    study = optuna.create_study(sampler=sampler("random", space, seed=0))
+    studies.run(study, Toy(POINTS[50]), space, trials=96, loss="accuracy")
+    stopped = study.get_trials(states=(TrialState.PRUNED,))
+    assert stopped
+    assert all(each.user_attrs["samples"] < 200 for each in stopped)
+    found = studies.best(study)
+    assert found is not None
+    assert found.configuration == POINTS[50]
+
+
+@pytest.mark.parametrize("address", ["study.db", "sqlite:////no/such/folder/study.db"])
+def test_bad_storage_is_named(address: str) -> None:
+    with pytest.raises(UsageError, match="cannot be opened as a study"):
+        studies.open_study(address, "net", sampler("grid", SMALL))
+
+
+WORKER = """
+import sys, time, optuna
+sys.path.insert(0, {tests!r})
+from test_tuning import POINTS, SPACES, Toy
+from mlq.tuning import study as studies
+from mlq.tuning.sampler import sampler
+
+class Slow(Toy):
+    def measure(self, configuration, racing=lambda _hits: False):
+        time.sleep(0.05)
+        return super().measure(configuration)
+
+space = SPACES["quantune96"]
+study = studies.open_study({storage!r}, "net", sampler("random", space, seed=int(sys.argv[1])))
+studies.run(study, Slow(POINTS[50]), space, trials=int(sys.argv[2]), subject="net")
+"""
+
+
+def start(storage: str, seed: int, trials: int) -> subprocess.Popen[bytes]:
+    code = textwrap.dedent(WORKER).format(tests=str(ROOT / "tests"), storage=storage)
+    command = [sys.executable, "-c", code, str(seed), str(trials)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+
+
+def finished(storage: str) -> list[optuna.trial.FrozenTrial]:
+    study = studies.open_study(storage, "net", sampler("grid", SMALL))
+    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def test_a_killed_study_goes_on(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    worker = start(storage, 0, 96)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(finished(storage)) < 5:
+        time.sleep(0.2)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    before = finished(storage)
+    assert 5 <= len(before) < 96
+    assert start(storage, 0, len(before) + 5).wait() == 0
+    after = finished(storage)
+    assert len(after) >= len(before) + 5
+    assert [each.params for each in after[: len(before)]] == [each.params for each in before]
+
+
+def test_processes_share_a_study(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    workers = [start(storage, seed, 20) for seed in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    assert 20 <= len(finished(storage)) <= 22
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("optuna", "sampler"), ("optuna", "study"), ("xgboost", "surrogate")],
+)
+def test_a_missing_package_names_its_extra(package: str, module: str) -> None:
+    code = f"import sys; sys.modules['{package}'] = None; import mlq.tuning.{module}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert f"tuning needs {package}; install it with: pip install 'mlq[tune]'" in done.stderr
