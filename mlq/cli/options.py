@@ -1,0 +1,66 @@
+"""Options that several verbs have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path)
+
+
+def options(*options: Callable[[Handler], Handler]) -> Callable[[Handler], Handler]:
+    """Several options as one decorator, in the order in which help shows them."""
+
+    def decorate(handler: Handler) -> Handler:
+        for option in reversed(options):
+            handler = option(handler)
+        return handler
+
+    return decorate
+
+
+TARGET = click.option("--target", metavar="NAME", help="device family; see mlq targets")
+PREPROCESS = click.option(
+    "--preprocess",
+    type=FOLDER,
+    metavar="FILE",
+    help="how images become inputs (default: MODEL.json beside MODEL.onnx)",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="print JSON, not a table")
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="threads of a call (default: as made)",
+)
+OUT = click.option("-o", "--out", type=FOLDER, required=True, metavar="OUT", help="folder to write")
+
+RECIPE = options(
+    click.option(
+        "--calib", required=True, metavar="DATA", help=".npz, .npy, folder of images or random:N"
+    ),
+    TARGET,
+    click.option("--precisions", metavar="LIST", help="what layers may have (default: f32,w8a8)"),
+    click.option("--ir-level", metavar="LEVEL", help="fused (default), folded or onnx"),
+    click.option("--effort", metavar="NAME", help="default, or quick: two inferences only"),
+    click.option("--metric", metavar="NAME", help="auto (default), output-error, sqnr-delta, ..."),
+    click.option("--calibrator", metavar="NAME", help="auto (default), minmax, entropy, ..."),
+    click.option("--scheme", metavar="NAME", help="asymmetric (default), symmetric, ..."),
+    click.option("--granularity", metavar="NAME", help="per_axis (default) or per_tensor"),
+    PREPROCESS,
+    click.option("--samples", type=int, metavar="N", help="calibrate on N of them (default: all)"),
+    click.option("--batch", type=int, metavar="N", help="samples of one call (default: 1)"),
+    click.option("--seed", type=int, metavar="N", help="picks samples (default: 0)"),
+    click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)"),
+    click.option("--recipe", type=FOLDER, metavar="FILE", help="options from a recipe.toml"),
+)
+LIMITS = options(
+    click.option("--eval", metavar="DATA", help="labelled data to check the accuracy on"),
+    click.option("--max-drop", type=float, metavar="SHARE", help="0.01 (default) is one point"),
+    click.option("--max-size", type=int, metavar="BYTES", help="of model.vmfb"),
+    click.option("--max-latency", type=float, metavar="MS", help="of one call"),
+)
