@@ -191,7 +191,7 @@ def _peer(
             f"cannot bench against {against!r}; give {ONNXRUNTIME}, an ONNX file or a folder"
             " that mlq quantize wrote"
         )
-    return Peer(path, threads=threads).call(inputs)
+    return Peer(path, threads=threads, exact=False).call(inputs)
 
 
 def _artifact_of(module: Path) -> Artifact:

@@ -68,12 +68,12 @@ NETWORKS = {
     "residual": f"""({X}) => (float[batch,4,8,8] output) {{
         a = Conv <pads=[1,1,1,1]> (input, w4_4_3_3, b4)
         c = Relu (a)
-        d = Conv <pads=[1,1,1,1]> (c, w4_4_3_3)
+        d = Conv <pads=[1,1,1,1]> (c, v4_4_3_3)
         e = Add (d, c)
         f = Relu (e)
-        g = Conv <pads=[1,1,1,1]> (f, w4_4_3_3)
+        g = Conv <pads=[1,1,1,1]> (f, u4_4_3_3)
         h = Add (f, g)
-        output = Conv (h, w4_4_3_3) }}""",
+        output = Conv (h, t4_4_3_3) }}""",
     "concat": f"""({X}) => (float[batch,3,5,5] output) {{
         a = Conv (input, w4_4_1_1, b4)
         c = Relu (a)
@@ -84,10 +84,10 @@ NETWORKS = {
     "pools": f"""({X}) => (float[batch,4] output) {{
         a = Conv (input, w4_4_1_1, b4)
         c = AveragePool <kernel_shape=[3,3], strides=[2,2], ceil_mode=1> (a)
-        d = Conv (c, w4_4_1_1)
+        d = Conv (c, v4_4_1_1)
         e = AveragePool <kernel_shape=[3,3], strides=[2,2], pads=[1,1,0,0], ceil_mode=1,
             count_include_pad=1> (d)
-        f = Conv (e, w4_4_1_1)
+        f = Conv (e, u4_4_1_1)
         g = GlobalAveragePool (f)
         h = Flatten (g)
         output = Gemm (h, w4_4, b4) }}""",
@@ -125,14 +125,17 @@ CONSTANTS = {
 
 
 def made(body: str, path: Path, seed: int = 0) -> Path:
-    """A model of `body`; `w8_4_3_3` and `b8` are random initializers of these shapes."""
+    """A model of `body`; `w8_4_3_3` and `b8` are random initializers of these shapes.
+
+    `t`, `u` and `v` are weights as `w` is: that ONNX Runtime makes exact cannot be shared.
+    """
     header = '<ir_version: 8, opset_import: ["": 17]>\nmade '
     model = onnx.parser.parse_model(header + body)
     rng = np.random.default_rng(seed)
     for name in sorted(set(re.findall(r"\b[a-z]\w+\b", body))):
         if name in CONSTANTS:
             array = CONSTANTS[name]
-        elif re.fullmatch(r"[wb][\d_]+", name):
+        elif re.fullmatch(r"[bt-w][\d_]+", name):
             shape = [int(size) for size in name[1:].split("_")]
             fan = np.prod(shape[1:]) if len(shape) > 1 else 4
             array = (rng.normal(size=shape) / np.sqrt(fan)).astype(np.float32)
