@@ -18,7 +18,7 @@ from mlq.ranges import Histogram, Ranges, TensorRange
 from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
-from mlq.transforms.pipelines import instrument_pipeline
+from mlq.transforms.pipelines import instrument_pipeline, lowering
 
 Batch = Sequence[NDArray[Any]]
 Advance = Callable[[int], None]
@@ -67,7 +67,10 @@ def observe(
     advance: Advance = lambda _samples: None,
 ) -> Observations:
     """Run the float network once over the samples; memory does not grow with their number."""
-    lowered = network.transform(instrument_pipeline(bins=BINS, max_elements=MAX_ELEMENTS))
+    pipeline = instrument_pipeline(
+        bins=BINS, max_elements=MAX_ELEMENTS, lower=lowering(target.cpu_features)
+    )
+    lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)
     executable = runtime.load(vmfb, parameters=lowered.weights, threads=threads)
     names = network.observed

@@ -14,8 +14,8 @@ from mlq.network import Network, exposed, load, transform
 from mlq.report import FloatOp, Real
 from mlq.reporting import float_ops
 from mlq.targets.iree import compile_module
+from mlq.transforms.pipelines import lowering
 from mlq.values import Part
-from mlq.variant import LOWER
 
 Array = NDArray[Any]
 # Float sums in another order: on seven trained networks the worst tensor differs by 3.4e-6.
@@ -110,7 +110,7 @@ def compare(
     """The float network against ONNX Runtime, tensor by tensor in the network's order."""
     reference = peer.intermediates(network.model, inputs)
     made = network.transform("mlq-expose", generic=False)
-    lowered = transform(made.text, made.weights, LOWER)
+    lowered = transform(made.text, made.weights, lowering(target.cpu_features))
     vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
     results = runtime.load(vmfb).run(*inputs.values())
     rows = exposed(made)

@@ -19,7 +19,7 @@ from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
-from mlq.transforms.pipelines import simulate_pipeline
+from mlq.transforms.pipelines import lowering, simulate_pipeline
 
 Array = NDArray[Any]
 Assignment = Mapping[str, str]
@@ -42,7 +42,7 @@ class Simulation:
         self.network = network
         self._scheme, self._granularity = scheme, granularity
         self._threads, self._chains = threads, chains
-        lowered = network.transform(simulate_pipeline(chains))
+        lowered = network.transform(simulate_pipeline(chains, lowering(target.cpu_features)))
         self._weights = lowered.weights
         self._vmfb = compile_module(lowered.text, target, embed=False)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]

@@ -12,9 +12,7 @@ from mlq.ranges import Ranges
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms.base import Skip
-from mlq.transforms.pipelines import quantize_pipeline
-
-LOWER = "@lower-linalg"
+from mlq.transforms.pipelines import lowering, quantize_pipeline
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,6 @@ def quantize(network: Network, plan: Plan, ranges: Ranges) -> Transformed:
 def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Variant:
     """GRAPH to artifact under a plan."""
     quantized = quantize(network, plan, ranges)
-    lowered = transform(quantized.text, quantized.weights, LOWER)
+    lowered = transform(quantized.text, quantized.weights, lowering(target.cpu_features))
     vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
     return Variant(plan, quantized, lowered, vmfb)

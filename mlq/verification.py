@@ -13,7 +13,8 @@ from mlq.report import DeviceCheck
 from mlq.targets.base import Target
 from mlq.targets.host import cpu_model
 from mlq.targets.iree import compile_module
-from mlq.variant import LOWER, Variant
+from mlq.transforms.pipelines import lowering
+from mlq.variant import Variant
 
 Array = NDArray[Any]
 _DTYPES = {"u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "i32": np.int32}
@@ -27,7 +28,7 @@ def check_device(variant: Variant, target: Target, inputs: Sequence[Array]) -> D
     """
     plain = variant.quantized
     exposed = network.transform(plain.text, plain.weights, "mlq-expose", generic=False)
-    lowered = network.transform(exposed.text, exposed.weights, LOWER)
+    lowered = network.transform(exposed.text, exposed.weights, lowering(target.cpu_features))
     vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
     kinds = exposed.notes["mlq.exposed"]
     results = runtime.load(vmfb).run(*inputs)[-len(kinds) :]

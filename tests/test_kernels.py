@@ -29,6 +29,7 @@ from mlq.numerics import QuantParams
 from mlq.targets.host import cpu_features
 from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
+from mlq.transforms.pipelines import lowering
 
 Array = NDArray[Any]
 PRESENT = [isa for isa in ISAS if isa.features <= cpu_features()]
@@ -321,7 +322,7 @@ def test_a_network_on_kernels_is_that_of_the_reference() -> None:
     with context(), Location.unknown(), bound(store):
         module = Module.parse(text)
         expected = reference.run(module, [x])["y"]
-        parse_pipeline("@lower-kernels").run(module.operation)
+        parse_pipeline(lowering(cpu_features())).run(module.operation)
         lowered = module.operation.get_asm(print_generic_op_form=True)
     assert lowered.count('"flow.dispatch"(') == 8
     vmfb = compile_module(str(lowered), targets.by_name("x86"), weights=store)

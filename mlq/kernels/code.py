@@ -45,6 +45,11 @@ def vector_type(lanes: int, name: str) -> VectorType:
     return VectorType.get([lanes], element(name))
 
 
+def element_of(memory: Value) -> str:
+    """The name of the element type of memory, or of a vector."""
+    return str(memory.type.element_type)
+
+
 def lanes_of(value: Value) -> int:
     """How many elements a vector has."""
     return int(value.type.shape[0])
@@ -214,9 +219,11 @@ def splat(value: Value, lanes: int) -> Value:
 
 
 def spread(memory: Value, at: Index, count: int, lanes: int) -> Value:
-    """`count` elements from memory side by side over and over, in `lanes` lanes of bytes."""
-    word = view(load(memory, at, count), f"i{8 * count}")
-    return view(splat(vector_scalar(word), lanes // count), "i8")
+    """`count` elements from memory side by side over and over, in `lanes` lanes."""
+    elements = load(memory, at, count)
+    name = element_of(memory)
+    word = elements if count == 1 else view(elements, f"i{count * int(name[1:])}")
+    return view(splat(vector_scalar(word), lanes // count), name)
 
 
 def view(value: Value, name: str) -> Value:
@@ -226,6 +233,13 @@ def view(value: Value, name: str) -> Value:
     if value.type.element_type == type_:
         return value
     return vector.bitcast(VectorType.get([bits // type_.width], type_), value)
+
+
+def greater(one: Value, other: Value) -> Value:
+    """The greater of unsigned integers, or of reals, in each lane."""
+    if element_of(one) != "f32":
+        return arith.maxui(one, other)
+    return arith.select(arith.cmpf(arith.CmpFPredicate.OGT, one, other), one, other)
 
 
 def shuffle(one: Value, other: Value, mask: Sequence[int]) -> Value:
@@ -253,5 +267,5 @@ def fenced(value: Value) -> Value:
 
     It fuses no product with a sum across it, whatever it is told of contraction.
     """
-    real, name = view(value, "f32"), str(value.type.element_type)
+    real, name = view(value, "f32"), element_of(value)
     return view(call("llvm.arithmetic.fence", real.type, real), name)

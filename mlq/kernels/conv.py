@@ -1,4 +1,4 @@
-"""Convolutions and matrix products: dot products of four bytes on tiles held in registers."""
+"""Convolutions and matrix products: products of words of four bytes, on tiles in registers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Kind, coefficient_count
 from mlq.kernels.image import Image
-from mlq.kernels.isa import Isa
-from mlq.kernels.tiles import BYTES
+from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.tiling import Columns
 
 _GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
@@ -24,7 +23,7 @@ _GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of u8 by i8, finished in registers (numerics.conv2d, then numerics.finish).
+    """A convolution of u8 by i8, or of floats, finished in registers (numerics.conv2d, finish).
 
     The margin of `input` holds its zero point and covers the padding; `pads` are [top, left].
     `channels` are those of the output that are stored.
@@ -47,7 +46,13 @@ class Conv:
         """As `conv3x3s2_64x56x56_128`."""
         image, stride = self.input, "" if self.strides == (1, 1) else f"s{self.strides[0]}"
         size = f"{image.channels}x{image.height}x{image.width}"
-        return f"conv{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
+        kind = "conv" if self.unit.total == "i32" else "real_conv"
+        return f"{kind}{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
+
+    @property
+    def unit(self) -> Unit:
+        """What multiplies."""
+        return self.isa.reals if self.finish.sums == "f32" else self.isa.integers
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -56,8 +61,8 @@ class Conv:
         if self.residual is not None and self.finish.residual is not None:
             residual = [_buffer(self.finish.residual, self.residual)]
         return (
-            _buffer("u8", self.input),
-            Buffer("i8", self._step_bytes * self.steps),
+            _buffer("u8" if self.unit.total == "i32" else "f32", self.input),
+            Buffer(self.unit.element, self._padded * self.unit.depth * self.steps),
             Buffer("i32", coefficient_count(self._padded)),
             *residual,
             _buffer(self.finish.result, self.output),
@@ -67,7 +72,7 @@ class Conv:
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
         view = self.flat
-        cycles = view.output.pixels * self._vectors * self.steps / self.isa.dots
+        cycles = view.output.pixels * self._vectors * self.steps / self.unit.dots
         blocks, most = max(c.blocks for c in self.columns), int(cycles / _GRAIN) + 1
         tiles = min(c.tiles(view.output.height, view.output.width) for c in self.columns)
         wanted = min(4, most)
@@ -77,36 +82,42 @@ class Conv:
     @property
     def steps(self) -> int:
         """Dot products that each accumulator takes."""
-        return self.window[0] * self.window[1] * self._depth // BYTES
+        return self.window[0] * self.window[1] * self._depth // self.unit.depth
 
     @property
     def columns(self) -> tuple[Columns, ...]:
         """How channels and pixels are divided into tiles."""
         work = tiling.Work(
+            unit=self.unit,
             height=self.flat.output.height,
             width=self.flat.output.width,
             vectors=self._vectors,
             steps=self.steps,
             packs=self.finish.packs,
-            unit=self._vectors // self.groups,
+            part=self._vectors // self.groups,
         )
         *others, last = tiling.columns(self.isa, work)
         partial_end = last.end * self.isa.lanes > self.output.channels
         return (*others, *(last.apart() if partial_end else [last]))
 
-    def pack(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    @property
+    def pieces(self) -> tuple[tuple[int, int, int], ...]:
+        """Channels whose weights lie together: the first, how many blocks, the width of a block."""
+        lanes = self.isa.lanes
+        return tuple((c.first * lanes, c.blocks, c.vectors * lanes) for c in self.columns)
+
+    def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
         height, width, depth, channels = weight.shape
-        padded = np.zeros((height, width, self._depth, self._padded), np.int8)
+        word = self.unit.depth
+        padded = np.zeros((height, width, self._depth, self._padded), weight.dtype)
         padded[:, :, :depth, :channels] = weight
         ordered = padded[..., self._order]
         parts = []
-        for column in self.columns:
-            size = column.vectors * self.isa.lanes
-            first = column.first * self.isa.lanes
-            for start in range(first, first + column.blocks * size, size):
+        for first, blocks, size in self.pieces:
+            for start in range(first, first + blocks * size, size):
                 block = ordered[..., start : start + size]
-                block = block.reshape(height, width, self._depth // BYTES, BYTES, size)
+                block = block.reshape(height, width, self._depth // word, word, size)
                 parts.append(block.transpose(0, 1, 2, 4, 3).reshape(-1))
         return np.concatenate(parts)
 
@@ -132,10 +143,6 @@ class Conv:
     @property
     def _padded(self) -> int:
         return self._vectors * self.isa.lanes
-
-    @property
-    def _step_bytes(self) -> int:
-        return self._padded * BYTES
 
     @property
     def _order(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Convolutions with a filter for each channel: taps of one column side by side in four bytes."""
+"""Convolutions with a filter for each channel: taps of one column side by side in a word."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes, margins
@@ -15,11 +16,9 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
 from mlq.kernels.image import Image
-from mlq.kernels.isa import Isa
+from mlq.kernels.isa import WORD_BYTES, Isa, Unit
 
-TAPS = 4
-LEAST_CHANNELS = 16
-"""The narrowest block; blocks overlap where channels are no multiple of their width."""
+_LEAST_BYTES = 16  # of the narrowest block
 
 _CARRIED = 12  # registers that columns may stay in from one pixel to the next
 _GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
@@ -27,7 +26,10 @@ _GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
 
 @dataclass(frozen=True)
 class Depthwise:
-    """A depthwise convolution of u8 by i8, finished in registers; see conv.Conv for the fields."""
+    """A depthwise convolution of u8 by i8, or of floats, finished in registers (see conv.Conv).
+
+    Blocks of channels overlap where channels are no multiple of their width.
+    """
 
     isa: Isa
     input: Image
@@ -43,16 +45,30 @@ class Depthwise:
         """As `depthwise3x3s1_96x56x56`."""
         image = self.input
         size = f"{image.channels}x{image.height}x{image.width}"
-        return f"depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}_{size}"
+        kind = "depthwise" if self.unit.total == "i32" else "real_depthwise"
+        return f"{kind}{self.window[0]}x{self.window[1]}s{self.strides[0]}_{size}"
+
+    @property
+    def unit(self) -> Unit:
+        """What multiplies: as many taps at once as a word has elements."""
+        return self.isa.reals if self.finish.sums == "f32" else self.isa.integers
+
+    @staticmethod
+    def least_channels(unit: Unit) -> int:
+        """The fewest channels that fill a block."""
+        return _LEAST_BYTES * unit.depth // WORD_BYTES
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Image, weights, coefficients; the result."""
         return (
-            Buffer("i8", self.input.batch * self.input.size),
-            Buffer("i8", sum(self._filter_bytes(width) for _, width in self.blocks)),
+            Buffer(self.unit.element, self.input.batch * self.input.size),
+            Buffer(self.unit.element, sum(self._filter_size(width) for _, width in self.blocks)),
             Buffer("i32", coefficient_count(self._stored)),
-            Buffer("i8", self.output.batch * self.output.size),
+            Buffer(
+                "f32" if self.finish.result == "f32" else "i8",
+                self.output.batch * self.output.size,
+            ),
         )
 
     @property
@@ -67,45 +83,52 @@ class Depthwise:
         channels, found = self.output.channels, []
         first = 0
         while first < channels:
-            width = self.isa.vector_bytes
-            while width > LEAST_CHANNELS and width > channels - first:
+            width = self.isa.lanes * self.unit.depth
+            while width > self.least_channels(self.unit) and width > channels - first:
                 width //= 2
             found.append((min(first, channels - width), width))
             first += width
         return tuple(found)
 
     @property
+    def pieces(self) -> tuple[tuple[int, int, int], ...]:
+        """Channels whose weights lie together: the first, how many blocks, the width of a block."""
+        return tuple((run.first, run.count, run.width) for run in self._runs())
+
+    @property
     def rows(self) -> int:
         """Output rows made at once: two where they share taps that would else be padding."""
-        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % TAPS
+        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % self.unit.depth
         return 2 if shares and self.output.height > 1 else 1
 
     @property
     def quads(self) -> int:
-        """Groups of four input rows."""
-        return -(-(self.window[0] + self.rows - 1) // TAPS)
+        """Groups of as many input rows as a word has elements."""
+        return -(-(self.window[0] + self.rows - 1) // self.unit.depth)
 
-    def pack(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, 1, C] in the order in which the kernel reads them."""
         parts = []
-        height, width = self.window
-        channels = np.zeros((height, width, self.output.channels), np.int8)
+        (height, width), word = self.window, self.unit.depth
+        channels = np.zeros((height, width, self.output.channels), weight.dtype)
         channels[..., : weight.shape[3]] = weight[:, :, 0]
         for first, size in self.blocks:
-            order = [first + place for place in lanes.interleaved(size // lanes.GROUP)]
+            order = [first + place for place in lanes.interleaved(size // word, word)]
             for row in range(self.rows):
-                taps = np.zeros((self.quads * TAPS, width, size), np.int8)
+                taps = np.zeros((self.quads * word, width, size), weight.dtype)
                 taps[row : row + height] = channels[..., order]
-                quads = taps.reshape(self.quads, TAPS, width, size)
+                quads = taps.reshape(self.quads, word, width, size)
                 parts.append(quads.transpose(2, 0, 3, 1).reshape(-1))
         return np.concatenate(parts)
 
     def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A number for each channel [C], in the order of the kernel's vectors."""
-        padded = np.zeros(self.output.channels, values.dtype)
+        """A number for each channel [C], in the order of the vectors that are finished."""
+        padded, word = np.zeros(self.output.channels, values.dtype), self.unit.depth
         padded[: len(values)] = values
         parts = [
-            padded[[first + place for place in lanes.interleaved(size // lanes.GROUP)]]
+            padded[[first + place for place in lanes.interleaved(size // word, word)]]
+            if self.finish.packs
+            else padded[first : first + size]
             for first, size in self.blocks
         ]
         return np.concatenate(parts)
@@ -115,7 +138,13 @@ class Depthwise:
         finisher = Finisher(self.finish, memory[2], self._stored)
         if not self.output.is_dense:
             rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(self.output, memory[-1], finisher.zero_point("i8"), group[2], rows)
+            margins.fill(
+                self.output,
+                memory[-1],
+                finisher.zero_point(code.element_of(memory[-1])),
+                group[2],
+                rows,
+            )
         low, high = code.share(self._steps_down, group[0], self.grid[0])
 
         def down(step: Index) -> None:
@@ -133,8 +162,8 @@ class Depthwise:
     def _stored(self) -> int:
         return sum(width for _, width in self.blocks)
 
-    def _filter_bytes(self, size: int) -> int:
-        return self.rows * self.window[1] * self.quads * TAPS * size
+    def _filter_size(self, size: int) -> int:
+        return self.rows * self.window[1] * self.quads * self.unit.depth * size
 
     def _runs(self) -> list[_Run]:
         """Blocks that one loop serves: equally wide, one after the other."""
@@ -190,10 +219,11 @@ class _Row:
         row = code.plus(code.times(y, kernel.strides[0]), -kernel.pads[0])
         self.source = code.plus(kernel.input.at(batch, row, -kernel.pads[1]), channel)
         self.target = code.plus(kernel.output.at(batch, y, 0), channel)
-        taps = kernel.rows * kernel.window[1] * kernel.quads * TAPS
+        self.word = kernel.unit.depth
+        taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
         self.weights = code.times(place, taps)
-        lane = self.size // lanes.GROUP
-        places = [code.plus(place, i * lane) for i in range(lanes.GROUP)]
+        lane = self.size // self.word
+        places = [code.plus(place, i * lane) for i in range(self.word)]
         self.biases = [finisher.biases(at, lane) for at in places]
         self.scales = [finisher.scales(at, lane) for at in places]
 
@@ -207,49 +237,70 @@ class _Row:
         """Columns that the next pixel needs again and that stay in registers until then."""
         kernel = self.kernel
         shared = kernel.window[1] - kernel.strides[1] if kernel.dilations[1] == 1 else 0
-        return shared if 0 < shared * kernel.quads * lanes.GROUP <= _CARRIED else 0
+        return shared if 0 < shared * kernel.quads * self.word <= _CARRIED else 0
 
     def _pixel(self, x: Index, *carried: Value) -> list[Value]:
-        kernel, kept, per_column = self.kernel, self._kept, self.kernel.quads * lanes.GROUP
+        kernel, kept, per_column = self.kernel, self._kept, self.kernel.quads * self.word
         at = code.plus(self.source, code.times(x, kernel.strides[1] * kernel.input.channels))
         columns = [list(carried[i * per_column : (i + 1) * per_column]) for i in range(kept)]
         columns += [self._column(at, column) for column in range(kept, kernel.window[1])]
         place = code.plus(self.target, code.times(x, kernel.output.channels))
         for row in range(kernel.rows):
-            sums = list(self.biases)
+            sums = self._begun()
             for number, column in enumerate(columns):
                 first = (row * kernel.window[1] + number) * per_column
                 sums = self._sums(sums, column, first)
+            sums = self._ended(sums)
             down = code.plus(place, row * kernel.output.pitch)
             self.finisher.store([sums], self.scales, Pixels(self.memory[-1], [down]))
         return [v for column in columns[kernel.strides[1] :][:kept] for v in column]
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether the biases are in the order of channels, which the sums are not."""
+        return self.word > 1 and not self.kernel.finish.packs
+
+    def _begun(self) -> list[Value]:
+        if not self._in_order:
+            return list(self.biases)
+        zero = code.constant(0, self.kernel.unit.total)
+        return [code.splat(zero, code.lanes_of(each)) for each in self.biases]
+
+    def _ended(self, sums: list[Value]) -> list[Value]:
+        if not self._in_order:
+            return sums
+        pairs = zip(lanes.in_order(sums), self.biases, strict=True)
+        return [arith.addi(total, bias) for total, bias in pairs]
 
     def _sums(self, sums: list[Value], column: list[Value], first: int) -> list[Value]:
         """Sums and the products of a column, whose weights are from vector `first` on."""
         for i, values in enumerate(column):
             at = code.plus(self.weights, (first + i) * self.size)
             weight = code.load(self.memory[1], at, self.size)
-            sums[i % lanes.GROUP] = self.kernel.isa.dot(sums[i % lanes.GROUP], values, weight)
+            sums[i % self.word] = self.kernel.unit.dot(sums[i % self.word], values, weight)
         return sums
 
     def _column(self, at: Index, number: int) -> list[Value]:
-        """A column of the window: for each four rows, four vectors with a tap in each byte."""
+        """A column of the window: for each word of rows, vectors with a tap in each element."""
         kernel = self.kernel
         right = number * kernel.dilations[1] * kernel.input.channels
         down = kernel.dilations[0] * kernel.input.pitch
         needed = kernel.window[0] + kernel.rows - 1
-        nothing = code.splat(code.constant(0, "i8"), self.size)
+        nothing = code.splat(code.constant(0, kernel.unit.element), self.size)
         rows = [
             code.load(self.memory[0], code.plus(at, right + row * down), self.size)
             if row < needed
             else nothing
-            for row in range(kernel.quads * TAPS)
+            for row in range(kernel.quads * self.word)
         ]
-        return [v for i in range(0, len(rows), TAPS) for v in _interleaved(rows[i : i + TAPS])]
+        words = range(0, len(rows), self.word)
+        return [v for i in words for v in _interleaved(rows[i : i + self.word])]
 
 
 def _interleaved(rows: list[Value]) -> list[Value]:
-    """Bytes of four rows in turn, in the order of channels that `lanes.packed` undoes."""
+    """Elements of the rows in turn, in the order of channels that `lanes.packed` undoes."""
+    if len(rows) == 1:
+        return rows
     found = []
     for high in (False, True):
         pairs = [code.view(lanes.zipped(rows[i], rows[i + 1], high=high), "i16") for i in (0, 2)]

@@ -28,11 +28,13 @@ SAFE = float(1 << 30)
 class Finish:
     """Which steps a layer needs; the numbers for them are coefficients, at run time.
 
-    `low` and `high` say whether the activation's bounds lie within the storage, or within the
-    reals; `guarded` that a result may be so large that it must be clamped before it is rounded.
+    `sums` are integers, which a scale makes real, or reals already. `low` and `high` say whether
+    the activation's bounds lie within the storage, or within the reals; `guarded` that a result may
+    be so large that it must be clamped before it is rounded.
     """
 
     result: Kind
+    sums: Literal["i32", "f32"] = "i32"
     residual: Kind | None = None
     low: bool = False
     high: bool = False
@@ -55,9 +57,12 @@ class Numbers:
     residual_scale: float = 0.0
 
     def with_channels(
-        self, finish: Finish, bias: NDArray[np.int32], scale: NDArray[np.float32]
+        self,
+        finish: Finish,
+        bias: NDArray[np.int32] | NDArray[np.float32],
+        scale: NDArray[np.float32],
     ) -> NDArray[np.int32]:
-        """The coefficients: this, the biases, the bits of the scales."""
+        """The coefficients: this, the bits of the biases and of the scales."""
         header = np.zeros(_HEADER, np.int32)
         real = header.view(np.float32)
         real[[_REAL_LOW, _REAL_HIGH]] = self.low - self.zero_point, self.high - self.zero_point
@@ -65,7 +70,7 @@ class Numbers:
             header[[_ZERO_POINT, _LOW, _HIGH]] = self.zero_point, self.low, self.high
         header[_RESIDUAL_ZERO_POINT] = self.residual_zero_point
         real[_RESIDUAL_SCALE] = self.residual_scale
-        return np.concatenate([header, bias.astype(np.int32), scale.view(np.int32)])
+        return np.concatenate([header, bias.view(np.int32), scale.view(np.int32)])
 
 
 def coefficient_count(channels: int) -> int:
@@ -89,7 +94,8 @@ class Finisher:
 
     def biases(self, channel: Index, width: int) -> Value:
         """The biases of some channels, with which their accumulators begin."""
-        return code.load(self._memory, code.plus(channel, _HEADER), width)
+        biases = code.load(self._memory, code.plus(channel, _HEADER), width)
+        return code.view(biases, self._finish.sums)
 
     def scales(self, channel: Index, width: int) -> Value:
         """The scales of some channels."""
@@ -97,7 +103,9 @@ class Finisher:
         return code.view(code.load(self._memory, at, width), "f32")
 
     def zero_point(self, name: str = "i32") -> Value:
-        """What stands for zero in the result."""
+        """What stands for zero in the result, where it is stored as the type `name`."""
+        if name == "f32":
+            return code.constant(0.0, name)
         number = self._number(_ZERO_POINT)
         return number if name == "i32" else arith.trunci(code.element(name), number)
 
@@ -154,7 +162,9 @@ class Finisher:
     def _real(self, total: Value, scale: Value, residual: Value | None) -> Value:
         """`f32(acc) * scale [+ residual]`, no product of which is fused with the sum."""
         real = code.vector_type(code.lanes_of(total), "f32")
-        product = arith.mulf(arith.sitofp(real, total), scale)
+        product = total
+        if self._finish.sums == "i32":
+            product = arith.mulf(arith.sitofp(real, total), scale)
         if residual is None:
             return product
         if residual.type != real:

@@ -1,35 +1,56 @@
-"""Instruction sets as data, and the few lines that emit what differs: a dot product of bytes."""
+"""Instruction sets as data, and the few lines that emit what differs: what multiplies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from torch_mlir.dialects import arith
+from torch_mlir.dialects import arith, vector
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
 
 Dot = Callable[[Value, Value, Value], Value]
-"""`acc + sum of x * w` over groups of four bytes, x unsigned, w signed, without saturation."""
+"""`acc + sum of x * w` over the elements of each word of four bytes."""
+
+WORD_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What multiplies a word of four bytes of an image by as much of a weight, in every lane.
+
+    `element` is what images and weights hold, `total` what products are added up in; one cycle
+    starts `dots`, and after `latency` cycles a sum can be added to.
+    """
+
+    element: str
+    total: str
+    dots: float
+    latency: float
+    dot: Dot = field(repr=False, compare=False)
+
+    @property
+    def depth(self) -> int:
+        """Elements of a word."""
+        return WORD_BYTES * 8 // int(self.element[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Isa:
     """What a kernel must know of a CPU; `features` are in Linux's spelling.
 
-    `dots` and `loads` are what one cycle can start of either, `latency` the cycles after which a
-    dot product can be added to; `registers` hold `vector_bytes` each.
+    `integers` multiplies u8 by i8 into i32, exactly; `reals` f32, each product fused with its sum.
+    One cycle starts `loads`; `registers` hold `vector_bytes` each.
     """
 
     name: str
     features: frozenset[str]
     vector_bytes: int
     registers: int
-    dots: float
-    latency: float
+    integers: Unit
+    reals: Unit
     loads: float = 2.0
-    dot: Dot = field(repr=False, compare=False)
 
     @property
     def lanes(self) -> int:
@@ -62,6 +83,16 @@ def _widened(acc: Value, x: Value, w: Value) -> Value:
     return acc
 
 
+def _fused_real(acc: Value, x: Value, w: Value) -> Value:
+    return vector.fma(x, w, acc)
+
+
+def _bytes(dots: float, latency: float, dot: Dot) -> Unit:
+    return Unit(element="i8", total="i32", dots=dots, latency=latency, dot=dot)
+
+
+_REALS = Unit(element="f32", total="f32", dots=2.0, latency=4.0, dot=_fused_real)
+
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 
 ISAS: tuple[Isa, ...] = (
@@ -70,36 +101,32 @@ ISAS: tuple[Isa, ...] = (
         features=_AVX512 | {"avx512_vnni"},
         vector_bytes=64,
         registers=32,
-        dots=2.0,
-        latency=5.0,
-        dot=_fused,
+        integers=_bytes(2.0, 5.0, _fused),
+        reals=_REALS,
     ),
     Isa(
         name="avx_vnni",
         features=frozenset({"avx2", "fma", "avx_vnni"}),
         vector_bytes=32,
         registers=16,
-        dots=2.0,
-        latency=5.0,
-        dot=_fused,
+        integers=_bytes(2.0, 5.0, _fused),
+        reals=_REALS,
     ),
     Isa(
         name="avx512",
         features=_AVX512,
         vector_bytes=64,
         registers=32,
-        dots=0.5,
-        latency=7.0,
-        dot=_widened,
+        integers=_bytes(0.5, 7.0, _widened),
+        reals=_REALS,
     ),
     Isa(
         name="avx2",
         features=frozenset({"avx2", "fma"}),
         vector_bytes=32,
         registers=16,
-        dots=0.5,
-        latency=7.0,
-        dot=_widened,
+        integers=_bytes(0.5, 7.0, _widened),
+        reals=_REALS,
     ),
 )
 

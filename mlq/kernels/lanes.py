@@ -73,12 +73,9 @@ def parted(stored: Value, count: int) -> list[Value]:
 
 def joined(pixels: Sequence[Value], count: int) -> Value:
     """Bytes of several pixels as `parted` would take them apart."""
-    whole = list(pixels)
-    while len(whole) > 1:
-        wide = range(2 * code.lanes_of(whole[0]))
-        whole = [code.shuffle(whole[i], whole[i + 1], wide) for i in range(0, len(whole), 2)]
-    places = _places(code.lanes_of(whole[0]) // 4, count)
-    return _words_picked(whole[0], [places.index(n) for n in range(len(places))])
+    whole = _side_by_side(pixels)
+    places = _places(code.lanes_of(whole) // 4, count)
+    return _words_picked(whole, [places.index(n) for n in range(len(places))])
 
 
 def _places(words: int, count: int) -> list[int]:
@@ -108,6 +105,26 @@ def unpacked(stored: Value) -> list[Value]:
         nothing = code.view(zero, "i16")
         wide += [code.view(zipped(words, nothing, high=h), "i32") for h in (False, True)]
     return wide
+
+
+def in_order(vectors: Sequence[Value]) -> list[Value]:
+    """Vectors whose lanes are `interleaved`, as vectors of lanes side by side."""
+    size, count = code.lanes_of(vectors[0]), len(vectors)
+    if count == 1:
+        return list(vectors)
+    whole, order = _side_by_side(vectors), interleaved(size, count)
+    places = [order.index(lane) for lane in range(size * count)]
+    parts = (places[first : first + size] for first in range(0, size * count, size))
+    return [code.shuffle(whole, whole, part) for part in parts]
+
+
+def _side_by_side(vectors: Sequence[Value]) -> Value:
+    """A power of two of vectors as one."""
+    whole = list(vectors)
+    while len(whole) > 1:
+        wide = range(2 * code.lanes_of(whole[0]))
+        whole = [code.shuffle(whole[i], whole[i + 1], wide) for i in range(0, len(whole), 2)]
+    return whole[0]
 
 
 def zipped(one: Value, other: Value, *, high: bool) -> Value:

@@ -13,19 +13,19 @@ from mlq.kernels.image import Image
 _WIDEST, _UNROLLED = 64, 8
 
 
-def fill(image: Image, memory: Value, byte: Value, batch: Index, rows: tuple[Index, Index]) -> None:
-    """Write `byte` to the margin of these rows of one image, counted with the margin."""
+def fill(image: Image, memory: Value, zero: Value, batch: Index, rows: tuple[Index, Index]) -> None:
+    """Write `zero` to the margin of these rows of one image, counted with the margin."""
     top, left, _, right = image.margin
     start = code.times(batch, image.size)
 
     def whole(row: Index) -> None:
-        _run(memory, byte, code.plus(start, code.times(row, image.pitch)), image.pitch)
+        _run(memory, zero, code.plus(start, code.times(row, image.pitch)), image.pitch)
 
     def sides(row: Index) -> None:
         at = code.plus(start, code.times(row, image.pitch))
-        _run(memory, byte, at, left * image.channels)
+        _run(memory, zero, at, left * image.channels)
         end = image.pitch - right * image.channels
-        _run(memory, byte, code.plus(at, end), right * image.channels)
+        _run(memory, zero, code.plus(at, end), right * image.channels)
 
     low, high = rows
     bottom = top + image.height
@@ -34,12 +34,12 @@ def fill(image: Image, memory: Value, byte: Value, batch: Index, rows: tuple[Ind
     code.loop(code.at_least(low, bottom), high, 1, whole)
 
 
-def _run(memory: Value, byte: Value, at: Index, count: int) -> None:
-    """Write `count` bytes from `at` on."""
+def _run(memory: Value, zero: Value, at: Index, count: int) -> None:
+    """Write `count` elements from `at` on."""
     width = next((w for w in (_WIDEST, 32, 16, 8, 4, 2, 1) if w <= count), 0)
     if not width:
         return
-    value = code.splat(byte, width)
+    value = code.splat(zero, width)
     whole = count // width * width
     if whole <= _UNROLLED * width:
         for done in range(0, whole, width):

@@ -12,11 +12,10 @@ from torch_mlir.ir import Value
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.finishing import Finish, Finisher, Kind, Pixels, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
-_WIDEST = 64
 _GRAIN = 1 << 17  # elements read that make a workgroup worthwhile
 
 
@@ -66,28 +65,33 @@ class _Pool:
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """The greatest u8 of each window; elements beyond the image do not count."""
+    """The greatest u8 or f32 of each window; elements beyond the image do not count."""
+
+    kind: Kind = "u8"
 
     @property
     def label(self) -> str:
         """As `max_pool3x3_64x112x112`."""
-        return f"max_pool{self._size}"
+        return f"{'' if self.kind == 'u8' else 'real_'}max_pool{self._size}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """Image, the byte of the margin (an i32); the result."""
+        """Image, what stands for zero in the margin (an i32); the result."""
+        element = "f32" if self.kind == "f32" else "i8"
         return (
-            Buffer("i8", self.input.batch * self.input.size),
+            Buffer(element, self.input.batch * self.input.size),
             Buffer("i32", 1),
-            Buffer("i8", self.output.batch * self.output.size),
+            Buffer(element, self.output.batch * self.output.size),
         )
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
         if not self.output.is_dense:
-            byte = arith.trunci(code.element("i8"), code.scalar(memory[1], 0))
+            zero = code.vector_scalar(code.view(code.load(memory[1], 0, 1), "f32"))
+            if self.kind == "u8":
+                zero = arith.trunci(code.element("i8"), code.scalar(memory[1], 0))
             rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(self.output, memory[-1], byte, group[2], rows)
+            margins.fill(self.output, memory[-1], zero, group[2], rows)
         self._each_pixel(group, partial(self._greatest, memory, group[2]))
 
     def _greatest(self, memory: Sequence[Value], batch: Index, y: Index, x: Index) -> None:
@@ -102,10 +106,11 @@ class MaxPool(_Pool):
             values = [code.load(memory[0], code.plus(at, channel), width) for at in places]
             greatest = values[0]
             for value in values[1:]:
-                greatest = arith.maxui(greatest, value)
+                greatest = code.greater(greatest, value)
             code.store(greatest, memory[-1], code.plus(target, channel))
 
-        _each_block(self._channels, min(_WIDEST, self.isa.vector_bytes), block)
+        width = self.isa.lanes if self.kind == "f32" else self.isa.vector_bytes
+        _each_block(self._channels, width, block)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,13 @@ class MeanPool(_Pool):
         finisher = Finisher(self.finish, memory[1], self.scales)
         if not self.output.is_dense:
             rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(self.output, memory[-1], finisher.zero_point("i8"), group[2], rows)
+            margins.fill(
+                self.output,
+                memory[-1],
+                finisher.zero_point(code.element_of(memory[-1])),
+                group[2],
+                rows,
+            )
         self._each_pixel(group, partial(self._mean, memory, finisher, group[2]))
 
     def _mean(

@@ -17,9 +17,6 @@ from mlq.kernels.tiling import Columns
 if TYPE_CHECKING:
     from mlq.kernels.conv import Conv
 
-BYTES = 4
-"""Input channels of one dot product."""
-
 _UNROLLED = 112  # dot products that an innermost loop may have
 
 
@@ -38,7 +35,7 @@ class Body:
                 margins.fill,
                 self.conv.output,
                 self.memory[-1],
-                self.finisher.zero_point("i8"),
+                self.finisher.zero_point(code.element_of(self.memory[-1])),
                 self.group[2],
                 code.share(self.conv.output.rows, self.group[0], self.grid[0]),
             )
@@ -110,22 +107,23 @@ class Body:
         self, column: Columns, channel: Index, sources: list[Index], sums: list[Value]
     ) -> list[Value]:
         """Sums of products over the window: rows of it, perhaps pixels of a row, then channels."""
-        conv, size = self.conv, column.vectors * self.conv.isa.lanes * BYTES
+        conv, word = self.conv, self.conv.unit.depth
+        size = column.vectors * conv.isa.lanes * word
         height, width = conv.window
         depth = conv.input.channels // conv.groups
         joined = conv.dilations[1] == 1 and conv.groups == 1
         run = depth * width if joined else depth
-        base = code.times(channel, conv.steps * BYTES)
+        base = code.times(channel, conv.steps * word)
 
         def row(kh: Index, *sums: Value) -> list[Value]:
             down = code.times(kh, conv.dilations[0] * conv.input.pitch)
-            place = code.plus(base, code.times(kh, width * depth // BYTES * size))
+            place = code.plus(base, code.times(kh, width * depth // word * size))
             if joined:
                 return self._run(column, run, sources, (down, place), list(sums))
 
             def pixel(kw: Index, *sums: Value) -> list[Value]:
                 right = code.times(kw, conv.dilations[1] * conv.input.channels)
-                at = code.plus(place, code.times(kw, depth // BYTES * size))
+                at = code.plus(place, code.times(kw, depth // word * size))
                 return self._run(column, run, sources, (code.plus(down, right), at), list(sums))
 
             return code.loop(0, width, 1, pixel, sums)
@@ -140,29 +138,30 @@ class Body:
         start: tuple[Index, Index],
         sums: list[Value],
     ) -> list[Value]:
-        """Sums of products over `run` bytes side by side."""
-        isa, count = self.conv.isa, column.vectors
-        size = count * isa.lanes * BYTES
+        """Sums of products over `run` elements side by side."""
+        isa, unit, count = self.conv.isa, self.conv.unit, column.vectors
+        word, vector = unit.depth, isa.lanes * unit.depth
+        size = count * vector
         unrolled = next(
             n
             for n in (4, 2, 1)
-            if run % (n * BYTES) == 0 and (n == 1 or n * column.pixels * count <= _UNROLLED)
+            if run % (n * word) == 0 and (n == 1 or n * column.pixels * count <= _UNROLLED)
         )
 
         def step(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
             for u in range(unrolled):
-                byte = code.plus(k, u * BYTES)
-                at = code.plus(start[1], code.times(byte, size // BYTES))
+                offset = code.plus(k, u * word)
+                at = code.plus(start[1], code.times(offset, size // word))
                 weights = [
-                    code.load(self.memory[1], code.plus(at, i * isa.vector_bytes), isa.vector_bytes)
+                    code.load(self.memory[1], code.plus(at, i * vector), vector)
                     for i in range(count)
                 ]
                 for p, source in enumerate(sources):
-                    place = code.plus(code.plus(source, start[0]), byte)
-                    x = code.spread(self.memory[0], place, BYTES, isa.vector_bytes)
+                    place = code.plus(code.plus(source, start[0]), offset)
+                    x = code.spread(self.memory[0], place, word, vector)
                     for i, weight in enumerate(weights):
-                        done[p * count + i] = isa.dot(done[p * count + i], x, weight)
+                        done[p * count + i] = unit.dot(done[p * count + i], x, weight)
             return done
 
-        return code.loop(0, run, unrolled * BYTES, step, sums)
+        return code.loop(0, run, unrolled * word, step, sums)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mlq.kernels.isa import Isa
+from mlq.kernels.isa import Isa, Unit
 
 # Cycles that cannot be hidden, as measured: to finish a vector, packed or alone, to
 # find a pixel anywhere, and for each tile.
@@ -55,25 +55,26 @@ class Columns:
 class Work:
     """What is to be tiled: an output of height x width, `vectors` of channels, `steps` dots each.
 
-    `packs` says whether vectors are packed four at a time; a block must not leave its `unit` of
+    `packs` says whether vectors are packed four at a time; a block must not leave its `part` of
     vectors (the channels of a group).
     """
 
+    unit: Unit
     height: int
     width: int
     vectors: int
     steps: int
     packs: bool
-    unit: int
+    part: int
 
 
 @cache
 def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
     """The cheapest cover of the output: blocks of one width, and one for the rest."""
     covers = []
-    for vectors in range(1, min(work.unit, _MOST_VECTORS) + 1):
+    for vectors in range(1, min(work.part, _MOST_VECTORS) + 1):
         blocks, rest = divmod(work.vectors, vectors)
-        if work.unit < work.vectors and work.unit % vectors:
+        if work.part < work.vectors and work.part % vectors:
             continue
         parts = [_tile(isa, work, Columns(0, blocks, vectors))]
         if rest:
@@ -106,6 +107,7 @@ def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     loads = tile.pixels + tile.vectors
     far = work.steps * tile.vectors * isa.vector_bytes > _FIRST_CACHE
     weights = tile.vectors * _FAR if far else 0.0
-    step = max(dots / isa.dots, loads / isa.loads, weights, isa.latency) + loads * _NEAR
+    step = max(dots / work.unit.dots, loads / isa.loads, weights, work.unit.latency)
+    step += loads * _NEAR
     end = dots * (_PACKED if work.packs else _ALONE)
     return work.steps * step + end + _TILE + (0 if tile.by_row else _PIXEL * tile.pixels)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from mlq.kernels import isa as isas
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,29 @@ PIPELINES: dict[str, Pipeline] = {
         "From GRAPH or QUANTIZED to LOWERED: images in NHWC, mlq ops in linalg, weights as "
         "parameters. What mlq does not know stays ONNX for IREE to lower.",
     ),
-    "lower-kernels": Pipeline(
-        f"mlq-assign-layout,canonicalize,cse,mlq-lower-to-kernels,{_LINALG},"
-        "mlq-verify-contract{stage=lowered}",
-        "From QUANTIZED to LOWERED for x86 CPUs with AVX512-VNNI: generated kernels for layers of "
-        "integers, linalg for everything else.",
-    ),
     "lower-qdq": Pipeline(
         "mlq-lower-to-qdq,mlq-verify-contract{stage=imported}",
         "From GRAPH or QUANTIZED back to ONNX nodes, integers between Q and DQ nodes: what mlq "
         "export writes. The batch may be dynamic; images stay in NCHW.",
     ),
 }
+
+
+PIPELINES |= {
+    f"lower-{isa.name}": Pipeline(
+        f"mlq-assign-layout,canonicalize,cse,mlq-lower-to-kernels{{isa={isa.name}}},{_LINALG},"
+        "mlq-verify-contract{stage=lowered}",
+        f"From GRAPH or QUANTIZED to LOWERED for x86 CPUs with {', '.join(sorted(isa.features))}: "
+        "generated kernels for layers, linalg for everything else.",
+    )
+    for isa in isas.ISAS
+}
+
+
+def lowering(cpu_features: Iterable[str]) -> str:
+    """GRAPH or QUANTIZED to LOWERED on a CPU with these features: by kernels, if it has them."""
+    isa = isas.best(cpu_features)
+    return "@lower-linalg" if isa is None else f"@lower-{isa.name}"
 
 
 def quantize_pipeline(
@@ -70,14 +84,14 @@ def quantize_pipeline(
     return f"mlq-annotate-ranges{{{_option('ranges', ranges)}}},{stamp},{insert},@fold-casts"
 
 
-def simulate_pipeline(chains: int) -> str:
+def simulate_pipeline(chains: int, lower: str) -> str:
     """GRAPH to LOWERED functions that simulate quantization, steered by a run-time table."""
-    return f"mlq-simulate{{chains={chains}}},cse,canonicalize,@lower-linalg"
+    return f"mlq-simulate{{chains={chains}}},cse,canonicalize,{lower}"
 
 
-def instrument_pipeline(*, bins: int, max_elements: int) -> str:
+def instrument_pipeline(*, bins: int, max_elements: int, lower: str) -> str:
     """GRAPH to a LOWERED function that also returns statistics of what layers read."""
-    return f"mlq-instrument{{bins={bins} max-elements={max_elements}}},@lower-linalg"
+    return f"mlq-instrument{{bins={bins} max-elements={max_elements}}},{lower}"
 
 
 def _option(key: str, value: str) -> str:

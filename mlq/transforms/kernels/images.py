@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
-from torch_mlir.ir import BlockArgument, F32Type, Operation, RankedTensorType, Value
+from torch_mlir.ir import BlockArgument, F32Type, Operation, RankedTensorType, Type, Value
 
 from mlq.dialect import build, linalg, quant
 from mlq.dialect.ops import ReshapeOp
@@ -50,12 +50,10 @@ class Images:
         self._margins[value] = (top, left, bottom, right)
 
     def result(self, value: Value, least: int = BLOCK) -> Image:
-        """How a kernel is to store the image `value` that it makes; floats without any padding."""
-        image = image_of(value)
-        if params_of(value) is None:
-            return image
-        margin = self._margins.get(value, NO_MARGIN)
-        return replace(image, channels=_padded(image.channels, least), margin=margin)
+        """How a kernel is to store the image `value` that it makes; channels of floats unpadded."""
+        image, margin = image_of(value), self._margins.get(value, NO_MARGIN)
+        channels = image.channels if params_of(value) is None else _padded(image.channels, least)
+        return replace(image, channels=channels, margin=margin)
 
     def read(self, value: Value, least: int = WORD) -> Held:
         """The image as a kernel reads it; what no kernel made is copied if it lacks something."""
@@ -68,9 +66,13 @@ class Images:
         """Make the image `result` by a kernel."""
         element = F32Type.get() if params_of(result) is None else linalg.integer_type(8)
         type_ = RankedTensorType.get(image.shape, element)
-        made = self._executables.dispatch(kernel, operands, type_)
+        made = self.dispatch(kernel, operands, type_)
         self._held[result] = Held(made, image)
         self._made.add(result)
+
+    def dispatch(self, kernel: Kernel, operands: Sequence[Value], result: Type) -> Value:
+        """Call a kernel whose result is no image."""
+        return self._executables.dispatch(kernel, operands, result)
 
     def is_made(self, value: Value) -> bool:
         """Whether a kernel made this value."""
@@ -91,14 +93,12 @@ class Images:
 
     def _copied(self, value: Value, least: int) -> Held:
         """What no kernel made, with its margin and a number of channels that kernels can read."""
-        image, params = image_of(value), params_of(value)
-        margin = NO_MARGIN if params is None else self._margins.get(value, NO_MARGIN)
-        held = replace(image, channels=_padded(image.channels, least), margin=margin)
+        params, image, held = params_of(value), image_of(value), self.result(value, least)
         zero = 0 if params is None else params.zero_point[0]
         if params is not None:
             byte = RankedTensorType.get(value.type.shape, linalg.integer_type(8))
             value = quant.scast(value, byte).result
-        top, left, bottom, right = margin
+        top, left, bottom, right = held.margin
         beyond = held.channels - image.channels
         whole = linalg.reshape(value, image.shape)
         padded = linalg.pad(whole, [0, top, left, 0], [0, bottom, right, beyond], zero)

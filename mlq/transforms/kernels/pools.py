@@ -9,6 +9,7 @@ import numpy as np
 from mlq import numerics
 from mlq.dialect import build
 from mlq.dialect.ops import AvgPool2dOp, MaxPool2dOp
+from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
@@ -20,7 +21,8 @@ from mlq.transforms.linalg.epilogue import params_of
 
 def max_pool2d(op: MaxPool2dOp, isa: Isa, images: Images) -> Lower | str:
     """The greatest of each window; what is beyond the image is replaced by what is in it."""
-    reason = unfit(op.input, op.output)
+    real = params_of(op.input) is None and DYNAMIC not in build.shape_of(op.input)
+    reason = None if real else unfit(op.input, op.output)
     if reason is None and list(op.dilations) != [1, 1]:
         reason = "has dilated windows"
     if reason is not None:
@@ -42,12 +44,18 @@ def avg_pool2d(op: AvgPool2dOp, isa: Isa, images: Images) -> Lower | str:
 
 def _max_pool(op: MaxPool2dOp, isa: Isa, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
-    params = params_of(op.output)
-    assert params is not None
-    pads = tuple(op.pads)[:2]
-    kernel = MaxPool(isa, source.image, output, tuple(op.kernel), tuple(op.strides), pads)
-    byte = constant("margin", np.array(params.zero_point, np.int32))
-    images.call(kernel, [source.value, byte], op.output, output)
+    params, pads = params_of(op.output), tuple(op.pads)[:2]
+    kernel = MaxPool(
+        isa=isa,
+        input=source.image,
+        output=output,
+        window=tuple(op.kernel),
+        strides=tuple(op.strides),
+        pads=pads,
+        kind="f32" if params is None else "u8",
+    )
+    zero = np.zeros(1, np.int32) if params is None else np.array(params.zero_point, np.int32)
+    images.call(kernel, [source.value, constant("margin", zero)], op.output, output)
 
 
 def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:

@@ -2,132 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.ir import OpView, Value
+from torch_mlir.ir import BlockArgument, OpView, Value
 
 from mlq import numerics
-from mlq.dialect import layers
-from mlq.dialect.ops import Conv2dOp, MatmulOp
+from mlq.dialect import build, layers
+from mlq.dialect.ops import Conv2dOp, MatmulOp, TransposeOp, WeightOp
+from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
-from mlq.kernels.finishing import SAFE, Finish, Numbers
 from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
-from mlq.numerics import QuantParams
-from mlq.transforms.kernels.images import BLOCK, WORD, Images, Lower, constant, unfit
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, unfit
+from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
-from mlq.transforms.linalg.epilogue import bounds_of, params_of
+from mlq.transforms.linalg.epilogue import params_of
 
 _I32_LIMIT = 1 << 31
-_BYTE = 255
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer of integers whose weight [KH, KW, I, O] is known; `bound` is of its accumulators."""
-
-    op: Any
-    isa: Isa
-    source: Value
-    key: str
-    weight: NDArray[np.int8]
-    bias: NDArray[np.int64]
-    input: QuantParams
-    scale: NDArray[np.float32]
-    bound: int
-
-    @property
-    def result(self) -> Value:
-        """What the layer makes."""
-        return self.op.operation.results[0]
-
-    @property
-    def output(self) -> QuantParams | None:
-        """How the result is quantized; None for unrounded floats."""
-        return params_of(self.result)
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether each channel has a filter of its own."""
-        depth, channels = self.weight.shape[2:]
-        return bool(depth == 1 and 1 < channels == self.groups)
-
-    @property
-    def groups(self) -> int:
-        """Groups of channels that do not see each other."""
-        return int(self.op.groups.value) if isinstance(self.op, Conv2dOp) else 1
-
-    @property
-    def window(self) -> dict[str, tuple[int, int]]:
-        """Size and steps of the window, as kernels have them."""
-        height, width = self.weight.shape[:2]
-        steps = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0)}
-        if isinstance(self.op, Conv2dOp):
-            steps = {key: tuple(getattr(self.op, key))[:2] for key in steps}
-        return {"window": (height, width), **steps}
-
-    def finish(self) -> Finish:
-        """The steps that make results of sums."""
-        limits = (-np.inf, np.inf) if self.output is None else (0, _BYTE)
-        low, high = self._limits()
-        residual = self.op.residual
-        stored = None if residual is None else params_of(residual)
-        return Finish(
-            result="f32" if self.output is None else "u8",
-            residual=None if residual is None else "f32" if stored is None else "u8",
-            low=low > limits[0],
-            high=high < limits[1],
-            guarded=self.output is not None and self._greatest() > SAFE,
-        )
-
-    def numbers(self) -> Numbers:
-        """What the steps need to know, the same for all channels."""
-        low, high = self._limits()
-        stored = None if self.op.residual is None else params_of(self.op.residual)
-        return Numbers(
-            zero_point=0 if self.output is None else self.output.zero_point[0],
-            low=low,
-            high=high,
-            residual_zero_point=0 if stored is None else stored.zero_point[0],
-            residual_scale=0.0 if self.op.residual is None else self._residual_scale(),
-        )
-
-    def coefficients(self, kernel: Conv | Depthwise) -> Value:
-        """The numbers, the scales, and biases that make up for the input's zero point."""
-        sums = self.weight.astype(np.int64).sum(axis=(0, 1, 2))
-        bias = (self.bias - self.input.zero_point[0] * sums).astype(np.int32)  # wraps, as sums do
-        scale = np.broadcast_to(self.scale, bias.shape)
-        ordered = kernel.ordered(bias), kernel.ordered(scale)
-        values = self.numbers().with_channels(kernel.finish, *ordered)
-        return constant(f"{self.key}.coefficients", values)
-
-    def packed(self, kernel: Conv | Depthwise) -> Value:
-        """The weight as the kernel reads it."""
-        return constant(f"{self.key}.packed", kernel.pack(self.weight))
-
-    def _limits(self) -> tuple[float, float]:
-        bounds = bounds_of(self.op)
-        if self.output is None:
-            return bounds
-        return numerics.activation_bounds(self.output, bounds)
-
-    def _residual_scale(self) -> float:
-        stored = params_of(self.op.residual)
-        unit = 1.0 if self.output is None else self.output.scale[0]
-        return float(np.float32((1.0 if stored is None else stored.scale[0]) / unit))
-
-    def _greatest(self) -> float:
-        """A bound of what is rounded; there is none where a float residual is added."""
-        greatest = self.bound * float(np.max(np.abs(self.scale), initial=0.0))
-        if self.op.residual is None:
-            return greatest
-        unbounded = params_of(self.op.residual) is None
-        return np.inf if unbounded else greatest + _BYTE * self._residual_scale()
 
 
 def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
@@ -135,13 +30,15 @@ def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
     layer = _layer(op, isa, op.input)
     if isinstance(layer, str):
         return layer
-    finish, (depth, channels) = layer.finish(), layer.weight.shape[2:]
-    if layer.is_depthwise and not (finish.packs and finish.residual is None):
-        return "is depthwise and has a residual or a float result"
-    whole = depth % WORD == 0 and (channels // layer.groups) % isa.lanes == 0
+    height, width, depth, channels = layer.shape
+    if layer.is_depthwise and op.residual is not None:
+        return "is depthwise and has a residual"
+    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit):
+        return f"is depthwise and has {channels} channels"
+    whole = depth % layer.unit.depth == 0 and (channels // layer.groups) % isa.lanes == 0
     if not layer.is_depthwise and layer.groups > 1 and not whole:
         return f"has groups of {depth} channels"
-    images.need(op.input, _margin(op, layer.weight.shape[:2]))
+    images.need(op.input, _margin(op, (height, width)))
     return partial(_depthwise if layer.is_depthwise else _conv, layer)
 
 
@@ -154,34 +51,76 @@ def matmul(op: MatmulOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_conv, layer)
 
 
-def _layer(op: Any, isa: Isa, source: Value) -> _Layer | str:
+def _layer(op: Any, isa: Isa, source: Value) -> Layer | str:
     """The layer, or why kernels do not compute it."""
-    input, weight = params_of(source), layers.weight_of(op)
-    stored = None if weight is None else params_of(weight)
-    activations = [op.operation.results[0], *([op.residual] if op.residual else [])]
+    weight, bias = layers.weight_of(op), Constant.of(op.bias)
+    if weight is None or not _is_weight(weight) or (op.bias is not None and bias is None):
+        return "has a weight or a bias that is computed"
+    known = Constant.of(weight)
+    if params_of(source) is None:
+        return _reals(op, isa, source, known)
+    return "has a weight that is not known" if known is None else _integers(op, isa, source, known)
+
+
+def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str:
+    stored, result = params_of(layers.weight_of(op)), op.operation.results[0]
+    activations = [result, *([] if op.residual is None else [op.residual])]
     reason = unfit(source, *(each for each in activations if params_of(each) is not None))
-    if reason is not None or input is None or stored is None:
-        return reason or "is of floats"
-    known, bias = Constant.of(weight), Constant.of(op.bias)
-    if known is None or any(stored.zero_point) or (op.bias is not None and bias is None):
-        return "has a weight that is not known, or not symmetric"
+    input, bias = params_of(source), Constant.of(op.bias)
+    if reason is not None or input is None or stored is None or any(stored.zero_point):
+        return reason or "has a weight of floats, or one that is not symmetric"
     values = np.zeros(1, np.int64) if bias is None else bias.array.astype(np.int64)
-    bound = numerics.accumulator_bound(known.array, layers.weight_axis(op), input, values)
+    bound = numerics.accumulator_bound(weight.array, layers.weight_axis(op), input, values)
     if bound >= _I32_LIMIT:
         return "may overflow an accumulator of 32 bits"
-    scale = numerics.accumulator_scale(input, stored, params_of(op.operation.results[0]))
-    filters = _filters(op, known.array)
-    return _Layer(op, isa, source, known.key, filters, values, input, scale, bound)
+    scale, filters = numerics.accumulator_scale(input, stored, params_of(result)), _filters(op)
+    known = _arranged(op, weight.array)
+    return Layer(op, isa, source, weight.key, filters, known, values, input, scale, bound)
 
 
-def _filters(op: OpView, array: NDArray[np.int8]) -> NDArray[np.int8]:
+def _reals(op: Any, isa: Isa, source: Value, weight: Constant | None) -> Layer | str:
+    result = op.operation.results[0]
+    activations = [source, result, *([] if op.residual is None else [op.residual])]
+    if any(DYNAMIC in build.shape_of(value) for value in activations):
+        return "has a dynamic batch"
+    if any(params_of(value) is not None for value in (layers.weight_of(op), *activations)):
+        return "is of floats and of integers"
+    bias = Constant.of(op.bias)
+    values = np.zeros(1, np.float32) if bias is None else bias.array
+    known = None if weight is None else _arranged(op, weight.array)
+    key = weight.key if weight is not None else build.name_of(op) or "real"
+    return Layer(op, isa, source, key, _filters(op), known, values)
+
+
+def _is_weight(value: Value) -> bool:
+    """Whether a value is from the weight store, perhaps with its axes in another order."""
+    if isinstance(value, BlockArgument):
+        return False
+    owner = value.owner.opview
+    if isinstance(owner, TransposeOp):
+        return _is_weight(owner.input)
+    return isinstance(owner, WeightOp)
+
+
+def _filters(op: OpView) -> tuple[int, int, int, int]:
+    """The sizes of a weight in HWIO."""
+    weight = layers.weight_of(op)
+    assert weight is not None
+    sizes = list(weight.type.shape)
+    if isinstance(op, MatmulOp):
+        sizes = [1, 1, *(reversed(sizes) if op.transpose_rhs.value else sizes)]
+    height, width, depth, channels = sizes
+    return height, width, depth, channels
+
+
+def _arranged(op: OpView, array: NDArray[Any]) -> NDArray[Any]:
     """A weight in HWIO."""
     if not isinstance(op, MatmulOp):
         return array
     return (array.T if op.transpose_rhs.value else array)[None, None]
 
 
-def _margin(op: Conv2dOp, window: tuple[int, ...]) -> Margin:
+def _margin(op: Conv2dOp, window: tuple[int, int]) -> Margin:
     """How far windows reach beyond the image; less than the padding where strides skip it."""
     top, left, *_ = op.pads
     sizes = zip(op.output.type.shape[1:3], op.input.type.shape[1:3], window, strict=True)
@@ -193,7 +132,7 @@ def _margin(op: Conv2dOp, window: tuple[int, ...]) -> Margin:
     return top, left, bottom, right
 
 
-def _conv(layer: _Layer, images: Images) -> None:
+def _conv(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source), images.result(layer.result)
     residual = None
     if layer.op.residual is not None:
@@ -203,7 +142,7 @@ def _conv(layer: _Layer, images: Images) -> None:
         input=source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image,
         output=output,
         residual=None if residual is None else residual.image,
-        channels=layer.weight.shape[3],
+        channels=layer.shape[3],
         groups=layer.groups,
         finish=layer.finish(),
         **layer.window,
@@ -213,7 +152,7 @@ def _conv(layer: _Layer, images: Images) -> None:
     images.call(kernel, operands, layer.result, output)
 
 
-def _depthwise(layer: _Layer, images: Images) -> None:
+def _depthwise(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source, BLOCK), images.result(layer.result)
     kernel = Depthwise(
         isa=layer.isa,

@@ -1,0 +1,179 @@
+"""What measures a network in floats: quantization simulated by a row of a table, and energies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch_mlir.dialects import arith, vector
+from torch_mlir.ir import F64Type, IndexType, Value, VectorType
+
+from mlq.kernels import code, margins
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.image import Image
+from mlq.kernels.isa import Isa
+
+_ROW = 4  # numbers of a row: scale, zero point, least, greatest
+_SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another
+_GRAIN = 1 << 16  # elements that make a workgroup worthwhile
+
+
+@dataclass(frozen=True)
+class FakeQuantize:
+    """numerics.fake_quantize_row of an image of floats, by a row that is chosen at run time."""
+
+    isa: Isa
+    input: Image
+    output: Image
+    rows: int
+
+    @property
+    def label(self) -> str:
+        """As `fake_quantize_64x56x56`."""
+        return f"fake_quantize_{_size(self.output)}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Image, table, number of the row; the result."""
+        return (
+            Buffer("f32", self.input.batch * self.input.size),
+            Buffer("f32", self.rows * _ROW),
+            Buffer("i32", 1),
+            Buffer("f32", self.output.batch * self.output.size),
+        )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows, one, images."""
+        return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup."""
+        image = self.output
+        if not image.is_dense:
+            rows = code.share(image.rows, group[0], self.grid[0])
+            margins.fill(image, memory[-1], code.constant(0.0, "f32"), group[2], rows)
+        first = code.times(arith.index_cast(IndexType.get(), code.scalar(memory[2], 0)), _ROW)
+        row = [code.scalar(memory[1], code.plus(first, i)) for i in range(_ROW)]
+        low, high = code.share(image.height, group[0], self.grid[0])
+
+        def line(y: Index) -> None:
+            source, target = self.input.at(group[2], y, 0), image.at(group[2], y, 0)
+
+            def part(at: Index, lanes: int) -> None:
+                x = code.load(memory[0], code.plus(source, at), lanes)
+                code.store(_simulated(x, row), memory[-1], code.plus(target, at))
+
+            _each_part(image.width * image.channels, self.isa.lanes, part)
+
+        code.loop(low, high, 1, line)
+
+
+@dataclass(frozen=True)
+class Energies:
+    """The energy of an image of floats, and of its difference to another, added up in f64."""
+
+    isa: Isa
+    reference: Image
+    value: Image
+
+    @property
+    def label(self) -> str:
+        """As `energies_64x56x56`."""
+        return f"energies_{_size(self.reference)}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The two images; signal and noise."""
+        images = (self.reference, self.value)
+        return (*(Buffer("f32", each.batch * each.size) for each in images), Buffer("f32", 2))
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """One workgroup, whose sums do not depend on the number of threads."""
+        return 1, 1, 1
+
+    def emit(self, memory: Sequence[Value], _group: Sequence[Index]) -> None:
+        """The code of the workgroup: f32 within a row, f64 over rows."""
+        wide = VectorType.get([self.isa.lanes], F64Type.get())
+        zero = arith.extf(wide, code.splat(code.constant(0.0, "f32"), self.isa.lanes))
+
+        def image(batch: Index, *totals: Value) -> list[Value]:
+            def row(y: Index, *totals: Value) -> list[Value]:
+                sums = self._row(memory, (batch, y))
+                pairs = zip(totals, sums, strict=True)
+                return [arith.addf(total, arith.extf(wide, each)) for total, each in pairs]
+
+            return code.loop(0, self.reference.height, 1, row, totals)
+
+        totals = code.loop(0, self.reference.batch, 1, image, [zero, zero])
+        for place, total in enumerate(totals):
+            value = vector.reduction(F64Type.get(), "add", total)
+            narrow = arith.truncf(code.element("f32"), value)
+            code.store(code.splat(narrow, 1), memory[-1], place)
+
+    def _row(self, memory: Sequence[Value], at: tuple[Index, Index]) -> list[Value]:
+        """Signal and noise of one row, a vector of each."""
+        places = [image.at(*at, 0) for image in (self.reference, self.value)]
+        lanes, elements = self.isa.lanes, self.reference.width * self.reference.channels
+        zero = code.splat(code.constant(0.0, "f32"), lanes)
+
+        def added(sums: Sequence[Value], operands: Sequence[Value]) -> list[Value]:
+            (signal, noise), (reference, value) = sums, operands
+            difference = arith.subf(reference, value)
+            return [
+                vector.fma(reference, reference, signal),
+                vector.fma(difference, difference, noise),
+            ]
+
+        def loaded(offset: Index) -> list[Value]:
+            pairs = zip(memory[:2], places, strict=True)
+            return [code.load(each, code.plus(place, offset), lanes) for each, place in pairs]
+
+        def step(offset: Index, *sums: Value) -> list[Value]:
+            return added(sums, loaded(offset))
+
+        whole = elements // lanes * lanes
+        sums = code.loop(0, whole, lanes, step, [zero, zero])
+        for done, piece in code.pieces(elements - whole, lanes):
+            pairs = zip(memory[:2], places, strict=True)
+            rest = [
+                code.inserted(code.load(each, code.plus(place, whole + done), piece), zero, 0)
+                for each, place in pairs
+            ]
+            sums = added(sums, rest)
+        return sums
+
+
+def _simulated(x: Value, row: Sequence[Value]) -> Value:
+    """A vector as the row stores it, in floats again; as it is where the scale is not positive."""
+    lanes = code.lanes_of(x)
+    zero, one = (code.constant(number, "f32") for number in (0.0, 1.0))
+    scale, zero_point, low, high = row
+    on = arith.cmpf(arith.CmpFPredicate.OGT, scale, zero)
+    divisor = code.splat(arith.select(on, scale, one), lanes)
+    steps = code.call("llvm.roundeven", x.type, arith.divf(x, divisor))
+    least, most = (code.splat(arith.subf(each, zero_point), lanes) for each in (low, high))
+    steps = arith.select(arith.cmpf(arith.CmpFPredicate.OGT, steps, least), steps, least)
+    steps = arith.select(arith.cmpf(arith.CmpFPredicate.OLT, steps, most), steps, most)
+    return arith.select(on, arith.mulf(steps, divisor), x)
+
+
+def _each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
+    """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
+    step = lanes * _SIDE_BY_SIDE
+
+    def several(at: Index) -> None:
+        for i in range(_SIDE_BY_SIDE):
+            body(code.plus(at, i * lanes), lanes)
+
+    whole = elements // step * step
+    code.loop(0, whole, step, several)
+    for done, piece in code.pieces(elements - whole, 2 * step):
+        for start in range(0, piece, lanes):
+            body(whole + done + start, min(piece, lanes))
+
+
+def _size(image: Image) -> str:
+    return f"{image.channels}x{image.height}x{image.width}"

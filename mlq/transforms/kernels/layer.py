@@ -1,0 +1,169 @@
+"""A layer as kernels compute it: what it multiplies by, and how its sums are finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_mlir.dialects import tensor
+from torch_mlir.ir import RankedTensorType, Value
+
+from mlq import numerics
+from mlq.dialect import linalg
+from mlq.dialect.ops import Conv2dOp
+from mlq.kernels.conv import Conv
+from mlq.kernels.depthwise import Depthwise
+from mlq.kernels.finishing import SAFE, Finish, Numbers
+from mlq.kernels.isa import Isa, Unit
+from mlq.numerics import QuantParams
+from mlq.transforms.kernels.images import constant
+from mlq.transforms.linalg.epilogue import bounds_of, params_of
+
+_BYTE = 255
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose bias is known; of integers, whose weight is, too, or of reals (`input` None).
+
+    `shape` is that of the weight as filters, [KH, KW, I, O]; `filters` are its elements where they
+    are known; `bound` is of the accumulators of integers.
+    """
+
+    op: Any
+    isa: Isa
+    source: Value
+    key: str
+    shape: tuple[int, int, int, int]
+    filters: NDArray[Any] | None
+    bias: NDArray[Any]
+    input: QuantParams | None = None
+    scale: NDArray[np.float32] = field(default_factory=lambda: np.ones(1, np.float32))
+    bound: int = 0
+
+    @property
+    def unit(self) -> Unit:
+        """What multiplies."""
+        return self.isa.reals if self.input is None else self.isa.integers
+
+    @property
+    def result(self) -> Value:
+        """What the layer makes."""
+        return self.op.operation.results[0]
+
+    @property
+    def output(self) -> QuantParams | None:
+        """How the result is quantized; None for floats."""
+        return params_of(self.result)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a filter of its own."""
+        depth, channels = self.shape[2:]
+        return bool(depth == 1 and 1 < channels == self.groups)
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels that do not see each other."""
+        return int(self.op.groups.value) if isinstance(self.op, Conv2dOp) else 1
+
+    @property
+    def window(self) -> dict[str, tuple[int, int]]:
+        """Size and steps of the window, as kernels have them."""
+        steps = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0)}
+        if isinstance(self.op, Conv2dOp):
+            steps = {key: tuple(getattr(self.op, key))[:2] for key in steps}
+        return {"window": self.shape[:2], **steps}
+
+    def finish(self) -> Finish:
+        """The steps that make results of sums."""
+        limits = (-np.inf, np.inf) if self.output is None else (0, _BYTE)
+        low, high = self._limits()
+        residual = self.op.residual
+        stored = None if residual is None else params_of(residual)
+        return Finish(
+            result="f32" if self.output is None else "u8",
+            sums="f32" if self.input is None else "i32",
+            residual=None if residual is None else "f32" if stored is None else "u8",
+            low=low > limits[0],
+            high=high < limits[1],
+            guarded=self.output is not None and self._greatest() > SAFE,
+        )
+
+    def numbers(self) -> Numbers:
+        """What the steps need to know, the same for all channels."""
+        low, high = self._limits()
+        stored = None if self.op.residual is None else params_of(self.op.residual)
+        return Numbers(
+            zero_point=0 if self.output is None else self.output.zero_point[0],
+            low=low,
+            high=high,
+            residual_zero_point=0 if stored is None else stored.zero_point[0],
+            residual_scale=0.0 if self.op.residual is None else self._residual_scale(),
+        )
+
+    def coefficients(self, kernel: Conv | Depthwise) -> Value:
+        """The numbers, the scales, and biases that make up for the input's zero point."""
+        bias: NDArray[Any] = self.bias.astype(np.float32)
+        if self.input is not None:
+            assert self.filters is not None
+            sums = self.filters.astype(np.int64).sum(axis=(0, 1, 2))
+            # The bias may wrap around, as the sums then do.
+            bias = (self.bias - self.input.zero_point[0] * sums).astype(np.int32)
+        bias, scale = (np.broadcast_to(each, self.shape[3]) for each in (bias, self.scale))
+        ordered = kernel.ordered(bias), kernel.ordered(scale)
+        values = self.numbers().with_channels(kernel.finish, *ordered)
+        return constant(f"{self.key}.coefficients", values)
+
+    def packed(self, kernel: Conv | Depthwise) -> Value:
+        """The weight as the kernel reads it: now, or when the module is loaded."""
+        if self.filters is not None:
+            return constant(f"{self.key}.packed", kernel.pack(self.filters))
+        *taps, channels = self.shape
+        if isinstance(self.op, Conv2dOp):
+            rows = self.op.weight
+            if self.is_depthwise:  # a column of taps after the other
+                rows = linalg.transpose(rows, [1, 0, 2, 3])
+        else:
+            transposed = self.op.transpose_rhs.value
+            rows = linalg.transpose(self.op.rhs, [1, 0]) if transposed else self.op.rhs
+        return _packed(linalg.reshape(rows, [prod(taps), channels]), kernel)
+
+    def _limits(self) -> tuple[float, float]:
+        bounds = bounds_of(self.op)
+        if self.output is None:
+            return bounds
+        return numerics.activation_bounds(self.output, bounds)
+
+    def _residual_scale(self) -> float:
+        stored = params_of(self.op.residual)
+        unit = 1.0 if self.output is None else self.output.scale[0]
+        return float(np.float32((1.0 if stored is None else stored.scale[0]) / unit))
+
+    def _greatest(self) -> float:
+        """A bound of what is rounded; there is none where a float residual is added."""
+        greatest = self.bound * float(np.max(np.abs(self.scale), initial=0.0))
+        if self.op.residual is None:
+            return greatest
+        unbounded = params_of(self.op.residual) is None
+        return np.inf if unbounded else greatest + _BYTE * self._residual_scale()
+
+
+def _packed(rows: Value, kernel: Conv | Depthwise) -> Value:
+    """Weights [taps, O] of reals in the order of `kernel.pack`, by ops that run once, at load."""
+    taps, channels = rows.type.shape
+    end = max(first + count * width for first, count, width in kernel.pieces)
+    rows = linalg.pad(rows, [0, 0], [0, max(0, end - channels)], 0.0)
+    parts = []
+    for first, count, width in kernel.pieces:
+        part = linalg.slice(rows, [0, first], [taps, count * width], [1, 1])
+        part = linalg.reshape(part, [taps, count, width])
+        parts.append(linalg.reshape(linalg.transpose(part, [1, 0, 2]), [taps * count * width]))
+    if len(parts) == 1:
+        return parts[0]
+    size = sum(prod(part.type.shape) for part in parts)
+    result = RankedTensorType.get([size], rows.type.element_type)
+    return tensor.concat(result, 0, parts)

@@ -1,0 +1,55 @@
+"""fake_quantize and compare on kernels: the network measured in floats."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from torch_mlir.ir import F32Type, RankedTensorType, Value
+
+from mlq.dialect import build, linalg
+from mlq.dialect.ops import CompareOp, FakeQuantizeOp
+from mlq.dialect.shapes import DYNAMIC
+from mlq.kernels.image import NO_MARGIN
+from mlq.kernels.isa import Isa
+from mlq.kernels.measuring import Energies, FakeQuantize
+from mlq.transforms.kernels.images import Images, Lower, constant
+
+
+def fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> Lower | str:
+    """A copy of the image, as a row of the table stores it, with the margin its reader needs."""
+    if DYNAMIC in build.shape_of(op.input):
+        return "has a dynamic batch"
+    images.need(op.input, NO_MARGIN)
+    return partial(_fake_quantize, op, isa)
+
+
+def compare(op: CompareOp, isa: Isa, images: Images) -> Lower | str:
+    """Two energies, each a tensor of its own."""
+    if DYNAMIC in build.shape_of(op.reference):
+        return "has a dynamic batch"
+    for value in (op.reference, op.value):
+        images.need(value, NO_MARGIN)
+    return partial(_compare, op, isa)
+
+
+def _fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> None:
+    source, output = images.read(op.input), images.result(op.output)
+    row, rows = op.row.value, op.table.type.shape[0]
+    kernel = FakeQuantize(isa, source.image, output, rows)
+    number = constant(f"row.{row}", np.array([row], np.int32))
+    images.call(kernel, [source.value, op.table, number], op.output, output)
+
+
+def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
+    reference, value = (images.read(each) for each in (op.reference, op.value))
+    kernel = Energies(isa, reference.image, value.image)
+    made = images.dispatch(
+        kernel, [reference.value, value.value], RankedTensorType.get([2], F32Type.get())
+    )
+    for place, result in enumerate((op.signal, op.noise)):
+        result.replace_all_uses_with(_element(made, place))
+
+
+def _element(vector: Value, place: int) -> Value:
+    return linalg.reshape(linalg.slice(vector, [place], [1], [1]), [])
