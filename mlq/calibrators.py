@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlq.entropy import closest_window, without_zeros
 from mlq.histograms import gather_bounds
 from mlq.numerics import choose_params, round_and_saturate
 from mlq.precision import Calibrator, Scheme
@@ -21,10 +22,7 @@ Reals = NDArray[np.float64]
 PERCENTILE = 99.99
 # The mse search tries scales down to 2^-11 of the one that covers everything, then refines twice.
 _OCTAVES, _PER_OCTAVE, _REFINEMENTS = 11, 6, 2
-# The entropy search clips an eighth of a percent or so of the range at a time.
-_ENTROPY_BINS, _ENTROPY_STEP = 2048, 4
-# What an empty bin is taken to hold, so that logarithms exist (Glow Calibration.cpp).
-_EPSILON = 1e-4
+_ENTROPY_BINS = 2048
 # More steps than any range has.
 _MANY = 1 << 40
 
@@ -44,7 +42,7 @@ class Storage:
     def zero_points(self, minimum: float) -> NDArray[np.int64]:
         """Every zero point (in unsigned storage) the scheme allows a tensor with this minimum."""
         if self.scheme == "asymmetric":
-            return np.arange(self.levels + 1)
+            return np.arange(self.levels + 1 if minimum < 0.0 else 1)
         if self.scheme == "symmetric_uint8" and minimum >= 0.0:
             return np.array([0])
         return np.array([1 << self.bits - 1])
@@ -176,15 +174,9 @@ def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]
     if centred:
         low, high = -max(-low, high), max(-low, high)
     grid = np.linspace(low, high, _ENTROPY_BINS + 1)
-    counts = _without_zeros(np.diff(np.interp(grid, edges, below)), grid)
-    first, last = 0, _ENTROPY_BINS
-    chosen, least = (first, last), np.inf
-    while last - first >= storage.levels:
-        divergence = _divergence(counts, first, last, storage.levels)
-        if divergence < least:
-            chosen, least = (first, last), divergence
-        first, last = _shrink(counts, first, last, centred=centred)
-    return _kept(float(grid[chosen[0]]), float(grid[chosen[1]]), observed)
+    counts = without_zeros(np.diff(np.interp(grid, edges, below)), grid)
+    first, last = closest_window(counts, storage.levels, centred=centred)
+    return _kept(float(grid[first]), float(grid[last]), observed)
 
 
 class _Side:
@@ -242,46 +234,3 @@ def _kept(low: float, high: float, observed: Observation) -> tuple[float, float]
     """Hold [low, high] within what was observed, and zero within [low, high]."""
     least, most = observed.span
     return min(max(low, least), 0.0), max(min(high, most), 0.0)
-
-
-def _without_zeros(counts: Reals, grid: Reals) -> Reals:
-    """Level the pile of exact zeros, which every range stores without error."""
-    zero = min(int(np.searchsorted(grid, 0.0, "right")), len(counts)) - 1
-    levelled: Reals = counts.copy()
-    neighbours = [counts[i] for i in (zero - 1, zero + 1) if 0 <= i < len(counts)]
-    levelled[zero] = min(counts[zero], max(neighbours))
-    return levelled
-
-
-def _shrink(counts: Reals, first: int, last: int, *, centred: bool) -> tuple[int, int]:
-    """Take a step off the window: off both ends, or where the fewest values are lost."""
-    half = _ENTROPY_STEP // 2
-    both = (first + half, last - half)
-    if centred:
-        return both
-    windows = (both, (first, last - _ENTROPY_STEP), (first + _ENTROPY_STEP, last))
-    return max(windows, key=lambda window: float(counts[window[0] : window[1]].sum()))
-
-
-def _divergence(counts: Reals, first: int, last: int, levels: int) -> float:
-    """KL of the clipped histogram from what `levels` equal levels leave of the window."""
-    window = counts[first:last]
-    clipped = window.copy()
-    clipped[0] += counts[:first].sum()
-    clipped[-1] += counts[last:].sum()
-    starts = np.arange(levels) * len(window) // levels
-    filled = np.add.reduceat((clipped > 0.0).astype(np.float64), starts)
-    shares = np.add.reduceat(window, starts) / np.maximum(filled, 1.0)
-    widths = np.diff(np.append(starts, len(window)))
-    merged = np.where(clipped > 0.0, np.repeat(shares, widths), 0.0)
-    if not merged.any():
-        return np.inf
-    original, quantized = _smoothed(clipped), _smoothed(merged)
-    return float(np.sum(original * np.log(original / quantized)))
-
-
-def _smoothed(counts: Reals) -> Reals:
-    """Normalise to a distribution in which no bin is empty."""
-    filled = np.maximum(counts / counts.sum(), _EPSILON / len(counts))
-    shares: Reals = filled / filled.sum()
-    return shares

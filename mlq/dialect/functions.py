@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from torch_mlir.dialects import func
 from torch_mlir.ir import (
@@ -43,21 +43,20 @@ def results_of(function: func.FuncOp) -> list[Value]:
     return list(_return_of(function).operands)
 
 
-def clone_body(
-    source: func.FuncOp, mapping: Mapping, adapt: Callable[[OpView, Mapping], dict[int, Value]]
-) -> list[Value]:
-    """Clone the ops of `source` at the insertion point; returns the clones of what it returns.
+def ops_of(function: func.FuncOp) -> list[OpView]:
+    """The ops of a function without its return."""
+    return list(body_of(function).operations)[:-1]
 
-    `mapping` starts with the arguments and grows by every result. Before an op is cloned, `adapt`
-    answers with the operands, by their place, that are to be others than the mapped ones.
+
+def clone_op(op: OpView, mapping: Mapping, others: dict[int, Value]) -> None:
+    """Clone an op at the insertion point, on the mapped operands; `mapping` grows by its results.
+
+    `others` are operands, by their place, that are to be others than the mapped ones.
     """
-    for op in list(body_of(source).operations)[:-1]:
-        others = adapt(op, mapping)
-        clone = op.operation.clone()
-        for index, operand in enumerate(op.operation.operands):
-            clone.operands[index] = others.get(index, mapping.get(operand, operand))
-        mapping.update(zip(op.operation.results, clone.results, strict=True))
-    return [mapping.get(value, value) for value in results_of(source)]
+    clone = op.operation.clone()
+    for index, operand in enumerate(op.operation.operands):
+        clone.operands[index] = others.get(index, mapping.get(operand, operand))
+    mapping.update(zip(op.operation.results, clone.results, strict=True))
 
 
 def add_argument(function: func.FuncOp, type_: object, name: str) -> Value:

@@ -34,6 +34,8 @@ class Beyond:
 
 Index: TypeAlias = int | Value | Beyond
 
+_SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another
+
 
 def element(name: str) -> Type:
     """An element type: f32, or i and a width."""
@@ -139,6 +141,21 @@ def loop(
     return list(op.results)
 
 
+def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
+    """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
+    step = lanes * _SIDE_BY_SIDE
+
+    def several(at: Index) -> None:
+        for i in range(_SIDE_BY_SIDE):
+            body(plus(at, i * lanes), lanes)
+
+    whole = elements // step * step
+    loop(0, whole, step, several)
+    for done, piece in pieces(elements - whole, 2 * step):
+        for start in range(0, piece, lanes):
+            body(whole + done + start, min(piece, lanes))
+
+
 def when(identity: Index, equals: int, body: Callable[[], None]) -> None:
     """`body` where an index has one value."""
     if isinstance(identity, int):
@@ -201,6 +218,13 @@ def scalar(memory: Value, at: Index) -> Value:
 def vector_scalar(value: Value) -> Value:
     """The first element of a vector."""
     return vector.extract(value, [], [0])
+
+
+def bits(word: Value, name: str) -> Value:
+    """The bits of an i32, or its last, as a number of another type."""
+    if name == "f32":
+        return arith.bitcast(element(name), word)
+    return word if name == "i32" else arith.trunci(element(name), word)
 
 
 def constant(number: float, name: str) -> Value:

@@ -104,10 +104,7 @@ class Finisher:
 
     def zero_point(self, name: str = "i32") -> Value:
         """What stands for zero in the result, where it is stored as the type `name`."""
-        if name == "f32":
-            return code.constant(0.0, name)
-        number = self._number(_ZERO_POINT)
-        return number if name == "i32" else arith.trunci(code.element(name), number)
+        return code.bits(self._number(_ZERO_POINT), name)
 
     def store(
         self,

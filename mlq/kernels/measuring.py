@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch_mlir.dialects import arith, vector
@@ -15,7 +15,6 @@ from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
-_SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
 
@@ -65,7 +64,7 @@ class FakeQuantize:
                 x = code.load(memory[0], code.plus(source, at), lanes)
                 code.store(_simulated(x, row), memory[-1], code.plus(target, at))
 
-            _each_part(image.width * image.channels, self.isa.lanes, part)
+            code.each_part(image.width * image.channels, self.isa.lanes, part)
 
         code.loop(low, high, 1, line)
 
@@ -158,21 +157,6 @@ def _simulated(x: Value, row: Sequence[Value]) -> Value:
     steps = arith.select(arith.cmpf(arith.CmpFPredicate.OGT, steps, least), steps, least)
     steps = arith.select(arith.cmpf(arith.CmpFPredicate.OLT, steps, most), steps, most)
     return arith.select(on, arith.mulf(steps, divisor), x)
-
-
-def _each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
-    """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
-    step = lanes * _SIDE_BY_SIDE
-
-    def several(at: Index) -> None:
-        for i in range(_SIDE_BY_SIDE):
-            body(code.plus(at, i * lanes), lanes)
-
-    whole = elements // step * step
-    code.loop(0, whole, step, several)
-    for done, piece in code.pieces(elements - whole, 2 * step):
-        for start in range(0, piece, lanes):
-            body(whole + done + start, min(piece, lanes))
 
 
 def _size(image: Image) -> str:

@@ -87,9 +87,7 @@ class MaxPool(_Pool):
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
         if not self.output.is_dense:
-            zero = code.vector_scalar(code.view(code.load(memory[1], 0, 1), "f32"))
-            if self.kind == "u8":
-                zero = arith.trunci(code.element("i8"), code.scalar(memory[1], 0))
+            zero = code.bits(code.scalar(memory[1], 0), code.element_of(memory[-1]))
             rows = code.share(self.output.rows, group[0], self.grid[0])
             margins.fill(self.output, memory[-1], zero, group[2], rows)
         self._each_pixel(group, partial(self._greatest, memory, group[2]))

@@ -12,7 +12,7 @@ from mlq.kernels import isa as isas
 from mlq.kernels.isa import Isa
 from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
-from mlq.transforms.kernels import inputs, measuring, pools, products
+from mlq.transforms.kernels import inputs, measuring, movement, pools, products
 from mlq.transforms.kernels.images import Images, Lower
 
 Choice = Callable[[Any, Isa, Images], Lower | str]
@@ -20,6 +20,7 @@ Choice = Callable[[Any, Isa, Images], Lower | str]
 CHOICES: dict[type[OpView], Choice] = {
     ops.AvgPool2dOp: pools.avg_pool2d,
     ops.CompareOp: measuring.compare,
+    ops.ConcatOp: movement.concat,
     ops.Conv2dOp: products.conv2d,
     ops.FakeQuantizeOp: measuring.fake_quantize,
     ops.MatmulOp: products.matmul,

@@ -59,8 +59,10 @@ class Simulate(Pass):
         simulated = _declare(source, "simulated", len(rows))
         with InsertionPoint(functions.body_of(simulated)), source.location:
             chain = _Chain(source, simulated, rows, first_row=0, suffix=":simulated")
-            func.ReturnOp(chain.outputs)
-        functions.set_results(simulated, chain.outputs)
+            for op in functions.ops_of(source):
+                chain.follow(op)
+            func.ReturnOp(chain.outputs(source))
+        functions.set_results(simulated, chain.outputs(source))
         simulated.attributes["mlq.rows"] = names
         if self.chains > 0:
             lockstep = _declare(source, "lockstep", len(rows) * self.chains)
@@ -87,18 +89,24 @@ class _Chain:
         self._table = arguments[-1]
         self.flows: dict[tuple[str, str], Value] = {}
         self.values = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
-        self.outputs = functions.clone_body(source, self.values, self._adapt)
+        self.energies: list[Value] = []
 
-    def _adapt(self, op: OpView, mapping: functions.Mapping) -> dict[int, Value]:
-        """Give a layer the quantized selves of its operands."""
+    def follow(self, op: OpView) -> None:
+        """Compute what an op of the network computes; a layer from operands that are quantized."""
+        functions.clone_op(op, self.values, self._quantized(op) if layers.is_layer(op) else {})
+
+    def outputs(self, source: func.FuncOp) -> list[Value]:
+        """What the network returns here."""
+        return [self.values.get(value, value) for value in functions.results_of(source)]
+
+    def _quantized(self, op: OpView) -> dict[int, Value]:
+        """The quantized selves of a layer's operands, by their place."""
         others: dict[int, Value] = {}
-        if not layers.is_layer(op):
-            return others
         layer = build.name_of(op) or ""
         for flow in layers.activations_of(op):
             row = self._row_of.get((layer, flow.role))
             if row is not None:
-                plain = mapping.get(flow.value, flow.value)
+                plain = self.values.get(flow.value, flow.value)
                 others[flow.index] = build.fake_quantize(plain, self._table, row)
                 self.flows[layer, flow.role] = others[flow.index]
         weight = layers.weight_of(op)
@@ -135,40 +143,43 @@ def _declare(source: func.FuncOp, name: str, rows: int) -> func.FuncOp:
 def _fill_lockstep(
     source: func.FuncOp, target: func.FuncOp, rows: list[tuple[str, str, str]], chains: int
 ) -> list[tuple[str, str]]:
-    """The float network, the simulated ones, and their comparison; returns what is compared."""
+    """The float network, the simulated ones, and their comparison; returns what is compared.
+
+    All go layer by layer: what is compared is still in a cache then, and need not be kept.
+    """
     arguments = list(functions.body_of(target).arguments)
     reference = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
     compared: list[tuple[str, str]] = []
     with InsertionPoint(functions.body_of(target)), source.location:
-        results = functions.clone_body(source, reference, lambda _op, _mapping: {})
         simulated = [
             _Chain(source, target, rows, first_row=c * len(rows), suffix=f":simulated.{c}")
             for c in range(chains)
         ]
-        for chain in simulated:
-            results += chain.outputs
-        for chain in simulated:
-            pairs = _pairs(source, reference, chain)
-            compared = [(layer, role) for layer, role, _, _ in pairs]
-            for _, _, plain, noisy in pairs:
-                results += build.compare(plain, noisy)
+        for op in functions.ops_of(source):
+            functions.clone_op(op, reference, {})
+            for chain in simulated:
+                chain.follow(op)
+            if layers.is_layer(op):
+                compared += _compare(op, reference, simulated)
+        results = [reference.get(value, value) for value in functions.results_of(source)]
+        results += [value for chain in simulated for value in chain.outputs(source)]
+        results += [energy for chain in simulated for energy in chain.energies]
         func.ReturnOp(results)
     functions.set_results(target, results)
     return compared
 
 
-def _pairs(
-    source: func.FuncOp, reference: functions.Mapping, chain: _Chain
-) -> list[tuple[str, str, Value, Value]]:
-    """Layer, role, float value and simulated value of all that is compared."""
-    found = []
-    for op in functions.body_of(source).operations:
-        if not layers.is_layer(op):
-            continue
-        layer = build.name_of(op) or ""
-        for flow in layers.activations_of(op):
-            if (layer, flow.role) in chain.flows:
-                plain = reference.get(flow.value, flow.value)
-                found.append((layer, flow.role, plain, chain.flows[layer, flow.role]))
-        found.append((layer, "output", reference[op.output], chain.values[op.output]))
-    return found
+def _compare(
+    op: OpView, reference: functions.Mapping, simulated: list[_Chain]
+) -> list[tuple[str, str]]:
+    """Compare a layer's operands and its result in each chain; returns layer and role of each."""
+    layer = build.name_of(op) or ""
+    roles = [(layer, flow.role) for flow in layers.activations_of(op)]
+    roles = [role for role in roles if role in simulated[0].flows]
+    values = {(layer, flow.role): flow.value for flow in layers.activations_of(op)}
+    for chain in simulated:
+        for role in roles:
+            plain = reference.get(values[role], values[role])
+            chain.energies += build.compare(plain, chain.flows[role])
+        chain.energies += build.compare(reference[op.output], chain.values[op.output])
+    return [*roles, (layer, "output")]

@@ -26,19 +26,19 @@ def weight(op: WeightOp, _stored: Stored) -> Value:
 
 def concat(op: ConcatOp, stored: Stored) -> Value:
     """Operands side by side, those of the concats it continues too, so that each is copied once."""
-    inputs = [stored(each) for each in _parts(op)]
+    inputs = [stored(each) for each in parts_of(op)]
     result = RankedTensorType.get(op.output.type.shape, inputs[0].type.element_type)
     return tensor.concat(result, op.axis.value, inputs)
 
 
-def _parts(op: ConcatOp) -> list[Value]:
+def parts_of(op: ConcatOp) -> list[Value]:
     """What is joined: an operand that another concat made for this one alone is taken apart."""
     parts: list[Value] = []
     for side in (op.lhs, op.rhs):
         owner = None if isinstance(side, BlockArgument) else side.owner.opview
         alone = len(list(side.uses)) == 1
         if alone and isinstance(owner, ConcatOp) and owner.axis.value == op.axis.value:
-            parts += _parts(owner)
+            parts += parts_of(owner)
         else:
             parts.append(side)
     return parts

@@ -1,0 +1,52 @@
+"""concat on a kernel, where it joins channels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from torch_mlir.ir import Value
+
+from mlq.dialect import build
+from mlq.dialect.ops import ConcatOp
+from mlq.dialect.shapes import DYNAMIC
+from mlq.kernels.image import NO_MARGIN
+from mlq.kernels.isa import Isa
+from mlq.kernels.movement import Concat
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, image_of, unfit
+from mlq.transforms.linalg.epilogue import params_of
+from mlq.transforms.linalg.movement import parts_of
+
+_IMAGE = 4
+
+
+def concat(op: ConcatOp, isa: Isa, images: Images) -> Lower | str:
+    """Channels side by side, those of the concats it continues too, so that each is copied once."""
+    parts = parts_of(op)
+    if op.output.type.rank != _IMAGE or op.axis.value != _IMAGE - 1:
+        return "joins something other than the channels of images"
+    users = [use.owner.opview for use in op.output.uses]
+    if any(isinstance(user, ConcatOp) and op.output not in parts_of(user) for user in users):
+        return "is continued by another concat"
+    real = params_of(op.output) is None and DYNAMIC not in build.shape_of(op.output)
+    reason = None if real else unfit(op.output, *parts)
+    if reason is not None:
+        return reason
+    for part in parts:
+        images.need(part, NO_MARGIN)
+    return partial(_concat, op, isa, parts)
+
+
+def _concat(op: ConcatOp, isa: Isa, parts: list[Value], images: Images) -> None:
+    sources, output = [images.read(each) for each in parts], images.result(op.output, BLOCK)
+    params = params_of(op.output)
+    kernel = Concat(
+        isa=isa,
+        inputs=tuple(source.image for source in sources),
+        channels=tuple(image_of(each).channels for each in parts),
+        output=output,
+        kind="f32" if params is None else "u8",
+    )
+    zero = np.zeros(1, np.int32) if params is None else np.array(params.zero_point, np.int32)
+    operands = [source.value for source in sources]
+    images.call(kernel, [*operands, constant("margin", zero)], op.output, output)
