@@ -47,12 +47,13 @@ def measure(network: Network) -> dict[str, float]:
     vmfb = compile_module(plain.text, device, embed=False)
     executable = runtime.load(vmfb, parameters=plain.weights)
     executable.run(*batches[0])
-    calibration.observe(subject.network, batches[:1], device)
+    instrumented = calibration.instrument(subject.network, device)
+    instrumented.run(*batches[0])
     simulation = simulate(subject)
     seconds: dict[str, float] = {}
     seconds["float"], _ = spent(lambda: [executable.run(*batch) for batch in batches])
     seconds["calibrate"], observations = spent(
-        lambda: calibration.observe(subject.network, batches, device)
+        lambda: calibration.observe(subject.network, instrumented, batches)
     )
     base = uniform(subject.network, "w8a8", subject.allowed)
     simulation.run(

@@ -116,14 +116,12 @@ def _tried_alone(
 
 def observe(subject: Subject) -> calibration.Observations:
     """Inference 1, in float."""
-    with subject.stages.stage("calibrate", subject.data.samples) as advance:
-        return calibration.observe(
-            subject.network,
-            subject.batches(),
-            subject.target,
-            threads=subject.recipe.threads,
-            advance=advance,
-        )
+    network, stages = subject.network, subject.stages
+    with stages.stage("compile calibration"):
+        threads = subject.recipe.threads
+        executable = calibration.instrument(network, subject.target, threads=threads)
+    with stages.stage("calibrate", subject.data.samples) as advance:
+        return calibration.observe(network, executable, subject.batches(), advance=advance)
 
 
 def simulate(subject: Subject) -> Simulation:

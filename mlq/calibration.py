@@ -20,16 +20,18 @@ from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import instrument_pipeline, lowering
 
-Batch = Sequence[NDArray[Any]]
+Array = NDArray[Any]
+Batch = Sequence[Array]
 Advance = Callable[[int], None]
 """Called with the number of samples that were done since the last call."""
 
 BINS = 128
-MAX_ELEMENTS = 32768
+MAX_ELEMENTS = 16384
 # Samples on which calibrators are compared, and on which plans are; KL needs no labels and
 # resolves what top-1 cannot, but a few samples say little: most are classified without any doubt.
+# Calibrators race: all on a few samples, then the best ones on more.
 PROBE_SAMPLES = (16, 40)
-_PROBE_PART = 5
+_PROBE_PART, _FINALISTS = 5, 2
 CHECK_SAMPLES = 200
 # How many bins of a histogram are kept for people to look at.
 _REPORTED_BINS = 64
@@ -51,28 +53,34 @@ class Observations:
 
 @dataclass(frozen=True)
 class Choice:
-    """The ranges that were chosen, and the KL (milli-nats) of each calibrator that was tried."""
+    """The ranges that were chosen, and the KL (milli-nats) of each calibrator that was tried.
+
+    `probed_samples` counts a sample once for each time that it was simulated.
+    """
 
     ranges: Ranges
     tried: Mapping[Calibrator, float]
     probed_samples: int
 
 
-def observe(
-    network: Network,
-    batches: Iterable[Batch],
-    target: Target,
-    *,
-    threads: int = 1,
-    advance: Advance = lambda _samples: None,
-) -> Observations:
-    """Run the float network once over the samples; memory does not grow with their number."""
+def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime.Executable:
+    """The float network, compiled to measure its own tensors."""
     pipeline = instrument_pipeline(
         bins=BINS, max_elements=MAX_ELEMENTS, lower=lowering(target.cpu_features)
     )
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)
-    executable = runtime.load(vmfb, parameters=lowered.weights, threads=threads)
+    return runtime.load(vmfb, parameters=lowered.weights, threads=threads)
+
+
+def observe(
+    network: Network,
+    executable: runtime.Executable,
+    batches: Iterable[Batch],
+    *,
+    advance: Advance = lambda _samples: None,
+) -> Observations:
+    """Run what `instrument` made once over the samples; memory does not grow with their number."""
     names = network.observed
     accumulators = {name: HistogramAccumulator(name) for name in names}
     outputs: list[NDArray[Any]] = []
@@ -133,22 +141,20 @@ def choose(
     if calibrator != "auto":
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
-    few = probe_samples(observations.samples)
-    tried: dict[Calibrator, float] = {}
-    candidates: dict[Calibrator, Ranges] = {}
-    for name in CALIBRATORS:
-        candidates[name] = ranges_by(name, observations, scheme=scheme)
-        tried[name] = divergence(
-            observations,
-            batches(),
-            simulation,
-            candidates[name],
-            assignment,
-            samples=few,
-            advance=advance,
-        )
-    best = min(tried, key=lambda name: (tried[name], name))
-    return Choice(candidates[best], tried, min(few, observations.checked_samples) * len(tried))
+    candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
+    few = _first(batches(), observations, probe_samples(observations.samples))
+    half = -(-len(few) // 2)
+    totals: dict[Calibrator, float] = dict.fromkeys(CALIBRATORS, 0.0)
+    racing, tried, probed = list(CALIBRATORS), dict[Calibrator, float](), 0
+    for part, seen in ((few[:half], few[:half]), (few[half:], few)):
+        samples = sum(len(reference) for _, reference in part)
+        for name in racing:
+            totals[name] += _total_kl(part, simulation, candidates[name], assignment)
+            tried[name] = totals[name] / sum(len(reference) for _, reference in seen)
+            probed += samples
+            advance(samples)
+        racing = sorted(racing, key=lambda name: (tried[name], name))[:_FINALISTS]
+    return Choice(candidates[racing[0]], tried, probed)
 
 
 def probe_samples(samples: int) -> int:
@@ -163,20 +169,35 @@ def divergence(
     simulation: Simulation,
     ranges: Ranges,
     assignment: Assignment,
-    *,
-    samples: int = CHECK_SAMPLES,
-    advance: Advance = lambda _samples: None,
 ) -> float:
-    """KL (milli-nats) of the simulated network to the float one, on about the first `samples`."""
-    total, done = 0.0, 0
+    """KL (milli-nats) of the simulated network to the float one, on the first `CHECK_SAMPLES`."""
+    pairs = zip(batches, observations.outputs, strict=False)
+    return _total_kl(pairs, simulation, ranges, assignment) / observations.checked_samples
+
+
+def _first(
+    batches: Iterable[Batch], observations: Observations, samples: int
+) -> list[tuple[Batch, Array]]:
+    """The first batches, of at least so many samples, each with what the float network made."""
+    few: list[tuple[Batch, Array]] = []
     for batch, reference in zip(batches, observations.outputs, strict=False):
-        value = simulation.run(batch, ranges, assignment)[0]
-        total += metrics.kl_mnat(reference, value) * len(reference)
-        done += len(reference)
-        advance(len(reference))
-        if done >= samples:
+        if sum(len(each) for _, each in few) >= samples:
             break
-    return total / done
+        few.append(([np.array(array) for array in batch], reference))
+    return few
+
+
+def _total_kl(
+    pairs: Iterable[tuple[Batch, Array]],
+    simulation: Simulation,
+    ranges: Ranges,
+    assignment: Assignment,
+) -> float:
+    """The sum over samples of the KL (milli-nats) of the simulated network to the float one."""
+    return sum(
+        metrics.kl_mnat(reference, simulation.run(batch, ranges, assignment)[0]) * len(reference)
+        for batch, reference in pairs
+    )
 
 
 def _coarse(histogram: Histogram) -> Histogram:

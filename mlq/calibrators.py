@@ -21,7 +21,7 @@ Reals = NDArray[np.float64]
 
 PERCENTILE = 99.99
 # The mse search tries scales down to 2^-11 of the one that covers everything, then refines twice.
-_OCTAVES, _PER_OCTAVE, _REFINEMENTS = 11, 6, 2
+_OCTAVES, _PER_OCTAVE, _REFINEMENTS = 11, 3, 2
 _ENTROPY_BINS = 2048
 # More steps than any range has.
 _MANY = 1 << 40

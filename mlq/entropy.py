@@ -19,7 +19,7 @@ def closest_window(counts: Reals, levels: int, *, centred: bool) -> tuple[int, i
     It shrinks, on the side that loses fewer values or, if `centred`, on both at once, until one bin
     is left to each of the `levels`.
     """
-    below = np.concatenate([[0.0], np.cumsum(counts)])
+    below: list[float] = [0.0, *np.cumsum(counts).tolist()]
     windows = [(0, len(counts))]
     while windows[-1][1] - windows[-1][0] - _STEP >= levels:
         windows.append(_shrink(below, *windows[-1], centred=centred))
@@ -36,7 +36,7 @@ def without_zeros(counts: Reals, grid: Reals) -> Reals:
     return levelled
 
 
-def _shrink(below: Reals, first: int, last: int, *, centred: bool) -> tuple[int, int]:
+def _shrink(below: list[float], first: int, last: int, *, centred: bool) -> tuple[int, int]:
     """Take a step off the window: off both ends, or where the fewest values are lost.
 
     `below` counts the values below each edge.
@@ -46,7 +46,7 @@ def _shrink(below: Reals, first: int, last: int, *, centred: bool) -> tuple[int,
     if centred:
         return both
     windows = (both, (first, last - _STEP), (first + _STEP, last))
-    return max(windows, key=lambda window: float(below[window[1]] - below[window[0]]))
+    return max(windows, key=lambda window: below[window[1]] - below[window[0]])
 
 
 def _divergences(counts: Reals, windows: NDArray[np.int64], levels: int) -> Reals:

@@ -261,9 +261,20 @@ def view(value: Value, name: str) -> Value:
 
 def greater(one: Value, other: Value) -> Value:
     """The greater of unsigned integers, or of reals, in each lane."""
-    if element_of(one) != "f32":
+    if not _is_real(one):
         return arith.maxui(one, other)
     return arith.select(arith.cmpf(arith.CmpFPredicate.OGT, one, other), one, other)
+
+
+def lesser(one: Value, other: Value) -> Value:
+    """The lesser of unsigned integers, or of reals, in each lane."""
+    if not _is_real(one):
+        return arith.minui(one, other)
+    return arith.select(arith.cmpf(arith.CmpFPredicate.OLT, one, other), one, other)
+
+
+def _is_real(value: Value) -> bool:
+    return bool(getattr(value.type, "element_type", value.type) == F32Type.get())
 
 
 def shuffle(one: Value, other: Value, mask: Sequence[int]) -> Value:

@@ -1,10 +1,12 @@
-"""What measures a network in floats: quantization simulated by a row of a table, and energies."""
+"""What measures a network in floats: quantization by a row of a table, energies, histograms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 from torch_mlir.dialects import arith, vector
 from torch_mlir.ir import F64Type, IndexType, Value, VectorType
 
@@ -14,6 +16,7 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
+_EXTREMES = 2  # numbers before the counts
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
@@ -145,6 +148,99 @@ class Energies:
         return sums
 
 
+@dataclass(frozen=True)
+class Observe:
+    """Least and greatest of an image of floats, then counts of every `stride`-th element.
+
+    The `bins` of equal width lie between least and greatest; all numbers are f32.
+    """
+
+    isa: Isa
+    image: Image
+    bins: int
+    stride: int
+
+    @property
+    def label(self) -> str:
+        """As `observe_64x56x56`."""
+        return f"observe_{_size(self.image)}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The image; least, greatest, counts."""
+        return (
+            Buffer("f32", self.image.batch * self.image.size),
+            Buffer("f32", _EXTREMES + self.bins),
+        )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """One workgroup, which needs all extremes before it counts."""
+        return 1, 1, 1
+
+    def emit(self, memory: Sequence[Value], _group: Sequence[Index]) -> None:
+        """The code of the workgroup."""
+        least, greatest = self._extremes(memory[0])
+        for place, value in enumerate((least, greatest)):
+            code.store(code.splat(value, 1), memory[1], place)
+        zero = code.splat(code.constant(0.0, "f32"), 1)
+        code.loop(0, self.bins, 1, lambda i: code.store(zero, memory[1], code.plus(i, _EXTREMES)))
+        self._count(memory, least, greatest)
+
+    def _extremes(self, memory: Value) -> list[Value]:
+        """The least and the greatest of all elements."""
+        elements = self.image.width * self.image.channels
+        lanes = self.isa.lanes
+        while lanes > elements:
+            lanes //= 2
+        whole = elements // lanes * lanes
+        infinities = (code.constant(number, "f32") for number in (np.inf, -np.inf))
+
+        def row(batch: Index, y: Index, *found: Value) -> list[Value]:
+            first = self.image.at(batch, y, 0)
+
+            def step(at: Index, least: Value, greatest: Value) -> list[Value]:
+                x = code.load(memory, code.plus(first, at), lanes)
+                return [code.lesser(x, least), code.greater(x, greatest)]
+
+            found = tuple(code.loop(0, whole, lanes, step, found))
+            return step(elements - lanes, *found) if whole < elements else list(found)
+
+        def image(batch: Index, *found: Value) -> list[Value]:
+            return code.loop(0, self.image.height, 1, partial(row, batch), found)
+
+        start = [code.splat(each, lanes) for each in infinities]
+        least, greatest = code.loop(0, self.image.batch, 1, image, start)
+        scalar = code.element("f32")
+        kinds = (("minimumf", least), ("maximumf", greatest))
+        return [vector.reduction(scalar, kind, value) for kind, value in kinds]
+
+    def _count(self, memory: Sequence[Value], least: Value, greatest: Value) -> None:
+        """Count each element of the subsample, in the order of memory without margins."""
+        pixel, row = self.image.channels, self.image.width * self.image.channels
+        width, (zero, most) = arith.subf(greatest, least), self._constants()
+        per_unit = arith.divf(code.constant(self.bins, "f32"), width)
+        wide = arith.cmpf(arith.CmpFPredicate.OGT, width, zero)
+        per_unit = arith.select(wide, per_unit, zero)
+        one = code.splat(code.constant(1.0, "f32"), 1)
+
+        def element(number: Index) -> None:
+            line, rest = code.split(number, row)
+            batch, y = code.split(line, self.image.height)
+            x, channel = code.split(rest, pixel)
+            at = code.plus(self.image.at(batch, y, x), channel)
+            place = arith.mulf(arith.subf(code.scalar(memory[0], at), least), per_unit)
+            place = code.lesser(code.greater(place, zero), most)
+            index = arith.index_cast(IndexType.get(), arith.fptosi(code.element("i32"), place))
+            counted = code.plus(index, _EXTREMES)
+            code.store(arith.addf(code.load(memory[1], counted, 1), one), memory[1], counted)
+
+        code.loop(0, self.image.batch * self.image.height * row, self.stride, element)
+
+    def _constants(self) -> tuple[Value, Value]:
+        return code.constant(0.0, "f32"), code.constant(self.bins - 1, "f32")
+
+
 def _simulated(x: Value, row: Sequence[Value]) -> Value:
     """A vector as the row stores it, in floats again; as it is where the scale is not positive."""
     lanes = code.lanes_of(x)
@@ -154,8 +250,7 @@ def _simulated(x: Value, row: Sequence[Value]) -> Value:
     divisor = code.splat(arith.select(on, scale, one), lanes)
     steps = code.call("llvm.roundeven", x.type, arith.divf(x, divisor))
     least, most = (code.splat(arith.subf(each, zero_point), lanes) for each in (low, high))
-    steps = arith.select(arith.cmpf(arith.CmpFPredicate.OGT, steps, least), steps, least)
-    steps = arith.select(arith.cmpf(arith.CmpFPredicate.OLT, steps, most), steps, most)
+    steps = code.lesser(code.greater(steps, least), most)
     return arith.select(on, arith.mulf(steps, divisor), x)
 
 

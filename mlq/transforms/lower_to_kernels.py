@@ -25,6 +25,7 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.FakeQuantizeOp: measuring.fake_quantize,
     ops.MatmulOp: products.matmul,
     ops.MaxPool2dOp: pools.max_pool2d,
+    ops.ObserveOp: measuring.observe,
     ops.QuantizeOp: inputs.quantize,
 }
 

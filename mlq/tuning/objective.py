@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, evaluation, metrics, planning
+from mlq import calibration, evaluation, metrics, planning, runtime
 from mlq.errors import DataError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
@@ -80,6 +80,7 @@ class Objective:
         self._target, self._threads, self._batch = target, threads, batch
         self._simulation = Simulation(self.network, target, threads=threads)
         self._supported = planning.supported(self.network, target, [_PRECISION])
+        self._instrumented: runtime.Executable | None = None
         self._observations: dict[int, calibration.Observations] = {}
         self._ranges: dict[tuple[int, Calibrator, Scheme], Ranges] = {}
         # Nothing is quantized, so what the ranges are does not matter.
@@ -98,8 +99,12 @@ class Objective:
             )
         if samples not in self._observations:
             batches = itertools.islice(self._inputs(self.single, self.calib, 1), samples)
+            if self._instrumented is None:
+                self._instrumented = calibration.instrument(
+                    self.single, self._target, threads=self._threads
+                )
             self._observations[samples] = calibration.observe(
-                self.single, batches, self._target, threads=self._threads
+                self.single, self._instrumented, batches
             )
         return self._observations[samples]
 

@@ -1,18 +1,21 @@
-"""fake_quantize and compare on kernels: the network measured in floats."""
+"""fake_quantize, compare and observe on kernels: the network measured in floats."""
 
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 import numpy as np
+from torch_mlir.dialects import arith
 from torch_mlir.ir import F32Type, RankedTensorType, Value
 
 from mlq.dialect import build, linalg
-from mlq.dialect.ops import CompareOp, FakeQuantizeOp
+from mlq.dialect.ops import CompareOp, FakeQuantizeOp, ObserveOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
-from mlq.kernels.measuring import Energies, FakeQuantize
+from mlq.kernels.measuring import Energies, FakeQuantize, Observe
+from mlq.numerics.sampling import subsampling_step
 from mlq.transforms.kernels.images import Images, Lower, constant
 
 
@@ -33,6 +36,14 @@ def compare(op: CompareOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_compare, op, isa)
 
 
+def observe(op: ObserveOp, isa: Isa, images: Images) -> Lower | str:
+    """Extremes and a histogram, each a tensor of its own."""
+    if DYNAMIC in build.shape_of(op.input):
+        return "has a dynamic batch"
+    images.need(op.input, NO_MARGIN)
+    return partial(_observe, op, isa)
+
+
 def _fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
     row, rows = op.row.value, op.table.type.shape[0]
@@ -49,6 +60,20 @@ def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
     )
     for place, result in enumerate((op.signal, op.noise)):
         result.replace_all_uses_with(_element(made, place))
+
+
+def _observe(op: ObserveOp, isa: Isa, images: Images) -> None:
+    source, bins = images.read(op.input), op.bins.value
+    stride = subsampling_step(prod(build.shape_of(op.input)), op.max_elements.value)
+    kernel = Observe(isa, source.image, bins, stride)
+    type_ = RankedTensorType.get([2 + bins], F32Type.get())
+    made = images.dispatch(kernel, [source.value], type_)
+    for place, result in enumerate((op.least, op.greatest)):
+        result.replace_all_uses_with(_element(made, place))
+    i32 = linalg.integer_type(32)
+    counts = linalg.whole(linalg.slice(made, [2], [bins], [1]))
+    whole = linalg.elementwise([counts], i32, [bins], lambda count: arith.fptosi(i32, count))
+    op.histogram.replace_all_uses_with(whole)
 
 
 def _element(vector: Value, place: int) -> Value:
