@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,18 @@ from mlq.kernels.casting import QuantizeImage
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
-from mlq.kernels.finishing import Finish, Numbers
+from mlq.kernels.finishing import Finish, Kind, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import ISAS, Isa, best
+from mlq.kernels.measuring import Energies, FakeQuantize, Observe
+from mlq.kernels.movement import Concat
 from mlq.kernels.pools import MaxPool, MeanPool
+from mlq.network import load
 from mlq.numerics import QuantParams
+from mlq.numerics.sampling import histogram
+from mlq.numerics.windows import convolve
+from mlq.ranges import Ranges
+from mlq.simulation import Simulation
 from mlq.targets.host import cpu_features
 from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
@@ -39,20 +47,25 @@ pytestmark = pytest.mark.skipif(not PRESENT, reason="no instruction set of mlq's
 
 @dataclass
 class Case:
-    """A kernel, what it reads, and the image that it must make in a margin of one byte."""
+    """A kernel, what it reads, and the image that it must make in a margin of one number.
+
+    Reals may be wrong by `error`, relative to the greatest.
+    """
 
     kernel: Kernel
     output: Image
     arguments: list[Array]
     expected: Array
     margin: int = 0
+    error: float = 0.0
 
     def check(self, found: Array) -> None:
         found = found.view(self.expected.dtype).reshape(self.output.shape)
         top, left, *_ = self.output.margin
         _, height, width, channels = self.expected.shape
         inner = found[:, top : top + height, left : left + width]
-        np.testing.assert_array_equal(inner[..., :channels], self.expected)
+        least = self.error * float(np.abs(self.expected).max(initial=0))
+        np.testing.assert_allclose(inner[..., :channels], self.expected, rtol=0, atol=least)
         beyond = np.ones(found.shape[1:3], bool)
         beyond[top : top + height, left : left + width] = False
         assert (found[:, beyond] == self.margin).all()
@@ -122,6 +135,21 @@ DEPTHWISE = (
     Shape(k=5, p=2, c=144, n=2),
     Shape(k=3, d=2, p=2, s=2, c=96),
     Shape(k=3, p=1, c=208, h=1),
+    Shape(k=3, p=1, c=48, result="f32", low=-3.0, high=9.0),
+)
+REAL_CONVS = (
+    Shape(k=3, p=1, c=5, o=37, margin=(1, 0, 2, 1)),
+    Shape(h=7, w=7, c=64, o=128, residual="f32", low=0.0, high=6.0),
+    Shape(k=3, s=2, p=2, d=2, h=13, w=15, c=16, o=24, n=2),
+    Shape(k=3, p=1, c=32, o=64, g=2),
+    Shape(h=1, w=1, c=63, o=101),
+    Shape(k=7, s=2, p=3, c=3, h=20, w=20),
+)
+REAL_DEPTHWISE = (
+    Shape(k=3, p=1, c=24, margin=(1, 1, 1, 1)),
+    Shape(k=3, s=2, p=1, c=37, h=15, low=0.0, high=6.0),
+    Shape(k=5, p=2, c=144, n=2),
+    Shape(k=3, d=2, p=2, c=7),
 )
 
 
@@ -217,14 +245,101 @@ def residual_of(
     return stored, centred.astype(np.float32) * scale
 
 
-def max_pool(isa: Isa, rng: np.random.Generator) -> Case:
+def real_convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: bool) -> Case:
+    groups = shape.c if depthwise else shape.g
+    channels = shape.c if depthwise else shape.o
+    x = rng.normal(size=(shape.n, shape.h, shape.w, shape.c)).astype(np.float32)
+    filters = (shape.k, shape.k, shape.c // groups, channels)
+    weight = rng.normal(size=filters).astype(np.float32)
+    bias = rng.normal(size=channels).astype(np.float32)
+    exact = convolve(
+        x.transpose(0, 3, 1, 2).astype(np.float64),
+        weight.transpose(3, 2, 0, 1).astype(np.float64),
+        strides=(shape.s, shape.s),
+        pads=(shape.p,) * 4,
+        dilations=(shape.d, shape.d),
+        groups=groups,
+    ).transpose(0, 2, 3, 1)
+    input = Image(shape.n, shape.h, shape.w, shape.c, (shape.p,) * 4)
+    output = Image(shape.n, *shape.size, channels, shape.margin)
+    bounded = shape.low is not None
+    finish = Finish("f32", "f32", "f32" if shape.residual else None, bounded, bounded)
+    low, high = (-np.inf, np.inf) if shape.low is None else (shape.low, shape.high or 0.0)
+    numbers = Numbers(low=low, high=high, residual_scale=1.0)
+    images = {"isa": isa, "input": input, "output": output, "finish": finish, **shape.window}
+    kernel: Any = Depthwise(**images) if depthwise else None
+    dense = Image(shape.n, *shape.size, channels)
+    if kernel is None:
+        residual_image = dense if shape.residual else None
+        kernel = Conv(**images, residual=residual_image, channels=channels, groups=groups)
+    scale = kernel.ordered(np.ones(channels, np.float32))
+    coefficients = numbers.with_channels(finish, kernel.ordered(bias), scale)
+    arguments = [in_memory(x, input, 0), kernel.pack(weight), coefficients]
+    exact += bias
+    if shape.residual:
+        residual = rng.normal(size=exact.shape).astype(np.float32)
+        arguments.append(in_memory(residual, dense, 0))
+        exact += residual
+    expected = np.minimum(np.maximum(exact, low), high).astype(np.float32)
+    error = float(np.finfo(np.float32).eps) * np.prod(filters[:3])
+    return Case(kernel, output, arguments, expected, error=error)
+
+
+def fake_quantize(isa: Isa, rng: np.random.Generator) -> Case:
+    x = rng.normal(0, 3, (2, 9, 7, 13)).astype(np.float32)
+    table = np.array([[0, 0, 0, 0], [0.0173, 119, 0, 255]], np.float32)
+    input, output = Image(2, 9, 7, 13, (1, 0, 0, 2)), Image(2, 9, 7, 13, (1, 1, 1, 1))
+    kernel = FakeQuantize(isa, input, output, 2)
+    expected = numerics.fake_quantize_row(x, table[1])
+    arguments = [in_memory(x, input, 5), table.reshape(-1), np.array([1], np.int32)]
+    return Case(kernel, output, arguments, expected)
+
+
+def energies(isa: Isa, rng: np.random.Generator) -> Case:
+    one, other = rng.normal(size=(2, 3, 11, 5, 7)).astype(np.float32)
+    images = Image(3, 11, 5, 7, (1, 1, 0, 0)), Image(3, 11, 5, 7)
+    exact = [np.square(each.astype(np.float64)).sum() for each in (one, one - other)]
+    arguments = [
+        in_memory(each, image, 3) for each, image in zip((one, other), images, strict=True)
+    ]
+    expected = np.array(exact, np.float32).reshape(1, 1, 1, 2)
+    return Case(Energies(isa, *images), Image(1, 1, 1, 2), arguments, expected, error=1e-5)
+
+
+def observe(isa: Isa, rng: np.random.Generator) -> Case:
+    x = rng.normal(size=(2, 9, 11, 5)).astype(np.float32)
+    image, stride, bins = Image(2, 9, 11, 5, (0, 1, 1, 0)), 7, 32
+    counts = histogram(x.reshape(-1)[::stride], x.min(), x.max(), bins)
+    expected = np.concatenate([[x.min(), x.max()], counts]).astype(np.float32)
+    output = Image(1, 1, 1, bins + 2)
+    kernel = Observe(isa, image, bins, stride)
+    return Case(kernel, output, [in_memory(x, image, 99)], expected.reshape(output.shape))
+
+
+def concat(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
+    parts = [rng.integers(0, 256, (2, 5, 4, c)).astype(np.uint8) for c in (24, 3, 100)]
+    parts = [part.astype(np.float32) for part in parts] if real else parts
+    images = tuple(Image(2, 5, 4, c if real else padded(c), (1, 0, 0, 1)) for c in (24, 3, 100))
+    output = Image(2, 5, 4, 127 if real else 128, (1, 1, 1, 1))
+    kernel = Concat(isa, images, (24, 3, 100), output, "f32" if real else "u8")
+    arguments = [in_memory(part, image, 7) for part, image in zip(parts, images, strict=True)]
+    margin = 0 if real else 77
+    arguments.append(np.array([margin], np.int32))
+    return Case(kernel, output, arguments, np.concatenate(parts, axis=3), margin)
+
+
+def max_pool(isa: Isa, rng: np.random.Generator, *, real: bool = False) -> Case:
     x = rng.integers(0, 256, (2, 15, 14, 24)).astype(np.uint8)
     input, output = Image(2, 15, 14, 24, (0, 1, 0, 1)), Image(2, 8, 7, 24, (1, 1, 1, 1))
     keys = {"kernel": (3, 3), "strides": (2, 2), "pads": (1,) * 4}
     expected = numerics.max_pool2d(x.transpose(0, 3, 1, 2), **keys).transpose(0, 2, 3, 1)
-    kernel = MaxPool(isa, input, output, (3, 3), (2, 2), (1, 1))
-    byte = np.array([200], np.int32)
-    return Case(kernel, output, [in_memory(x, input, 9), byte], expected, 200)
+    if real:
+        x, expected = (each.astype(np.float32) - 128 for each in (x, expected))
+    kind: Kind = "f32" if real else "u8"
+    kernel = MaxPool(isa, input, output, (3, 3), (2, 2), (1, 1), kind)
+    margin = 0 if real else 200
+    arguments = [in_memory(x, input, 9), np.array([margin], np.int32)]
+    return Case(kernel, output, arguments, expected, margin)
 
 
 def mean_pool(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
@@ -259,7 +374,11 @@ def cases(isa: Isa) -> Iterator[Case]:
     rng = np.random.default_rng(0)
     yield from (convolution(shape, isa, rng, depthwise=False) for shape in CONVS)
     yield from (convolution(shape, isa, rng, depthwise=True) for shape in DEPTHWISE)
-    yield max_pool(isa, rng)
+    yield from (real_convolution(shape, isa, rng, depthwise=False) for shape in REAL_CONVS)
+    yield from (real_convolution(shape, isa, rng, depthwise=True) for shape in REAL_DEPTHWISE)
+    yield from (max_pool(isa, rng, real=real) for real in (False, True))
+    yield from (concat(isa, rng, real=real) for real in (False, True))
+    yield from (make(isa, rng) for make in (fake_quantize, energies, observe))
     yield from (mean_pool(isa, rng, real=real) for real in (False, True))
     yield quantize(isa, rng, channels=3, width=35)
     yield quantize(isa, rng, channels=1, width=9)
@@ -324,7 +443,7 @@ def test_a_network_on_kernels_is_that_of_the_reference() -> None:
         expected = reference.run(module, [x])["y"]
         parse_pipeline(lowering(cpu_features())).run(module.operation)
         lowered = module.operation.get_asm(print_generic_op_form=True)
-    assert lowered.count('"flow.dispatch"(') == 8
+    assert lowered.count('"flow.dispatch"(') == 9
     vmfb = compile_module(str(lowered), targets.by_name("x86"), weights=store)
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
 
@@ -359,7 +478,8 @@ def network() -> tuple[str, WeightStore]:
                     deep, weight("c", (32, 32, 1, 1), 0), residual=stem, element=byte
                 )
                 pool = build.max_pool2d(sums, kernel=(3, 3), strides=(2, 2), pads=(1,) * 4)
-                both = build.concat([pool, pool], axis=1)
+                twice = build.add(pool, pool, element=byte)
+                both = build.concat([twice, pool], axis=1)
                 last = build.conv2d(both, weight("d", (40, 64, 3, 3), 0), **pads)
                 mean = build.avg_pool2d(last, kernel=(8, 8), strides=(1, 1), element=byte)
                 rows = build.reshape(mean, (1, 40))
@@ -367,3 +487,17 @@ def network() -> tuple[str, WeightStore]:
                 return build.named(made, "y")
 
         return str(module), store
+
+
+def test_weights_are_packed_alike_at_load_and_when_compiling(demo: Path) -> None:
+    """The simulated network reads weights that are not known when it is compiled."""
+    found, target = load(demo / "digits.onnx", batch=4), targets.by_name("x86")
+    x = np.load(demo / "digits-calib.npz")["images"][:4].astype(np.float32)
+    x = np.resize(x, found.model.inputs[0].shape)
+    lowered = found.transform(lowering(target.cpu_features))
+    vmfb = compile_module(lowered.text, target, weights=lowered.weights)
+    assert lowered.text.count('"flow.dispatch"(') >= len(found.layers)
+    simulated = Simulation(found, target).run(
+        [x], Ranges(calibrator="minmax", samples=1, tensors={}), {}
+    )
+    np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], simulated[0])

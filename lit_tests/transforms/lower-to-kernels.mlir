@@ -53,25 +53,54 @@ func.func @twice(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1
 // CHECK:         %[[PADDED:.*]] = tensor.pad {{.*}} low[0, 1, 1, 0] high[0, 1, 1, 1]
 // CHECK:         %[[Y:.*]] = "flow.dispatch"(%[[PADDED]],
 // CHECK:         %[[CAST:.*]] = quant.scast %[[Y]]
-// CHECK:         "mlq.concat"(%[[CAST]], %[[CAST]])
+// CHECK:         "mlq.add"(%[[CAST]], %[[CAST]])
 // AVX2-LABEL:  func.func @mixed(
-func.func @mixed(%x: tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>> {
+func.func @mixed(%x: tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
   %w = "mlq.weight"() {key = "stem"} : () -> tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>
   %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>, tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
-  %z = "mlq.concat"(%y, %y) {axis = 3 : i64} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  %z = "mlq.add"(%y, %y) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  return %z : tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+}
+
+// -----
+
+// Channels are joined by a kernel, with the margin that the next one reads.
+// CHECK-LABEL: func.func @joined(
+// CHECK:         %[[B:.*]] = "flow.dispatch"(%{{.*}}@concat_16_16x8x8::@concat_16_16x8x8]{{.*}} -> tensor<1x8x8x32xi8>
+// CHECK:         "flow.dispatch"(%[[B]], %{{.*}}@max_pool1x1_32x8x8
+// AVX2-LABEL:  func.func @joined(
+func.func @joined(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>> {
+  %y = "mlq.concat"(%x, %x) {axis = 3 : i64} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  %z = "mlq.max_pool2d"(%y) {kernel = array<i64: 1, 1>, strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nhwc"} : (tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
   return %z : tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
 }
 
 // -----
 
-// Floats have no kernel.
-// CHECK-NOT:   hal.executable
+// Floats have kernels of their own. A weight that is not known yet is packed when it is loaded.
+// CHECK:         func.func @real_conv1x1_16x8x8_16()
+// CHECK:           vector.fma
 // CHECK-LABEL: func.func @floats(
-// CHECK-NEXT:    "mlq.weight"
-// CHECK-NEXT:    "mlq.conv2d"
+// CHECK:         %[[W:.*]] = "mlq.weight"() {key = "later"} : () -> tensor<1x1x16x16xf32>
+// CHECK:         %[[P:.*]] = tensor.collapse_shape
+// CHECK:         "flow.dispatch"(%arg0, %{{.*}}@real_conv1x1_16x8x8_16::@real_conv1x1_16x8x8_16]{{.*}} -> tensor<1x8x8x16xf32>
 // AVX2-LABEL:  func.func @floats(
 func.func @floats(%x: tensor<1x8x8x16xf32>) -> tensor<1x8x8x16xf32> {
-  %w = "mlq.weight"() {key = "float"} : () -> tensor<1x1x16x16xf32>
+  %w = "mlq.weight"() {key = "later"} : () -> tensor<1x1x16x16xf32>
   %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x16xf32>, tensor<1x1x16x16xf32>) -> tensor<1x8x8x16xf32>
   return %y : tensor<1x8x8x16xf32>
+}
+
+// -----
+
+// Kernels know all sizes: a dynamic batch is left to linalg.
+// CHECK-NOT:   hal.executable
+// CHECK-LABEL: func.func @dynamic(
+// CHECK-NEXT:    "mlq.weight"
+// CHECK-NEXT:    "mlq.conv2d"
+// AVX2-LABEL:  func.func @dynamic(
+func.func @dynamic(%x: tensor<?x8x8x16xf32>) -> tensor<?x8x8x16xf32> {
+  %w = "mlq.weight"() {key = "float"} : () -> tensor<1x1x16x16xf32>
+  %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<?x8x8x16xf32>, tensor<1x1x16x16xf32>) -> tensor<?x8x8x16xf32>
+  return %y : tensor<?x8x8x16xf32>
 }
