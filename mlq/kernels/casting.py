@@ -50,15 +50,7 @@ class QuantizeImage:
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
         finisher = Finisher(self.finish, memory[1], 1)
-        if not self.output.is_dense:
-            rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(
-                self.output,
-                memory[-1],
-                finisher.zero_point(code.element_of(memory[-1])),
-                group[2],
-                rows,
-            )
+        margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
         width = self.isa.lanes
         while width > self.output.width:

@@ -34,8 +34,6 @@ class Beyond:
 
 Index: TypeAlias = int | Value | Beyond
 
-_SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another
-
 
 def element(name: str) -> Type:
     """An element type: f32, or i and a width."""
@@ -139,21 +137,6 @@ def loop(
     with InsertionPoint(op.body):
         scf.YieldOp(list(body(op.induction_variable, *op.inner_iter_args) or []))
     return list(op.results)
-
-
-def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
-    """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
-    step = lanes * _SIDE_BY_SIDE
-
-    def several(at: Index) -> None:
-        for i in range(_SIDE_BY_SIDE):
-            body(plus(at, i * lanes), lanes)
-
-    whole = elements // step * step
-    loop(0, whole, step, several)
-    for done, piece in pieces(elements - whole, 2 * step):
-        for start in range(0, piece, lanes):
-            body(whole + done + start, min(piece, lanes))
 
 
 def when(identity: Index, equals: int, body: Callable[[], None]) -> None:
@@ -261,20 +244,18 @@ def view(value: Value, name: str) -> Value:
 
 def greater(one: Value, other: Value) -> Value:
     """The greater of unsigned integers, or of reals, in each lane."""
-    if not _is_real(one):
-        return arith.maxui(one, other)
-    return arith.select(arith.cmpf(arith.CmpFPredicate.OGT, one, other), one, other)
+    return _picked(one, other, arith.maxui, arith.CmpFPredicate.OGT)
 
 
 def lesser(one: Value, other: Value) -> Value:
     """The lesser of unsigned integers, or of reals, in each lane."""
-    if not _is_real(one):
-        return arith.minui(one, other)
-    return arith.select(arith.cmpf(arith.CmpFPredicate.OLT, one, other), one, other)
+    return _picked(one, other, arith.minui, arith.CmpFPredicate.OLT)
 
 
-def _is_real(value: Value) -> bool:
-    return bool(getattr(value.type, "element_type", value.type) == F32Type.get())
+def _picked(one: Value, other: Value, of_integers: Callable[..., Value], predicate: int) -> Value:
+    if getattr(one.type, "element_type", one.type) != F32Type.get():
+        return of_integers(one, other)
+    return arith.select(arith.cmpf(predicate, one, other), one, other)
 
 
 def shuffle(one: Value, other: Value, mask: Sequence[int]) -> Value:

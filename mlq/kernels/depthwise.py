@@ -136,15 +136,7 @@ class Depthwise:
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: blocks of channels on rows of pixels."""
         finisher = Finisher(self.finish, memory[2], self._stored)
-        if not self.output.is_dense:
-            rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(
-                self.output,
-                memory[-1],
-                finisher.zero_point(code.element_of(memory[-1])),
-                group[2],
-                rows,
-            )
+        margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self._steps_down, group[0], self.grid[0])
 
         def down(step: Index) -> None:

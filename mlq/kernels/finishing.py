@@ -185,10 +185,10 @@ class Finisher:
     def _clamped(self, value: Value, *, low: bool, high: bool) -> Value:
         if low:
             bound = self._real_splat(_REAL_LOW, value)
-            value = arith.select(_compare("OGT", value, bound), value, bound)
+            value = code.greater(value, bound)
         if high:
             bound = self._real_splat(_REAL_HIGH, value)
-            value = arith.select(_compare("OLT", value, bound), value, bound)
+            value = code.lesser(value, bound)
         return value
 
     def _bounded(self, stored: Value) -> Value:
@@ -241,7 +241,3 @@ class _Part:
         for done, piece in code.pieces(self.count, self.size):
             value = code.inserted(code.load(memory, code.plus(at, done), piece), value, done)
         return value
-
-
-def _compare(predicate: str, one: Value, other: Value) -> Value:
-    return arith.cmpf(getattr(arith.CmpFPredicate, predicate), one, other)

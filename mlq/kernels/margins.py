@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch_mlir.ir import Value
@@ -13,10 +14,15 @@ from mlq.kernels.image import Image
 _WIDEST, _UNROLLED = 64, 8
 
 
-def fill(image: Image, memory: Value, zero: Value, batch: Index, rows: tuple[Index, Index]) -> None:
-    """Write `zero` to the margin of these rows of one image, counted with the margin."""
+def fill(
+    image: Image, memory: Value, number: Value, group: Sequence[Index], grid: Sequence[int]
+) -> None:
+    """Write a number (an i32, or the bits of an f32) to a workgroup's share of the margin."""
+    if image.is_dense:
+        return
+    zero = code.bits(number, code.element_of(memory))
     top, left, _, right = image.margin
-    start = code.times(batch, image.size)
+    start = code.times(group[2], image.size)
 
     def whole(row: Index) -> None:
         _run(memory, zero, code.plus(start, code.times(row, image.pitch)), image.pitch)
@@ -27,7 +33,7 @@ def fill(image: Image, memory: Value, zero: Value, batch: Index, rows: tuple[Ind
         end = image.pitch - right * image.channels
         _run(memory, zero, code.plus(at, end), right * image.channels)
 
-    low, high = rows
+    low, high = code.share(image.rows, group[0], grid[0])
     bottom = top + image.height
     code.loop(low, code.at_most(high, top), 1, whole)
     code.loop(code.at_least(low, top), code.at_most(high, bottom), 1, sides)

@@ -15,6 +15,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
+from mlq.kernels.movement import each_part
 
 _EXTREMES = 2  # numbers before the counts
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
@@ -53,9 +54,7 @@ class FakeQuantize:
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
         image = self.output
-        if not image.is_dense:
-            rows = code.share(image.rows, group[0], self.grid[0])
-            margins.fill(image, memory[-1], code.constant(0.0, "f32"), group[2], rows)
+        margins.fill(image, memory[-1], code.constant(0, "i32"), group, self.grid)
         first = code.times(arith.index_cast(IndexType.get(), code.scalar(memory[2], 0)), _ROW)
         row = [code.scalar(memory[1], code.plus(first, i)) for i in range(_ROW)]
         low, high = code.share(image.height, group[0], self.grid[0])
@@ -67,7 +66,7 @@ class FakeQuantize:
                 x = code.load(memory[0], code.plus(source, at), lanes)
                 code.store(_simulated(x, row), memory[-1], code.plus(target, at))
 
-            code.each_part(image.width * image.channels, self.isa.lanes, part)
+            each_part(image.width * image.channels, self.isa.lanes, part)
 
         code.loop(low, high, 1, line)
 

@@ -1,8 +1,8 @@
-"""Images side by side: channels of several in one."""
+"""Elements from image to image: channels of several side by side in one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,22 @@ from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
 _GRAIN = 1 << 17  # elements that make a workgroup worthwhile
+_SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another
+
+
+def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
+    """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
+    step = lanes * _SIDE_BY_SIDE
+
+    def several(at: Index) -> None:
+        for i in range(_SIDE_BY_SIDE):
+            body(code.plus(at, i * lanes), lanes)
+
+    whole = elements // step * step
+    code.loop(0, whole, step, several)
+    for done, piece in code.pieces(elements - whole, 2 * step):
+        for start in range(0, piece, lanes):
+            body(whole + done + start, min(piece, lanes))
 
 
 @dataclass(frozen=True)
@@ -45,15 +61,12 @@ class Concat:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Groups of rows, one, images."""
+        """Shares of the rows, one, images."""
         return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
-        """The code of one workgroup."""
-        if not self.output.is_dense:
-            zero = code.bits(code.scalar(memory[-2], 0), code.element_of(memory[-1]))
-            rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(self.output, memory[-1], zero, group[2], rows)
+        """The code of one workgroup: its rows, pixel by pixel."""
+        margins.fill(self.output, memory[-1], code.scalar(memory[-2], 0), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
 
         def row(y: Index) -> None:
@@ -66,7 +79,7 @@ class Concat:
         width = whole // 4 if self.kind == "f32" else whole
         for source, image, channels in zip(memory, self.inputs, self.channels, strict=False):
             place = image.at(batch, y, x)
-            code.each_part(channels, width, partial(_copy, (source, place), (memory[-1], target)))
+            each_part(channels, width, partial(_copy, (source, place), (memory[-1], target)))
             target = code.plus(target, channels)
 
 

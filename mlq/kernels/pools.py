@@ -86,10 +86,7 @@ class MaxPool(_Pool):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        if not self.output.is_dense:
-            zero = code.bits(code.scalar(memory[1], 0), code.element_of(memory[-1]))
-            rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(self.output, memory[-1], zero, group[2], rows)
+        margins.fill(self.output, memory[-1], code.scalar(memory[1], 0), group, self.grid)
         self._each_pixel(group, partial(self._greatest, memory, group[2]))
 
     def _greatest(self, memory: Sequence[Value], batch: Index, y: Index, x: Index) -> None:
@@ -139,15 +136,7 @@ class MeanPool(_Pool):
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
         finisher = Finisher(self.finish, memory[1], self.scales)
-        if not self.output.is_dense:
-            rows = code.share(self.output.rows, group[0], self.grid[0])
-            margins.fill(
-                self.output,
-                memory[-1],
-                finisher.zero_point(code.element_of(memory[-1])),
-                group[2],
-                rows,
-            )
+        margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         self._each_pixel(group, partial(self._mean, memory, finisher, group[2]))
 
     def _mean(

@@ -30,16 +30,9 @@ class Body:
         self.finisher = Finisher(conv.finish, memory[2], padded)
 
     def emit(self) -> None:
-        if not self.conv.output.is_dense:
-            fill = partial(
-                margins.fill,
-                self.conv.output,
-                self.memory[-1],
-                self.finisher.zero_point(code.element_of(self.memory[-1])),
-                self.group[2],
-                code.share(self.conv.output.rows, self.group[0], self.grid[0]),
-            )
-            code.when(self.group[1], 0, fill)
+        memory, zero = self.memory[-1], self.finisher.zero_point()
+        fill = partial(margins.fill, self.conv.output, memory, zero, self.group, self.grid)
+        code.when(self.group[1], 0, fill)
         for column in self.columns:
             low, high = code.share(column.blocks, self.group[1], self.grid[1])
             code.loop(low, high, 1, partial(self._block, column))
