@@ -26,10 +26,10 @@ from mlq.latency import Latency, time_calls
 from mlq.network import transform
 from mlq.targets.host import cpu_model
 from mlq.targets.iree import compile_module, versions
+from mlq.transforms.pipelines import lowering
 
 TARGET = targets.by_name("x86")
 RNG = np.random.default_rng(0)
-LOWER = "mlq-lower-to-linalg,mlq-lower-weights,canonicalize,cse"
 INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE, ZERO_POINT = 0.02, 0.005, 0.03, 128
 
 
@@ -179,7 +179,7 @@ def _element(storage: str, scale: float, *, integer: bool) -> Type | None:
 
 def compiled(text: str, store: WeightStore) -> runtime.Executable:
     """A program as the compiler makes it, loaded."""
-    lowered = transform(text, store, LOWER)
+    lowered = transform(text, store, lowering(TARGET.cpu_features))
     return runtime.load(compile_module(lowered.text, TARGET, weights=lowered.weights))
 
 
