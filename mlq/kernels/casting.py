@@ -13,7 +13,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
-from mlq.kernels.isa import Isa
+from mlq.kernels.isa import WORD_BYTES, Isa
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class QuantizeImage:
         return (
             Buffer("f32", self.output.batch * self.channels * self.output.pixels),
             Buffer("i32", coefficient_count(1)),
-            Buffer("i8", self.output.batch * self.output.size),
+            Buffer(self.isa.element("u8"), self.output.batch * self.output.size),
         )
 
     @property
@@ -81,15 +81,34 @@ class QuantizeImage:
         plane = self.output.pixels
         first = code.plus(code.times(batch, self.channels * plane), x)
         first = code.plus(first, code.times(y, self.output.width))
-        word: Value | None = None
-        for channel in range(self.channels):
-            real = code.load(memory[0], code.plus(first, channel * plane), width)
-            stored = finisher.stored(arith.divf(real, scale))
-            byte = arith.extui(code.vector_type(width, "i32"), stored)
-            if word is None:
-                word = byte
-            else:
-                places = code.splat(code.constant(8 * channel, "i32"), width)
-                word = arith.ori(word, arith.shli(byte, places))
-        assert word is not None
-        code.store(code.view(word, "i8"), memory[-1], self.output.at(batch, y, x))
+        per_word = self.isa.integers.depth
+        words = [
+            self._word(
+                memory[0],
+                finisher,
+                scale,
+                [
+                    code.plus(first, channel * plane)
+                    for channel in range(start, min(start + per_word, self.channels))
+                ],
+            )
+            for start in range(0, self.output.channels, per_word)
+        ]
+        side_by_side = words[0]
+        if len(words) > 1:
+            order = [i + width * part for i in range(width) for part in range(len(words))]
+            side_by_side = code.shuffle(words[0], words[1], order)
+        stored = code.view(side_by_side, self.isa.element("u8"))
+        code.store(stored, memory[-1], self.output.at(batch, y, x))
+
+    def _word(self, planes: Value, finisher: Finisher, scale: Value, places: list[Index]) -> Value:
+        """A word of each pixel: the channels that are at these places, then zeros."""
+        width, bits = code.lanes_of(scale), 8 * WORD_BYTES // self.isa.integers.depth
+        word = code.splat(code.constant(0, "i32"), width)
+        for number, place in enumerate(places):
+            real = code.load(planes, place, width)
+            stored = finisher.stored(arith.divf(real, scale), "i8")
+            element = arith.extui(code.vector_type(width, "i32"), stored)
+            shift = code.splat(code.constant(bits * number, "i32"), width)
+            word = arith.ori(word, arith.shli(element, shift))
+        return word

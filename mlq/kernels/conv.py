@@ -59,13 +59,13 @@ class Conv:
         """Image, weights, coefficients, perhaps a residual; the result."""
         residual = []
         if self.residual is not None and self.finish.residual is not None:
-            residual = [_buffer(self.finish.residual, self.residual)]
+            residual = [self._buffer(self.finish.residual, self.residual)]
         return (
-            _buffer("u8" if self.unit.total == "i32" else "f32", self.input),
-            Buffer(self.unit.element, self._padded * self.unit.depth * self.steps),
+            self._buffer("u8" if self.unit.total == "i32" else "f32", self.input),
+            Buffer(self.unit.weight, self._padded * self.unit.depth * self.steps),
             Buffer("i32", coefficient_count(self._padded)),
             *residual,
-            _buffer(self.finish.result, self.output),
+            self._buffer(self.finish.result, self.output),
         )
 
     @property
@@ -131,6 +131,9 @@ class Conv:
         """The code of one workgroup."""
         tiles.Body(self, memory, group).emit()
 
+    def _buffer(self, kind: Kind, image: Image) -> Buffer:
+        return Buffer(self.isa.element(kind), image.batch * image.size)
+
     @property
     def _depth(self) -> int:
         """Input channels of a group."""
@@ -161,7 +164,7 @@ class Conv:
             return list(range(vectors * size))
         return [
             first * size + place
-            for first, count in lanes.runs(vectors)
+            for first, count in lanes.runs(vectors, self.isa.integers.depth)
             for place in lanes.interleaved(size, count)
         ]
 
@@ -176,7 +179,3 @@ class Conv:
         return replace(
             self, input=self.input.as_row(), output=self.output.as_row(), residual=residual
         )
-
-
-def _buffer(kind: Kind, image: Image) -> Buffer:
-    return Buffer("f32" if kind == "f32" else "i8", image.batch * image.size)

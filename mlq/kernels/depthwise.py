@@ -63,12 +63,9 @@ class Depthwise:
         """Image, weights, coefficients; the result."""
         return (
             Buffer(self.unit.element, self.input.batch * self.input.size),
-            Buffer(self.unit.element, sum(self._filter_size(width) for _, width in self.blocks)),
+            Buffer(self.unit.weight, sum(self._filter_size(width) for _, width in self.blocks)),
             Buffer("i32", coefficient_count(self._stored)),
-            Buffer(
-                "f32" if self.finish.result == "f32" else "i8",
-                self.output.batch * self.output.size,
-            ),
+            Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
 
     @property
@@ -293,8 +290,11 @@ def _interleaved(rows: list[Value]) -> list[Value]:
     """Elements of the rows in turn, in the order of channels that `lanes.packed` undoes."""
     if len(rows) == 1:
         return rows
-    found = []
-    for high in (False, True):
-        pairs = [code.view(lanes.zipped(rows[i], rows[i + 1], high=high), "i16") for i in (0, 2)]
-        found += [code.view(lanes.zipped(*pairs, high=h), "i8") for h in (False, True)]
-    return found
+    name = code.element_of(rows[0])
+    twice = f"i{2 * int(name[1:])}"
+    pairs = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
+    halves = [
+        [code.view(lanes.zipped(*pair, high=high), twice) for pair in pairs]
+        for high in (False, True)
+    ]
+    return [code.view(vector, name) for half in halves for vector in _interleaved(half)]

@@ -121,7 +121,8 @@ class Finisher:
         """
         size, packs = code.lanes_of(scales[0]), self._finish.packs
         width = size * len(scales) if width is None else width
-        runs = lanes.runs(len(scales)) if packs else [(i, 1) for i in range(len(scales))]
+        group = lanes.group_of(code.element_of(target.memory)) if packs else 1
+        runs = lanes.runs(len(scales), group)
         for first, count in runs:
             part = _Part(
                 sums=[pixel[first : first + count] for pixel in sums],
@@ -136,15 +137,17 @@ class Finisher:
             term = None if residual is None else part.loaded(residual, i)
             if term is not None and self._finish.residual == "u8":
                 term = arith.extui(code.vector_type(part.size, "i32"), term)
-            part.store(self.stored(self._real(total, part.scales[0], term)), target, i)
+            value = self._real(total, part.scales[0], term)
+            part.store(self.stored(value, code.element_of(target.memory)), target, i)
 
     def _store_packed(self, part: _Part, target: Pixels, residual: Pixels | None) -> None:
-        """Four vectors at a time, of as many pixels; the last pixel again where there are fewer."""
+        """A group of vectors at a time; of the last pixel again where there are fewer."""
         count, last = len(part.scales), len(part.sums) - 1
-        at_once = lanes.GROUP // count
+        group = lanes.group_of(code.element_of(target.memory))
+        at_once = group // count
         for start in range(0, last + 1, at_once):
             pixels = [min(start + i, last) for i in range(at_once)]
-            terms: Sequence[Value | None] = [None] * lanes.GROUP
+            terms: Sequence[Value | None] = [None] * group
             if residual is not None:
                 rest = [part.loaded(residual, pixel) for pixel in pixels]
                 terms = lanes.unpacked(lanes.joined(rest, count))
@@ -170,11 +173,11 @@ class Finisher:
         term = arith.mulf(residual, self._real_splat(_RESIDUAL_SCALE, total))
         return arith.addf(code.fenced(product), code.fenced(term))
 
-    def stored(self, value: Value) -> Value:
-        """Reals as they are stored, not packed with others."""
+    def stored(self, value: Value, name: str) -> Value:
+        """Reals as elements of a type, not packed with others."""
         if self._finish.result == "f32":
             return self._clamped(value, low=self._finish.low, high=self._finish.high)
-        return self._bounded(lanes.narrowed(self._steps(value), self.zero_point()))
+        return self._bounded(lanes.narrowed(self._steps(value), self.zero_point(), name))
 
     def _steps(self, value: Value) -> Value:
         """The nearest integers, ties to even."""
@@ -192,11 +195,13 @@ class Finisher:
         return value
 
     def _bounded(self, stored: Value) -> Value:
-        """Bytes within the activation's bounds."""
-        if self._finish.low:
-            stored = arith.maxui(stored, self._byte_splat(_LOW, stored))
-        if self._finish.high:
-            stored = arith.minui(stored, self._byte_splat(_HIGH, stored))
+        """Elements within the activation's bounds; words still need those of a byte, too."""
+        words = code.element_of(stored) == "i16"
+        least, most = (arith.maxsi, arith.minsi) if words else (arith.maxui, arith.minui)
+        if self._finish.low or words:
+            stored = least(stored, self._element_splat(_LOW, stored))
+        if self._finish.high or words:
+            stored = most(stored, self._element_splat(_HIGH, stored))
         return stored
 
     def _number(self, place: int) -> Value:
@@ -208,8 +213,8 @@ class Finisher:
     def _real_splat(self, place: int, like: Value) -> Value:
         return code.view(self._splat(place, like), "f32")
 
-    def _byte_splat(self, place: int, like: Value) -> Value:
-        number = arith.trunci(code.element("i8"), self._number(place))
+    def _element_splat(self, place: int, like: Value) -> Value:
+        number = code.bits(self._number(place), code.element_of(like))
         return code.splat(number, code.lanes_of(like))
 
 

@@ -20,11 +20,12 @@ WORD_BYTES = 4
 class Unit:
     """What multiplies a word of four bytes of an image by as much of a weight, in every lane.
 
-    `element` is what images and weights hold, `total` what products are added up in; one cycle
-    starts `dots`, and after `latency` cycles a sum can be added to.
+    `element` is what images hold, `weight` what weights do, `total` what products are added up in;
+    one cycle starts `dots`, and after `latency` cycles a sum can be added to.
     """
 
     element: str
+    weight: str
     total: str
     dots: float
     latency: float
@@ -40,14 +41,17 @@ class Unit:
 class Isa:
     """What a kernel must know of a CPU; `features` are in Linux's spelling.
 
-    `integers` multiplies u8 by i8 into i32, exactly; `reals` f32, each product fused with its sum.
-    One cycle starts `loads`; `registers` hold `vector_bytes` each.
+    `integers` multiplies u8 by i8 into i32, exactly, where images may hold each u8 in more than a
+    byte; `reals` f32, each product fused with its sum. One cycle starts `loads`; `registers` hold
+    `vector_bytes` each; an innermost loop may have `unrolled` products before LLVM, which likes to
+    load early, runs out of them.
     """
 
     name: str
     features: frozenset[str]
     vector_bytes: int
     registers: int
+    unrolled: int
     integers: Unit
     reals: Unit
     loads: float = 2.0
@@ -55,7 +59,15 @@ class Isa:
     @property
     def lanes(self) -> int:
         """Accumulators of a register."""
-        return self.vector_bytes // 4
+        return self.vector_bytes // WORD_BYTES
+
+    def element(self, kind: str) -> str:
+        """What images of u8, or of f32, hold."""
+        return self.reals.element if kind == "f32" else self.integers.element
+
+    def width(self, kind: str) -> int:
+        """Elements of an image in a register."""
+        return self.lanes * (self.reals if kind == "f32" else self.integers).depth
 
 
 def _fused(acc: Value, x: Value, w: Value) -> Value:
@@ -70,28 +82,20 @@ _MULTIPLY_PAIRS = {
 }
 
 
-def _widened(acc: Value, x: Value, w: Value) -> Value:
-    """By 16-bit products of even and of odd bytes: exact, where `pmaddubsw` would saturate."""
-    lanes, name = 2 * code.lanes_of(acc), _MULTIPLY_PAIRS[8 * code.lanes_of(x)]
-    eight = code.splat(code.constant(8, "i16"), lanes)
-    # LLVM would try for minutes to merge the masks below with what shuffled the bytes.
-    x, w = code.view(code.fenced(x), "i16"), code.view(w, "i16")
-    even = arith.andi(x, code.splat(code.constant(255, "i16"), lanes)), arith.shli(w, eight)
-    pairs = (even[0], arith.shrsi(even[1], eight)), (arith.shrui(x, eight), arith.shrsi(w, eight))
-    for left, right in pairs:
-        acc = arith.addi(acc, code.call(name, acc.type, left, right))
-    return acc
+def _pairs(acc: Value, x: Value, w: Value) -> Value:
+    """By 16-bit products: exact, where `pmaddubsw` would saturate."""
+    wide = arith.extsi(x.type, w)
+    name = _MULTIPLY_PAIRS[16 * code.lanes_of(x)]
+    return arith.addi(acc, code.call(name, acc.type, x, wide))
 
 
 def _fused_real(acc: Value, x: Value, w: Value) -> Value:
     return vector.fma(x, w, acc)
 
 
-def _bytes(dots: float, latency: float, dot: Dot) -> Unit:
-    return Unit(element="i8", total="i32", dots=dots, latency=latency, dot=dot)
-
-
-_REALS = Unit(element="f32", total="f32", dots=2.0, latency=4.0, dot=_fused_real)
+_BYTES = Unit(element="i8", weight="i8", total="i32", dots=2.0, latency=5.0, dot=_fused)
+_WORDS = Unit(element="i16", weight="i8", total="i32", dots=1.6, latency=4.0, dot=_pairs)
+_REALS = Unit(element="f32", weight="f32", total="f32", dots=2.0, latency=4.0, dot=_fused_real)
 
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 
@@ -101,7 +105,8 @@ ISAS: tuple[Isa, ...] = (
         features=_AVX512 | {"avx512_vnni"},
         vector_bytes=64,
         registers=32,
-        integers=_bytes(2.0, 5.0, _fused),
+        unrolled=112,
+        integers=_BYTES,
         reals=_REALS,
     ),
     Isa(
@@ -109,7 +114,8 @@ ISAS: tuple[Isa, ...] = (
         features=frozenset({"avx2", "fma", "avx_vnni"}),
         vector_bytes=32,
         registers=16,
-        integers=_bytes(2.0, 5.0, _fused),
+        unrolled=24,
+        integers=_BYTES,
         reals=_REALS,
     ),
     Isa(
@@ -117,7 +123,8 @@ ISAS: tuple[Isa, ...] = (
         features=_AVX512,
         vector_bytes=64,
         registers=32,
-        integers=_bytes(0.5, 7.0, _widened),
+        unrolled=112,
+        integers=_WORDS,
         reals=_REALS,
     ),
     Isa(
@@ -125,7 +132,8 @@ ISAS: tuple[Isa, ...] = (
         features=frozenset({"avx2", "fma"}),
         vector_bytes=32,
         registers=16,
-        integers=_bytes(0.5, 7.0, _widened),
+        unrolled=24,
+        integers=_WORDS,
         reals=_REALS,
     ),
 )

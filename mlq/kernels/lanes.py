@@ -1,7 +1,8 @@
-"""Four vectors of i32 become one of u8, as packing instructions do it: within 128 bits.
+"""Vectors of i32 become one of u8, as packing instructions do it: within 128 bits.
 
-The four are a pixel's, or two pixels' pairs, or four pixels' single ones. The bytes come in another
-order than the vectors had; vectors made from weights in `interleaved` order give bytes in order.
+Four become one of bytes, two one of words of 16 bits: a `group`, which is a pixel's, or two pixels'
+pairs, or several pixels' single ones. The elements come in another order than the vectors had;
+vectors made from weights in `interleaved` order give elements in order.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
-
-GROUP = 4
-"""Vectors that are packed into one."""
 
 _TO_I16 = {
     16: "llvm.x86.sse2.packssdw.128",
@@ -28,18 +26,23 @@ _TO_U8 = {
 }
 
 
-def runs(vectors: int) -> list[tuple[int, int]]:
-    """How a pixel's vectors are packed: the first and the number of four, two or one at a time."""
+def group_of(element: str) -> int:
+    """Vectors of i32 that are packed into one of the elements."""
+    return 32 // int(element[1:])
+
+
+def runs(vectors: int, group: int) -> list[tuple[int, int]]:
+    """How a pixel's vectors are packed: the first and how many, a `group` or a part at a time."""
     found, first = [], 0
     while first < vectors:
-        count = next(n for n in (GROUP, 2, 1) if first + n <= vectors)
+        count = next(n for n in (4, 2, 1) if n <= group and first + n <= vectors)
         found.append((first, count))
         first += count
     return found
 
 
-def interleaved(lanes: int, count: int = GROUP) -> list[int]:
-    """Which of a pixel's bytes each lane of `count` vectors of i32 becomes."""
+def interleaved(lanes: int, count: int) -> list[int]:
+    """Which of a pixel's elements each lane of `count` vectors of i32 becomes."""
     return [
         4 * count * block + 4 * vector + lane
         for vector in range(count)
@@ -49,13 +52,15 @@ def interleaved(lanes: int, count: int = GROUP) -> list[int]:
 
 
 def packed(vectors: Sequence[Value], zero_point: Value) -> Value:
-    """Four vectors of i32 plus a zero point (an i16), saturated to u8."""
+    """A group of vectors of i32 plus a zero point (an i16), saturated to u8, or to i16."""
     lanes = code.lanes_of(vectors[0])
-    size = GROUP * lanes
     offset = code.splat(zero_point, 2 * lanes)
-    half = code.vector_type(2 * lanes, "i16")
-    pairs = [code.call(_TO_I16[size], half, vectors[i], vectors[i + 1]) for i in range(0, GROUP, 2)]
+    half, size = code.vector_type(2 * lanes, "i16"), 4 * lanes
+    firsts = range(0, len(vectors), 2)
+    pairs = [code.call(_TO_I16[size], half, vectors[i], vectors[i + 1]) for i in firsts]
     sums = [_saturating_sum(pair, offset) for pair in pairs]
+    if len(sums) == 1:
+        return sums[0]
     return code.call(_TO_U8[size], code.vector_type(size, "i8"), *sums)
 
 
@@ -64,47 +69,48 @@ def _saturating_sum(one: Value, other: Value) -> Value:
 
 
 def parted(stored: Value, count: int) -> list[Value]:
-    """The bytes of each pixel, when a pixel has `count` of the four vectors that were packed."""
-    size = code.lanes_of(stored)
-    each = size * count // GROUP
-    ordered = _words_picked(stored, _places(size // 4, count))
+    """The elements of each pixel, when a pixel has `count` of the vectors that were packed."""
+    size, group = code.lanes_of(stored), group_of(code.element_of(stored))
+    each = size * count // group
+    ordered = _fours_picked(stored, _places(size // 4, count, group))
     return [code.part(ordered, first, each) for first in range(0, size, each)]
 
 
 def joined(pixels: Sequence[Value], count: int) -> Value:
-    """Bytes of several pixels as `parted` would take them apart."""
+    """Elements of several pixels as `parted` would take them apart."""
     whole = _side_by_side(pixels)
-    places = _places(code.lanes_of(whole) // 4, count)
-    return _words_picked(whole, [places.index(n) for n in range(len(places))])
+    group = group_of(code.element_of(whole))
+    places = _places(code.lanes_of(whole) // 4, count, group)
+    return _fours_picked(whole, [places.index(n) for n in range(len(places))])
 
 
-def _places(words: int, count: int) -> list[int]:
-    """Where the pixels' words of four bytes, one pixel after the other, are among the packed."""
+def _places(fours: int, count: int, group: int) -> list[int]:
+    """Where the pixels' fours of elements, one pixel after the other, are among the packed."""
     return [
         block + count * pixel + i
-        for pixel in range(GROUP // count)
-        for block in range(0, words, 4)
+        for pixel in range(group // count)
+        for block in range(0, fours, group)
         for i in range(count)
     ]
 
 
-def _words_picked(value: Value, places: Sequence[int]) -> Value:
+def _fours_picked(value: Value, places: Sequence[int]) -> Value:
     if list(places) == list(range(len(places))):
         return value
-    words = code.view(value, "i32")
-    return code.view(code.shuffle(words, words, places), "i8")
+    name = code.element_of(value)
+    fours = code.view(value, f"i{4 * int(name[1:])}")
+    return code.view(code.shuffle(fours, fours, places), name)
 
 
 def unpacked(stored: Value) -> list[Value]:
-    """A vector of u8 as four of i32, which `packed` would put into order again."""
-    size = code.lanes_of(stored)
-    zero = code.splat(code.constant(0, "i8"), size)
-    wide = []
-    for high in (False, True):
-        words = code.view(zipped(stored, zero, high=high), "i16")
-        nothing = code.view(zero, "i16")
-        wide += [code.view(zipped(words, nothing, high=h), "i32") for h in (False, True)]
-    return wide
+    """A vector of u8 as vectors of i32, which `packed` would put into order again."""
+    name, size = code.element_of(stored), code.lanes_of(stored)
+    if name == "i32":
+        return [stored]
+    zero = code.splat(code.constant(0, name), size)
+    twice = f"i{2 * int(name[1:])}"
+    halves = [code.view(zipped(stored, zero, high=high), twice) for high in (False, True)]
+    return [vector for half in halves for vector in unpacked(half)]
 
 
 def in_order(vectors: Sequence[Value]) -> list[Value]:
@@ -141,10 +147,10 @@ def zipped(one: Value, other: Value, *, high: bool) -> Value:
     return code.shuffle(one, other, mask)
 
 
-def narrowed(value: Value, zero_point: Value) -> Value:
-    """One vector of i32 plus a zero point (an i32), saturated to u8."""
+def narrowed(value: Value, zero_point: Value, name: str) -> Value:
+    """One vector of i32 plus a zero point (an i32), saturated to u8 in elements of a type."""
     lanes = code.lanes_of(value)
     value = arith.addi(value, code.splat(zero_point, lanes))
     low, high = (code.splat(code.constant(n, "i32"), lanes) for n in (0, 255))
     limited = arith.minsi(arith.maxsi(value, low), high)
-    return arith.trunci(code.vector_type(lanes, "i8"), limited)
+    return arith.trunci(code.vector_type(lanes, name), limited)

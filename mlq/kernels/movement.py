@@ -54,7 +54,7 @@ class Concat:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """The images, what stands for zero in the margin (an i32); the result."""
-        element = "f32" if self.kind == "f32" else "i8"
+        element = self.isa.element(self.kind)
         inputs = [Buffer(element, image.batch * image.size) for image in self.inputs]
         result = Buffer(element, self.output.batch * self.output.size)
         return (*inputs, Buffer("i32", 1), result)
@@ -75,8 +75,7 @@ class Concat:
         code.loop(low, high, 1, row)
 
     def _pixel(self, memory: Sequence[Value], batch: Index, y: Index, x: Index) -> None:
-        target, whole = self.output.at(batch, y, x), self.isa.vector_bytes
-        width = whole // 4 if self.kind == "f32" else whole
+        target, width = self.output.at(batch, y, x), self.isa.width(self.kind)
         for source, image, channels in zip(memory, self.inputs, self.channels, strict=False):
             place = image.at(batch, y, x)
             each_part(channels, width, partial(_copy, (source, place), (memory[-1], target)))

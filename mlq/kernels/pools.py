@@ -77,7 +77,7 @@ class MaxPool(_Pool):
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Image, what stands for zero in the margin (an i32); the result."""
-        element = "f32" if self.kind == "f32" else "i8"
+        element = self.isa.element(self.kind)
         return (
             Buffer(element, self.input.batch * self.input.size),
             Buffer("i32", 1),
@@ -104,8 +104,7 @@ class MaxPool(_Pool):
                 greatest = code.greater(greatest, value)
             code.store(greatest, memory[-1], code.plus(target, channel))
 
-        width = self.isa.lanes if self.kind == "f32" else self.isa.vector_bytes
-        _each_block(self._channels, width, block)
+        _each_block(self._channels, self.isa.width(self.kind), block)
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,10 @@ class MeanPool(_Pool):
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Image, coefficients; the result."""
-        result = "f32" if self.finish.result == "f32" else "i8"
         return (
-            Buffer("i8", self.input.batch * self.input.size),
+            Buffer(self.isa.element("u8"), self.input.batch * self.input.size),
             Buffer("i32", coefficient_count(self.scales)),
-            Buffer(result, self.output.batch * self.output.size),
+            Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:

@@ -17,8 +17,6 @@ from mlq.kernels.tiling import Columns
 if TYPE_CHECKING:
     from mlq.kernels.conv import Conv
 
-_UNROLLED = 112  # dot products that an innermost loop may have
-
 
 class Body:
     """The code of one workgroup of a convolution."""
@@ -138,7 +136,7 @@ class Body:
         unrolled = next(
             n
             for n in (4, 2, 1)
-            if run % (n * word) == 0 and (n == 1 or n * column.pixels * count <= _UNROLLED)
+            if run % (n * word) == 0 and (n == 1 or n * column.pixels * count <= isa.unrolled)
         )
 
         def step(k: Index, *sums: Value) -> list[Value]:

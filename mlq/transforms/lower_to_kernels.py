@@ -97,8 +97,9 @@ class LowerToKernels(Pass):
     def run(self, module: Operation) -> None:
         """Choose first, so that images are made with the margins that their readers need."""
         one_of(tuple(each.name for each in isas.ISAS), self.isa, "isa")
-        program, images = walk(module), Images(module)
-        chosen = _chosen(program, isas.named(self.isa), images)
+        isa, program = isas.named(self.isa), walk(module)
+        images = Images(module, isa)
+        chosen = _chosen(program, isa, images)
         for op in program:
             with InsertionPoint(op), op.location:
                 _lowered(op, chosen, images)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
-from torch_mlir.ir import BlockArgument, F32Type, Operation, RankedTensorType, Type, Value
+from torch_mlir.dialects import arith
+from torch_mlir.ir import BlockArgument, Operation, RankedTensorType, Type, Value
 
 from mlq.dialect import build, linalg, quant
 from mlq.dialect.ops import ReshapeOp
 from mlq.dialect.shapes import DYNAMIC
+from mlq.kernels import code
 from mlq.kernels.executable import Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
+from mlq.kernels.isa import Isa
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
 
@@ -35,8 +39,8 @@ class Held:
 class Images:
     """The images of one module as far as they have been made, each with the margin it needs."""
 
-    def __init__(self, module: Operation) -> None:
-        self._executables = Executables(module)
+    def __init__(self, module: Operation, isa: Isa) -> None:
+        self._executables, self._isa = Executables(module), isa
         self._margins: dict[Value, Margin] = {}
         self._held: dict[Value, Held] = {}
         self._made: set[Value] = set()
@@ -64,8 +68,8 @@ class Images:
 
     def call(self, kernel: Kernel, operands: Sequence[Value], result: Value, image: Image) -> None:
         """Make the image `result` by a kernel."""
-        element = F32Type.get() if params_of(result) is None else linalg.integer_type(8)
-        type_ = RankedTensorType.get(image.shape, element)
+        kind = "f32" if params_of(result) is None else "u8"
+        type_ = RankedTensorType.get(image.shape, code.element(self._isa.element(kind)))
         made = self.dispatch(kernel, operands, type_)
         self._held[result] = Held(made, image)
         self._made.add(result)
@@ -87,8 +91,13 @@ class Images:
                 top, left, *_ = held.image.margin
                 part = linalg.slice(part, [0, top, left, 0], sizes, [1] * len(sizes))
             part = linalg.reshape(part, list(value.type.shape))
-            quantized = params_of(value) is not None
-            self._plain[value] = quant.scast(part, value.type).result if quantized else part
+            if params_of(value) is not None:
+                byte = linalg.integer_type(8)
+                if part.type.element_type != byte:
+                    sizes, whole = list(value.type.shape), [linalg.whole(part)]
+                    part = linalg.elementwise(whole, byte, sizes, partial(arith.trunci, byte))
+                part = quant.scast(part, value.type).result
+            self._plain[value] = part
         return self._plain[value]
 
     def _copied(self, value: Value, least: int) -> Held:
@@ -98,6 +107,10 @@ class Images:
         if params is not None:
             byte = RankedTensorType.get(value.type.shape, linalg.integer_type(8))
             value = quant.scast(value, byte).result
+            element = code.element(self._isa.element("u8"))
+            if element != byte.element_type:
+                sizes, whole = list(byte.shape), [linalg.whole(value)]
+                value = linalg.elementwise(whole, element, sizes, partial(arith.extui, element))
         top, left, bottom, right = held.margin
         beyond = held.channels - image.channels
         whole = linalg.reshape(value, image.shape)
