@@ -1,0 +1,150 @@
+"""Networks side by side on this x86 CPU: mlq, ONNX Runtime, OpenVINO and stock IREE, each int8 too.
+
+    python benchmarks/x86.py [NETWORK ...] [--threads 1 2] [--seconds 20] [--stock]
+
+mlq's three forms are those that benchmarks/table.py made (benchmarks/out/mlq); ONNX Runtime's and
+OpenVINO's int8 read one Q/DQ file, quantized by ONNX Runtime from the same samples (U8S8, per
+channel). All are called in turn on one batch of one; a row is the median wall and CPU time of a
+call, and the ratio to mlq's int8 of the medians. `--stock` adds IREE's own import of the float
+network and of the Q/DQ file, which take minutes to compile. OpenVINO is in the extra mlq[bench].
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import backend_nodes
+import networks
+import numpy as np
+import onnxruntime
+import onnxruntime_baseline as baseline
+from networks import Network
+from numpy.typing import NDArray
+from table import OUT as MADE
+
+from mlq import runtime
+from mlq.latency import time_for
+from mlq.targets.host import cpu_features, cpu_model
+
+OUT = networks.OUT / "x86"
+Call = Callable[[], object]
+
+
+def main() -> None:
+    """Print a table for each number of threads, and the geometric means of the ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all by default")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=20.0, help="a network and thread count")
+    parser.add_argument("--stock", action="store_true", help="stock IREE as well")
+    arguments = parser.parse_args()
+    known = cpu_features()
+    shown = " ".join(sorted(each for each in known if each.startswith("avx")))
+    print(f"{cpu_model()}; {shown}")
+    for threads in arguments.threads:
+        ratios: dict[str, list[float]] = {}
+        for network in networks.find(arguments.networks):
+            row(network, threads, arguments.seconds, ratios, stock=arguments.stock)
+        for name, values in ratios.items():
+            mean = math.exp(sum(map(math.log, values)) / len(values))
+            print(f"{name:28} {mean:6.2f} times mlq int8, geometric mean of {len(values)}")
+
+
+def row(
+    network: Network, threads: int, seconds: float, ratios: dict[str, list[float]], *, stock: bool
+) -> None:
+    """Time all forms of one network and print them."""
+    made = MADE / network.name
+    if not (made / "model.vmfb").exists():
+        print(f"{network.name}: left out; make it with benchmarks/table.py {network.name}")
+        return
+    samples = network.samples(network.calib)
+    x = samples.inputs[:1]
+    calls = forms(network, made, x, threads, stock=stock)
+    times = dict(zip(calls, time_for(list(calls.values()), seconds=seconds), strict=True))
+    ours = times["mlq int8"].p50
+    print(f"{network.name}, threads: {threads}, batch 1")
+    for name, each in times.items():
+        ratio = each.p50 / ours
+        ratios.setdefault(name, []).append(ratio)
+        print(f"  {name:26} {each.p50:9.3f} ms  {each.cpu_p50:9.3f} CPU ms  {ratio:6.2f}")
+
+
+def forms(
+    network: Network, made: Path, x: NDArray[np.float32], threads: int, *, stock: bool
+) -> dict[str, Call]:
+    """Every form of a network that can be run here, as a call."""
+    stages = made / "stages"
+    modules = {
+        "mlq float": stages / "float.vmfb",
+        "mlq int8": stages / "int8.vmfb",
+        "mlq mixed": made / "model.vmfb",
+    }
+    qdq = quantized(network)
+    if stock:
+        modules |= {"IREE float": imported(network.model), "IREE Q/DQ": imported(qdq)}
+    calls: dict[str, Call] = {
+        name: runtime.load(path, threads=threads).prepare(x) for name, path in modules.items()
+    }
+    for name, path in (("float", network.model), ("int8", qdq)):
+        calls[f"ONNX Runtime {name}"] = session(path, network.input, x, threads)
+    calls |= openvino_calls({"float": network.model, "int8": qdq}, x, threads)
+    return calls
+
+
+def quantized(network: Network) -> Path:
+    """The network as ONNX Runtime quantizes it, kept from run to run."""
+    path = OUT / f"{network.name}.qdq.onnx"
+    if not path.exists():
+        folder = OUT / network.name
+        folder.mkdir(parents=True, exist_ok=True)
+        calib = network.samples(network.calib)
+        baseline.quantize(network, calib, "minmax", "per_channel", folder).rename(path)
+    return path
+
+
+def imported(model: Path) -> Path:
+    """The module that stock IREE makes of an ONNX file."""
+    path = OUT / f"{model.stem}.stock.vmfb"
+    if not path.exists():
+        OUT.mkdir(parents=True, exist_ok=True)
+        copied = shutil.copy(model, OUT / f"{model.stem}.stock.onnx")  # it writes beside the model
+        path.write_bytes(backend_nodes.stock(Path(copied)))
+    return path
+
+
+def session(model: Path, name: str, x: NDArray[np.float32], threads: int) -> Call:
+    """A call of ONNX Runtime, at its fastest, whether or not that is exact on this CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda: made.run(None, {name: x})
+
+
+def openvino_calls(
+    models: dict[str, Path], x: NDArray[np.float32], threads: int
+) -> dict[str, Call]:
+    """OpenVINO's calls; none, with a word about it, where it is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        print("OpenVINO is not installed: pip install 'mlq[bench]'")
+        return {}
+    core, calls = openvino.Core(), dict[str, Call]()
+    config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    for name, path in models.items():
+        model = core.read_model(path)
+        model.reshape(list(x.shape))
+        request = core.compile_model(model, "CPU", config).create_infer_request()
+        request.set_input_tensor(openvino.Tensor(x))
+        calls[f"OpenVINO {name}"] = request.infer
+    return calls
+
+
+if __name__ == "__main__":
+    main()
