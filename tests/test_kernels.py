@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import code
-from mlq.kernels.casting import QuantizeImage
+from mlq.kernels.casting import Quantize, QuantizeImage
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
@@ -377,6 +377,21 @@ def quantize(isa: Isa, rng: np.random.Generator, *, channels: int, width: int) -
     return Case(kernel, output, [x.reshape(-1), numbers], expected, 119)
 
 
+def quantize_image(isa: Isa, rng: np.random.Generator, *, channels: int) -> Case:
+    params = QuantParams(8, signed=False, scale=(0.0173,), zero_point=(119,))
+    x = rng.normal(0, 3, (2, 7, 5, channels)).astype(np.float32)
+    x.flat[:5] = [1e20, -1e20, 1e9, np.float32(0.0173) / 2, np.inf]
+    finish = Finish("u8", guarded=True)
+    input, output = Image(2, 7, 5, channels, (0, 1, 1, 0)), Image(2, 7, 5, padded(channels))
+    output = replace(output, margin=(1, 1, 2, 2))
+    kernel = Quantize(isa, input, output, channels, finish)
+    scale = np.array(params.scale, np.float32)
+    numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
+    return Case(
+        kernel, output, [in_memory(x, input, 0), numbers], numerics.quantize(x, params), 119
+    )
+
+
 def cases(isa: Isa) -> Iterator[Case]:
     rng = np.random.default_rng(0)
     yield from (convolution(shape, isa, rng, depthwise=False) for shape in CONVS)
@@ -389,6 +404,7 @@ def cases(isa: Isa) -> Iterator[Case]:
     yield from (mean_pool(isa, rng, real=real) for real in (False, True))
     yield quantize(isa, rng, channels=3, width=35)
     yield quantize(isa, rng, channels=1, width=9)
+    yield from (quantize_image(isa, rng, channels=channels) for channels in (7, 48))
 
 
 def tensor_of(buffer: Buffer) -> Type:

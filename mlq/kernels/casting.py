@@ -1,9 +1,10 @@
-"""The network's input, from floats in NCHW to integers in NHWC."""
+"""From floats to integers: the network's input in NCHW, and images in NHWC."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
@@ -14,6 +15,7 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa
+from mlq.kernels.movement import each_part
 
 
 @dataclass(frozen=True)
@@ -112,3 +114,57 @@ class QuantizeImage:
             shift = code.splat(code.constant(bits * number, "i32"), width)
             word = arith.ori(word, arith.shli(element, shift))
         return word
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """An image of floats as u8 (numerics.quantize); the scale is the coefficients' only one."""
+
+    isa: Isa
+    input: Image
+    output: Image
+    channels: int
+    finish: Finish
+
+    @property
+    def label(self) -> str:
+        """As `quantize_image_64x56x56`."""
+        return f"quantize_image_{self.channels}x{self.output.height}x{self.output.width}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The image, coefficients; the result."""
+        return (
+            Buffer("f32", self.input.batch * self.input.size),
+            Buffer("i32", coefficient_count(1)),
+            Buffer(self.isa.element("u8"), self.output.batch * self.output.size),
+        )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows, one, images."""
+        return max(1, min(4, self.output.size >> 16)), 1, self.output.batch
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup: vectors along rows, or along pixels where padding follows."""
+        finisher = Finisher(self.finish, memory[1], 1)
+        margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
+        scale, name = code.vector_scalar(finisher.scales(0, 1)), code.element_of(memory[-1])
+        width, run = self.output.width, self.channels
+        if self.output.channels == run:
+            width, run = 1, width * run
+
+        def pixel(y: Index, x: Index) -> None:
+            source, target = self.input.at(group[2], y, x), self.output.at(group[2], y, x)
+
+            def part(at: Index, lanes: int) -> None:
+                real = code.load(memory[0], code.plus(source, at), lanes)
+                value = finisher.stored(arith.divf(real, code.splat(scale, lanes)), name)
+                code.store(value, memory[-1], code.plus(target, at))
+
+            each_part(run, self.isa.lanes, part)
+
+        def row(y: Index) -> None:
+            code.loop(0, width, 1, partial(pixel, y))
+
+        code.loop(*code.share(self.output.height, group[0], self.grid[0]), 1, row)

@@ -1,4 +1,4 @@
-"""quantize on a kernel, where the network's input enters."""
+"""quantize on kernels: where the network's input enters, and where floats become integers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from torch_mlir.ir import BlockArgument, OpView, Value
 
 from mlq.dialect import build
 from mlq.dialect.ops import Conv2dOp, QuantizeOp, TransposeOp
-from mlq.dialect.shapes import DYNAMIC
-from mlq.kernels.casting import QuantizeImage
+from mlq.kernels.casting import Quantize, QuantizeImage
 from mlq.kernels.finishing import Finish, Numbers
+from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
 from mlq.transforms.kernels.images import WORD, Images, Lower, constant, unfit
 from mlq.transforms.linalg.epilogue import params_of
 
 _TO_NHWC = [0, 2, 3, 1]
+_FINISH = Finish("u8", guarded=True)
 
 
-def quantize(op: QuantizeOp, isa: Isa, _images: Images) -> Lower | str:
-    """An image of few channels, turned from NCHW and quantized at once."""
-    planes, params = _planes(op.input), params_of(op.output)
-    if planes is None or DYNAMIC in build.shape_of(op.output):
-        return "is no image of few channels in NCHW"
-    if params is None or unfit(op.output):
-        return "does not make u8"
-    if not all(_is_convolved(use.owner.opview) for use in op.output.uses):
-        return "is read by more than convolutions"
-    return partial(_quantize, op, isa, planes)
+def quantize(op: QuantizeOp, isa: Isa, images: Images) -> Lower | str:
+    """An image; one of few channels is turned from NCHW at the same time."""
+    params, reason = params_of(op.output), unfit(op.output)
+    if params is None or reason is not None:
+        return reason or "does not make u8"
+    planes = _planes(op.input)
+    if planes is not None and all(_is_convolved(use.owner.opview) for use in op.output.uses):
+        return partial(_quantize_planes, op, isa, planes)
+    images.need(op.input, NO_MARGIN)
+    return partial(_quantize, op, isa)
 
 
 def _is_convolved(op: OpView) -> bool:
@@ -44,13 +45,23 @@ def _planes(value: Value) -> Value | None:
     return transpose.input if few and list(transpose.permutation) == _TO_NHWC else None
 
 
-def _quantize(op: QuantizeOp, isa: Isa, planes: Value, images: Images) -> None:
-    params, output = params_of(op.output), images.result(op.output, WORD)
+def _quantize_planes(op: QuantizeOp, isa: Isa, planes: Value, images: Images) -> None:
+    output = images.result(op.output, WORD)
+    kernel = QuantizeImage(isa, build.shape_of(planes)[1], output, _FINISH)
+    images.call(kernel, [planes, _coefficients(op)], op.output, output)
+
+
+def _quantize(op: QuantizeOp, isa: Isa, images: Images) -> None:
+    source, output = images.read(op.input), images.result(op.output)
+    channels = build.shape_of(op.output)[-1]
+    kernel = Quantize(isa, source.image, output, channels, _FINISH)
+    images.call(kernel, [source.value, _coefficients(op)], op.output, output)
+
+
+def _coefficients(op: QuantizeOp) -> Value:
+    params = params_of(op.output)
     assert params is not None
-    finish = Finish("u8", guarded=True)
-    kernel = QuantizeImage(isa, build.shape_of(planes)[1], output, finish)
     scale = np.array(params.scale, np.float32)
-    numbers = Numbers(params.zero_point[0]).with_channels(finish, np.zeros(1, np.int32), scale)
-    name = build.name_of(op) or "input"
-    operands = [planes, constant(f"{name}.quantization", numbers)]
-    images.call(kernel, operands, op.output, output)
+    numbers = Numbers(params.zero_point[0])
+    values = numbers.with_channels(_FINISH, np.zeros(1, np.int32), scale)
+    return constant(f"{build.name_of(op) or 'input'}.quantization", values)
