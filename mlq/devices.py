@@ -139,9 +139,11 @@ def _no_device(target: Target) -> str:
 def _no_gpu(driver: str, pattern: str) -> str:
     names, reason = gpus(driver)
     if not names:
-        return f"there is no {driver} device: {reason}; install {_PACKAGES[driver]}"
+        reason = reason.partition(";")[0]
+        return f"there is no {driver} device ({reason}); install {_PACKAGES[driver]}"
     if re.search(pattern, names[0]) is None:
-        return f"its code computes wrong results on {names[0]}, for which it was not made"
+        found = names[0].partition(" (")[0]
+        return f"its code is not made for {found}, the device here, and would be wrong on it"
     return ""
 
 

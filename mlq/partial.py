@@ -47,7 +47,7 @@ def sensitivity(
             samples=settings.samples,
             seed=settings.seed,
         )
-    device = targets.by_name(settings.target)
+    device = targets.integer_target(settings.target)
     found = analyse(Subject.of(path, data, device, settings, stages))
     files: Files = {
         "ranges.json": found.choice.ranges.to_json(),

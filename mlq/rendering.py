@@ -18,7 +18,7 @@ from mlq.pages.markdown import markdown
 from mlq.report import Report
 from mlq.reporting import Findings
 
-MODULE, PREPROCESS = "model.vmfb", "preprocess.json"
+MODULE, PARAMETERS, PREPROCESS = "model.vmfb", "model.irpa", "preprocess.json"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # keys that MLIR prints as they are
 
 Files = dict[str, bytes | str]
@@ -26,12 +26,9 @@ Files = dict[str, bytes | str]
 
 def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
     """Everything that `mlq quantize` writes, by its name in the folder."""
-    page = content.page(report)
     made: Files = {
-        MODULE: found.variants["mixed"].vmfb,
-        "report.json": report.to_json(),
-        "report.md": markdown(page),
-        "report.html": html(page),
+        MODULE: found.shipped["mixed"].vmfb,
+        **report_files(report),
         "plan.json": found.variants["mixed"].plan.to_json(),
         "ranges.json": found.analysis.choice.ranges.to_json(),
         "sensitivities.json": found.analysis.sensitivities.to_json(),
@@ -52,6 +49,16 @@ def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
     return made
 
 
+def report_files(report: Report) -> Files:
+    """The report in its three forms."""
+    page = content.page(report)
+    return {
+        "report.json": report.to_json(),
+        "report.md": markdown(page),
+        "report.html": html(page),
+    }
+
+
 def preprocessing(data: Dataset) -> Files:
     """How images became inputs, in the form that `--preprocess` reads; nothing for arrays."""
     if data.preprocess is None:
@@ -62,7 +69,7 @@ def preprocessing(data: Dataset) -> Files:
 
 def _stages(found: Findings) -> Files:
     """Each contract's module with its weights, the other two networks, and what all three said."""
-    network, mixed = found.network, found.variants["mixed"]
+    network, mixed = found.network, found.shipped["mixed"]
     contracts = {
         "00-imported": (network.model.text, network.model.weights),
         "10-graph": (network.text, network.weights),
@@ -74,7 +81,7 @@ def _stages(found: Findings) -> Files:
         made[f"stages/{name}.mlir"] = text
         made[f"stages/{name}.npz"] = _archive(_mentioned(text, weights))
     for name in ("float", "int8"):
-        made[f"stages/{name}.vmfb"] = found.variants[name].vmfb
+        made[f"stages/{name}.vmfb"] = found.shipped[name].vmfb
     labels = found.judge.data.labels
     known = {} if labels is None else {"labels": labels}
     made["stages/logits.npz"] = _archive({**found.judge.outputs, **known})

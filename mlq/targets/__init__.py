@@ -25,6 +25,7 @@ __all__ = [
     "all_targets",
     "by_name",
     "host_target",
+    "integer_target",
     "presets_of",
 ]
 
@@ -80,6 +81,14 @@ def by_name(name: str) -> Target:
     hint = f"did you mean {' or '.join(dict.fromkeys(named))}? " if near else ""
     families = ", ".join(sorted(_families()))
     raise TargetError(f"there is no target '{name}'; {hint}targets: {families}; see mlq targets")
+
+
+def integer_target(name: str) -> Target:
+    """The target of that name, if layers can be integer there; TargetError says why they cannot."""
+    target = by_name(name)
+    if target.float_only:
+        raise TargetError(f"nothing can be integer on {target.name}: {target.float_only}")
+    return target
 
 
 def _presets() -> dict[str, str]:

@@ -39,6 +39,7 @@ def _emulator(cpu: str, *more: str) -> Emulator:
         arguments=("-cpu", cpu),
         sysroot="",
         library="libnewlib-arm-none-eabi",
+        least_version=10,  # 7.2 dies of an assertion (page_set_flags) on any Cortex-M program
         compiler="arm-none-eabi-gcc",
         compiler_flags=(f"-mcpu={cpu}", "-mthumb", "-mfloat-abi=hard", *more, _SEMIHOSTED),
         compiler_package="gcc-arm-none-eabi",

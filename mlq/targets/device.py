@@ -14,9 +14,10 @@ ARM64_MACHINES = ("aarch64", "arm64")
 class Emulator:
     """A program that runs another machine's code, and what it needs.
 
-    `program` comes from the Debian package `package`, the C library under `sysroot` from
-    `library`. `wheel` is the platform tag of IREE's runtime wheel for that machine; where there is
-    none, what runs is a static program that `compiler` (a plain cross compiler) builds.
+    `program` (of at least major version `least_version`) comes from the Debian package `package`,
+    the C library under `sysroot` from `library`. `wheel` is the platform tag of IREE's runtime
+    wheel for that machine; where there is none, what runs is a static program that `compiler`, a
+    plain cross compiler, builds.
     """
 
     program: str
@@ -25,6 +26,7 @@ class Emulator:
     package: str = "qemu-user"
     library: str
     wheel: str = ""
+    least_version: int = 7
     compiler: str
     compiler_flags: tuple[str, ...] = ()
     compiler_package: str
