@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlq import emulation, evaluation, output, rendering, targets
 from mlq.artifact import Artifact
 from mlq.errors import CompileError, TargetError, UsageError
+from mlq.formats import Files
 from mlq.frontends.data import Samples
 from mlq.output import MANIFEST
 from mlq.progress import Stages
@@ -161,9 +162,7 @@ def _save(artifact: Artifact, found: AgreementCheck) -> None:
         return
     report = Report.from_json(artifact.folder / "report.json")
     pages = rendering.report_files(report.model_copy(update={"targets": found}))
-    kept: rendering.Files = {
-        name: (artifact.folder / name).read_bytes() for name in artifact.manifest.files
-    }
+    kept: Files = {name: (artifact.folder / name).read_bytes() for name in artifact.manifest.files}
     files = {**kept, **pages}
     files[MANIFEST] = artifact.manifest.listing(files).to_json()
     output.write(artifact.folder, files)

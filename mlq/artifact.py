@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlq import devices, emulation, evaluation, runtime, targets, variant
 from mlq.errors import UsageError
+from mlq.formats import MODULE, PARAMETERS
 from mlq.frontends.data import Dataset, Samples, load_data
 from mlq.frontends.onnx import import_model
 from mlq.frontends.specs import TensorSpec
@@ -24,7 +25,7 @@ from mlq.peer import Peer
 from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
-from mlq.rendering import MODULE, PARAMETERS, PREPROCESS
+from mlq.rendering import PREPROCESS
 from mlq.report import AgreementPart, LatencyPart, Real
 from mlq.targets.host import cpu_model
 from mlq.values import Part

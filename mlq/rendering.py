@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlq.dialect.weights import WeightStore
+from mlq.formats import MODULE, Files
 from mlq.frontends.data import Dataset
 from mlq.manifest import manifest
 from mlq.output import MANIFEST
@@ -18,10 +19,8 @@ from mlq.pages.markdown import markdown
 from mlq.report import Report
 from mlq.reporting import Findings
 
-MODULE, PARAMETERS, PREPROCESS = "model.vmfb", "model.irpa", "preprocess.json"
+PREPROCESS = "preprocess.json"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # keys that MLIR prints as they are
-
-Files = dict[str, bytes | str]
 
 
 def files(found: Findings, report: Report, *, save_stages: bool) -> Files:

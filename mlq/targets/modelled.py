@@ -36,6 +36,7 @@ class Peak:
         """A roofline with these peaks, the same for every shape of an op."""
         product = {"f32": self.f32_macs * self.gigahertz}
         sums = {"f32": self.lanes * self.gigahertz}
+        int8 = f"{self.int8_macs:g} int8 and " if integers else ""
         if integers:
             product |= dict.fromkeys(("w8a8", "w4a8"), self.int8_macs * self.gigahertz)
             sums |= {"w8a8": self.lanes * self.gigahertz}
@@ -50,8 +51,8 @@ class Peak:
             bytes_per_us=self.bytes_per_us,
             dispatch_us=self.dispatch_us,
             source=(
-                f"reckoned from multiply-accumulates and bytes: {self.int8_macs:g} int8 and"
-                f" {self.f32_macs:g} f32 MAC a clock at {self.gigahertz:g} GHz,"
+                f"reckoned from multiply-accumulates and bytes: {int8}"
+                f"{self.f32_macs:g} f32 MAC a clock at {self.gigahertz:g} GHz,"
                 f" {self.bytes_per_us / 1e3:g} GB/s; a peak, not a measurement of this device"
             ),
         )
