@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from mlq import runtime
@@ -19,9 +20,10 @@ MODULE, PARAMETERS = "model.vmfb", "model.irpa"
 FORMATS = ("vmfb", "vmfb+irpa", STATIC_LIBRARY, "c-array")
 _ARRAY = "model_vmfb"
 
-# A parameter that a global stands for, and the global's name; the globals that are read.
+# A parameter that a global stands for, and the global's name; a global that is read, and as what.
 _NAMED = re.compile(r'named<"model"::"([^"]*)">.*?sym_name = "(\w+)"')
-_LOADED = re.compile(r"global = @(\w+)")
+_LOADED = re.compile(r'(%\w+) = "util.global.load"\(\).*?global = @(\w+)')
+_VALUE = re.compile(r"%\w+")
 
 Files = dict[str, bytes | str]
 
@@ -48,8 +50,9 @@ def ship(lowered: Transformed, target: Target, form: str) -> Files:
 
 
 def _parameters(lowered: Transformed) -> bytes:
-    """The weights that a module loads, as a .irpa file; what it only declares is left out."""
-    loaded = set(_LOADED.findall(lowered.text))
+    """The weights that a module uses, as a .irpa file; what it only declares or loads is not."""
+    mentions = Counter(_VALUE.findall(lowered.text))
+    loaded = {name for value, name in _LOADED.findall(lowered.text) if mentions[value] > 1}
     named = _NAMED.findall(lowered.text)
     asked = {key: lowered.weights[key] for key, name in named if name in loaded}
     with tempfile.TemporaryDirectory(prefix="mlq-") as folder:
