@@ -92,7 +92,7 @@ def test_an_emulator_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) ->
     emulator = target.device.emulator
     assert emulator is not None
     assert f"there is no {emulator.program}; install qemu-user" in emulation.why_not_at_all(target)
-    with pytest.raises(TargetError, match="cannot run here: .*install qemu-user"):
+    with pytest.raises(TargetError, match=r"cannot run here: .*install qemu-user"):
         emulation.load(DOUBLE, target, {}, outputs=1)
 
 

@@ -16,6 +16,7 @@ from mlq.errors import CompileError
 from mlq.targets.program import Copy, Dispatch, Fill, Program, Span, Tensor
 
 _RESOURCE = re.compile(r'^\s+(?:"([^"]+)"|([\w.$-]+)): "0x([0-9A-Fa-f]*)"', re.MULTILINE)
+_MAIN, _VIEW = "main", "!hal.buffer_view"
 _ALIGNMENT_BYTES = 8  # hexadecimal digits of a resource's alignment, before its content
 _ELEMENTS = {
     "f32": "float32",
@@ -39,14 +40,14 @@ def read_program(text: str) -> Program:
         for op in module.body.operations:
             if op.operation.name == "util.initializer" and _stores_buffer(op):
                 reader.run(op)
-        (main,) = (
-            op
+        named = {
+            ir.StringAttr(op.attributes["sym_name"]).value: op
             for op in module.body.operations
             if op.operation.name == "util.func"
-            and ir.StringAttr(op.attributes["sym_name"]).value == "main$async"
-        )
-        reader.run(main)
-    return reader.program
+        }
+        # The calls stand in the function, or in the one that it calls and waits for.
+        reader.run(named.get(f"{_MAIN}$async", named[_MAIN]))
+    return reader.finished()
 
 
 def _stores_buffer(op: Any) -> bool:
@@ -65,15 +66,26 @@ class _Reader:
         self.program = Program()
         self._resources = resources
         self._globals: dict[str, Any] = {}
+        self._inputs: dict[int, Tensor] = {}
+        self._arguments = 0
         self._values: dict[Any, Any] = {}
 
     def run(self, function: Any) -> None:
         blocks = list(function.regions[0].blocks)
         block = blocks[0]
         for index, argument in enumerate(block.arguments):
-            self._values[argument] = ("argument", index)
+            self._values[argument] = index
+        self._arguments = sum(str(each.type) == _VIEW for each in block.arguments)
         while block is not None:
             block = self._follow(block)
+
+    def finished(self) -> Program:
+        """The program, its inputs in the order of the function's arguments."""
+        for index in range(self._arguments):
+            if index not in self._inputs:
+                raise CompileError(f"input {index} is never read; a program has no place for it")
+            self.program.inputs.append(self._inputs[index])
+        return self.program
 
     def _follow(self, block: Any) -> Any:
         """Read a block; the one that it goes on to, None at the end."""
@@ -136,17 +148,12 @@ class _Reader:
 
     def checked(self, op: Any) -> None:
         """An input: the shape that it is checked for is the one it has."""
-        (_, index), element, _, *shape = self._get(op)
-        found = Tensor(Span(-1, 0, 0), tuple(shape), element)
-        self._globals[f"argument {index}"] = found
+        index, element, _, *shape = self._get(op)
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(element).itemsize
+        self._inputs[index] = Tensor(self.program.buffer(size), tuple(shape), element)
 
     def input(self, op: Any) -> None:
-        (_, index) = self._get(op)[0]
-        declared: Tensor = self._globals[f"argument {index}"]
-        size = int(np.prod(declared.shape, dtype=np.int64)) * np.dtype(declared.dtype).itemsize
-        span = self.program.buffer(size)
-        self.program.inputs.append(Tensor(span, declared.shape, declared.dtype))
-        self._set(op, span)
+        self._set(op, self._inputs[self._get(op)[0]].span)
 
     def part(self, op: Any) -> None:
         span, offset, length = self._get(op)
@@ -188,7 +195,10 @@ class _Reader:
         self._set(op, Tensor(_part(span, offset, length), tuple(shape), element))
 
     def result(self, op: Any) -> None:
-        self.program.outputs += [each for each in self._get(op) if isinstance(each, Tensor)]
+        """Results: what was made, or inputs as they came; an initializer has none."""
+        self.program.outputs += [
+            each if isinstance(each, Tensor) else self._inputs[each] for each in self._get(op)
+        ]
 
 
 _STEPS = {
