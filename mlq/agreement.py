@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import emulation, evaluation, output, rendering, targets
+from mlq import devices, emulation, evaluation, output, rendering, targets
 from mlq.artifact import Artifact
 from mlq.errors import CompileError, TargetError, UsageError
 from mlq.formats import Files
@@ -24,7 +24,6 @@ from mlq.verification import DTYPES, Exposed, difference
 Array = NDArray[Any]
 # Float layers sum up in another order and contract differently; as `mlq check --numerics`.
 TOLERANCE = 1e-4
-_TESTED = "x86,arm64,riscv64,armv7,vmvx,vulkan:llvmpipe"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Trial:
 
 def verify(
     out: str | Path,
-    names: str = _TESTED,
+    names: str = targets.TESTED,
     *,
     data: Samples = "random:1",
     save: bool = True,
@@ -60,7 +59,7 @@ def verify(
     are compared with is the first target of the list that runs here; one that cannot run is still
     compiled, and the result says why it was not run. With `save` the report in OUT says it too.
     """
-    chosen = [targets.integer_target(name) for name in dict.fromkeys(_listed(names))]
+    chosen = list(map(_target, dict.fromkeys(_listed(names))))
     artifact = Artifact.open(out)
     stages = Stages(visible=progress)
     with stages.stage("import"):
@@ -85,8 +84,17 @@ def verify(
 def _listed(names: str) -> list[str]:
     listed = [name.strip() for name in names.split(",") if name.strip()]
     if not listed:
-        raise UsageError(f"no target in {names!r}; give some, such as {_TESTED}")
+        raise UsageError(f"no target in {names!r}; give some, such as {targets.TESTED}")
     return listed
+
+
+def _target(name: str) -> Target:
+    """The target of that name; for one that has no integers, its preset for the device here."""
+    target = targets.by_name(name)
+    usable = [each for each in targets.presets_of(target) if not each.float_only]
+    if not target.float_only or not usable or ":" in name:
+        return targets.integer_target(name)
+    return next((each for each in usable if not devices.why_not_here(each)), usable[0])
 
 
 def _compared(trial: _Trial, chosen: Sequence[Target]) -> Iterator[TargetCheck]:

@@ -130,12 +130,10 @@ def _decide(network: Network, found: Analysis, judge: Judge, command: str) -> re
         judge.add(name, variant.vmfb)
     mixed, tried = selection.choose(tries, planner, partial(build_plan, "mixed"), judge)
     variants["mixed"] = mixed
-    shipped = variants
-    if stand_in is not None:
-        shipped = {
-            name: build_plan(f"{name} to ship", each.plan, subject.target)
-            for name, each in variants.items()
-        }
+    shipped = {
+        name: each if stand_in is None else build_plan(f"{name} to ship", each.plan, subject.target)
+        for name, each in variants.items()
+    }
     with stages.stage("check artifact"):
         checked = _checked(mixed, subject.target, ground, judge)
     with stages.stage("measure latency"):

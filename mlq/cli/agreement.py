@@ -10,11 +10,12 @@ import click
 from mlq.cli.group import main, show
 from mlq.cli.options import FOLDER, JSON
 from mlq.pages import agreement as pages
+from mlq.targets import TESTED
 
 
 @main.command()
 @click.argument("out", type=FOLDER)
-@click.option("--targets", "names", metavar="LIST", help="default: all that an emulator plays")
+@click.option("--targets", "names", metavar="LIST", help=f"default: {TESTED}")
 @click.option("--data", default="random:1", metavar="DATA", help="default: random:1")
 @JSON
 def verify(out: Path, *, as_json: bool, **options: Any) -> int:

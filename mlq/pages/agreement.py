@@ -1,13 +1,33 @@
-"""What `mlq verify` found, in a terminal and in the report."""
+"""A plan on other targets: what `mlq verify` found, and who stood in for a target."""
 
 from __future__ import annotations
 
-from mlq.pages.blocks import Block, Cell, Paragraph, Table
-from mlq.report import AgreementCheck, TargetCheck
+from mlq.pages.blocks import Block, Cell, Heading, Paragraph, Table
+from mlq.report import AgreementCheck, Report, TargetCheck
 
 _SHOWN = 12
 _HEADER = ("target", "integers equal", "float diff", "", "on")
 _LEFT = frozenset({0, 1, 4})
+
+
+def section(report: Report) -> list[Block]:
+    """The same plan on other targets, if it was verified there."""
+    if report.targets is None:
+        return []
+    return [Heading("Targets"), *blocks(report.targets)]
+
+
+def stand_in(report: Report) -> list[Paragraph]:
+    """That the artifact was not run, and what was."""
+    found = report.stand_in
+    if found is None:
+        return []
+    said = (
+        f"The artifact was not run on {report.target}, which cannot run here: {found.reason}."
+        f" Accuracy, agreement and times are of the same plan compiled for {found.target}; sizes"
+        f" are of what was compiled for {report.target}."
+    )
+    return [Paragraph(said, alarm=True)]
 
 
 def blocks(found: AgreementCheck) -> list[Block]:

@@ -23,7 +23,7 @@ def page(report: Report) -> Page:
         *_float_ops(report),
         *_choices(report),
         *_checks(report),
-        *_targets(report),
+        *agreement.section(report),
         *_stages(report),
         *_provenance(report),
     ]
@@ -56,20 +56,7 @@ def verdict(report: Report) -> list[Paragraph]:
     slower = "The mixed network is slower than the float one on this machine."
     told = faster < 1.0 and report.stand_in is None
     warned = [Paragraph(slower, alarm=True)] if told else []
-    return [*missed, *_stand_in(report), *warned, Paragraph(" ".join(said))]
-
-
-def _stand_in(report: Report) -> list[Paragraph]:
-    """That the artifact was not run, and what was."""
-    found = report.stand_in
-    if found is None:
-        return []
-    said = (
-        f"The artifact was not run on {report.target}, which cannot run here: {found.reason}."
-        f" Accuracy, agreement and times are of the same plan compiled for {found.target}; sizes"
-        f" are of what was compiled for {report.target}."
-    )
-    return [Paragraph(said, alarm=True)]
+    return [*missed, *agreement.stand_in(report), *warned, Paragraph(" ".join(said))]
 
 
 def comparison(report: Report) -> Table:
@@ -273,13 +260,6 @@ def _checks(report: Report) -> list[Block]:
             f" {passes.plan_check_samples} to check plans, simulated."
         ),
     ]
-
-
-def _targets(report: Report) -> list[Block]:
-    """The same plan on other targets, if it was verified there."""
-    if report.targets is None:
-        return []
-    return [Heading("Targets"), *agreement.blocks(report.targets)]
 
 
 def _stages(report: Report) -> list[Block]:

@@ -16,6 +16,7 @@ from mlq.targets.base import Costs, Storage, Target, Work
 from mlq.targets.device import Device, Emulator
 
 __all__ = [
+    "TESTED",
     "Costs",
     "Device",
     "Emulator",
@@ -29,6 +30,8 @@ __all__ = [
     "presets_of",
 ]
 
+TESTED = "x86,arm64,riscv64,armv7,vmvx,vulkan:llvmpipe"
+"""What a plan is verified on unless other targets are named: natively, or by an emulator."""
 _ANY_MACHINE = "vmvx"
 
 
