@@ -235,15 +235,19 @@ def _install_compiler(target: Target) -> str:
 
 def _run(command: list[str], folder: Path) -> None:
     """Run a command in a folder; TargetError with what it said if it fails."""
-    done = subprocess.run(  # noqa: S603 -- our own command, no shell
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=_SECONDS,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 -- our own command, no shell
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        hours = _SECONDS / 3600
+        raise TargetError(f"{Path(command[0]).name} was stopped after {hours:g} hours") from None
     if done.returncode == 0:
         return
     said = next((line for line in done.stderr.splitlines() if line.strip()), "nothing")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlq.dialect.weights import WeightStore
-from mlq.formats import MODULE, Files
+from mlq.formats import MODULE, Files, ship
 from mlq.frontends.data import Dataset
 from mlq.manifest import manifest
 from mlq.output import MANIFEST
@@ -18,6 +18,7 @@ from mlq.pages.html import html
 from mlq.pages.markdown import markdown
 from mlq.report import Report
 from mlq.reporting import Findings
+from mlq.targets.static import STATIC_LIBRARY
 
 PREPROCESS = "preprocess.json"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # keys that MLIR prints as they are
@@ -33,6 +34,7 @@ def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
         "sensitivities.json": found.analysis.sensitivities.to_json(),
         "recipe.toml": found.recipe.to_toml(),
         **preprocessing(found.analysis.subject.data),
+        **_program(found),
         **(_stages(found) if save_stages else {}),
     }
     listed = manifest(
@@ -64,6 +66,15 @@ def preprocessing(data: Dataset) -> Files:
         return {}
     body = data.preprocess.model_dump_json(indent=2, exclude_none=True)
     return {PREPROCESS: f'{{"preprocess": {body}}}\n'}
+
+
+def _program(found: Findings) -> Files:
+    """The network in C, for a target that no IREE runtime serves."""
+    target = found.planner.target
+    if "vmfb" in target.formats:
+        return {}
+    made = ship(found.shipped["mixed"].lowered, target, STATIC_LIBRARY)
+    return {f"program/{name}": content for name, content in made.items()}
 
 
 def _stages(found: Findings) -> Files:
