@@ -21,28 +21,48 @@ from pathlib import Path
 
 import networks
 
-import mlq
-from mlq import agreement, artifact, targets
-from mlq.compiler import Result
-from mlq.network import transform
+from mlq import agreement, artifact, calibration, output, planning, targets
+from mlq.frontends.data import load_data
+from mlq.network import load, transform
+from mlq.partial import compile_plan
+from mlq.recipe import resolve
 from mlq.report import TargetCheck
 from mlq.targets.iree import compile_module
 from mlq.variant import LOWER
 
 DIGITS = "digits"
 OUT = networks.OUT / "targets"
+SAMPLES = 4
 TARGETS = "x86,arm64,riscv64,vmvx"
 _ARITHMETIC = re.compile(rb"\b(mma\.sync|wmma\.mma|dp4a|mad\.lo\.s32|fma\.rn\.f32|mul\.f32)\b")
 _CAPABILITIES = ("sm_60", "sm_80", "sm_90")
 
 
 def made(name: str, model: Path, calib: Path) -> Path:
-    """The folder of a network whose every layer that can be is int8; kept from run to run."""
+    """The folder of a network whose every layer that can be is int8; kept from run to run.
+
+    Calibrated by the extremes of a few samples: what is asked is whether targets agree.
+    """
     folder = OUT / name
-    if not folder.is_dir():
-        options = {"effort": "quick", "max_drop": 1.0, "samples": 16, "calibrator": "minmax"}
-        result: Result = mlq.quantize(model, calib, **options)
-        result.save(folder)
+    if folder.is_dir():
+        return folder
+    network = load(model, batch=1)
+    data = load_data(str(calib), network.sample_specs, model_path=model, samples=SAMPLES)
+    names = [spec.name for spec in network.model.inputs]
+    batches = ([batch[name] for name in names] for batch in data.batches(1))
+    host, recipe = targets.host_target(), resolve({})
+    seen = calibration.observe(network, batches, host)
+    plan = planning.uniform_plan(
+        network, recipe, "w8a8", planning.supported(network, host, ["w8a8"])
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        files = {
+            "plan.json": plan.to_json(),
+            "ranges.json": calibration.ranges_by("minmax", seen, scheme="asymmetric").to_json(),
+        }
+        for file, content in files.items():
+            Path(temporary, file).write_text(content)
+        output.write(folder, compile_plan(model, Path(temporary, "plan.json"), "vmvx"))
     return folder
 
 
