@@ -118,9 +118,7 @@ def _not_run(trial: _Trial, target: Target, reason: str) -> TargetCheck:
     """A target that is compiled for, to see that it can be, but not run."""
     try:
         with trial.stages.stage(f"compile for {target.name}"):
-            size = emulation.compiled_bytes(
-                trial.exposed.lowered.text, target, trial.exposed.lowered.weights
-            )
+            size = trial.exposed.compiled_bytes(target)
     except (CompileError, TargetError) as error:
         return TargetCheck(target=target.name, not_run=str(error), sound=False)
     said = f"cannot run here because {reason}"

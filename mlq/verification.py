@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ class Exposed:
     """A quantized network that returns every named tensor as it is stored, after its results."""
 
     made: Transformed
-    lowered: Transformed
+    _lowered: dict[str, Transformed] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, quantized: Transformed) -> Exposed:
         """From a module at contract QUANTIZED."""
         made = network.transform(quantized.text, quantized.weights, "mlq-expose", generic=False)
-        return cls(made, network.transform(made.text, made.weights, LOWER))
+        return cls(made)
 
     @property
     def tensors(self) -> list[tuple[str, ...]]:
@@ -40,9 +40,21 @@ class Exposed:
 
     def on(self, target: Target, *, outputs: int) -> emulation.Runner:
         """Compiled for a target, ready to run; `outputs` are those of the network itself."""
-        lowered = self.lowered
+        lowered = self._lower(LOWER)
         results = outputs + len(self.tensors)
         return emulation.load(lowered.text, target, lowered.weights, outputs=results)
+
+    def compiled_bytes(self, target: Target) -> int:
+        """The size of what is compiled for a target that need not run here."""
+        lowered = self._lower(LOWER)
+        return emulation.compiled_bytes(lowered.text, target, lowered.weights)
+
+    def _lower(self, pipeline: str) -> Transformed:
+        """LOWERED by a pipeline; what several targets share is made once."""
+        if pipeline not in self._lowered:
+            made = network.transform(self.made.text, self.made.weights, pipeline)
+            self._lowered[pipeline] = made
+        return self._lowered[pipeline]
 
     def named(self, results: Sequence[Array]) -> dict[str, Array]:
         """The tensors among the results, by name, integers with their sign."""
