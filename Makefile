@@ -14,6 +14,7 @@ demo: .venv/installed
 
 # Cheapest first; the first that fails ends it. The last line counts pytest's and lit's tests together.
 test: .venv/installed-dev
+	@.ci/packages || true
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

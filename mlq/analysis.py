@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq import calibration, planning, sensitivity
+from mlq import calibration, planning, sensitivity, targets
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.progress import Stages
@@ -24,7 +24,11 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Subject:
-    """A network compiled for measuring batches, the samples, and how to measure."""
+    """A network compiled for measuring batches, the samples, and how to measure.
+
+    What is measured is the same wherever it runs, so it runs on this machine's CPU; `target` says
+    what layers may be and what they cost.
+    """
 
     network: Network
     data: Dataset
@@ -119,7 +123,7 @@ def observe(subject: Subject) -> calibration.Observations:
     network, stages = subject.network, subject.stages
     with stages.stage("compile calibration"):
         threads = subject.recipe.threads
-        executable = calibration.instrument(network, subject.target, threads=threads)
+        executable = calibration.instrument(network, targets.host_target(), threads=threads)
     with stages.stage("calibrate", subject.data.samples) as advance:
         return calibration.observe(network, executable, subject.batches(), advance=advance)
 
@@ -129,7 +133,7 @@ def simulate(subject: Subject) -> Simulation:
     with subject.stages.stage("compile simulation"):
         return Simulation(
             subject.network,
-            subject.target,
+            targets.host_target(),
             chains=len(subject.recipe.integer_precisions()),
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,

@@ -10,19 +10,25 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq import evaluation, runtime
+from mlq import devices, emulation, evaluation, runtime, targets, variant
 from mlq.errors import UsageError
+from mlq.formats import MODULE, PARAMETERS
 from mlq.frontends.data import Dataset, Samples, load_data
 from mlq.frontends.onnx import import_model
 from mlq.frontends.specs import TensorSpec
 from mlq.latency import time_for
 from mlq.manifest import Manifest
+from mlq.network import Network, Transformed, transform
+from mlq.network import load as load_network
 from mlq.output import MANIFEST
 from mlq.peer import Peer
+from mlq.plan import Plan
 from mlq.progress import Stages
-from mlq.rendering import MODULE, PREPROCESS
+from mlq.ranges import Ranges
+from mlq.rendering import PREPROCESS
 from mlq.report import AgreementPart, LatencyPart, Real
 from mlq.targets.host import cpu_model
+from mlq.transforms.pipelines import lowering
 from mlq.values import Part
 
 Array = NDArray[Any]
@@ -50,6 +56,25 @@ class Bench(Part):
     threads: int
     batch: int
     latency_ms: dict[str, LatencyPart]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What an output folder was made of, read again."""
+
+    network: Network
+    plan: Plan
+    ranges: Ranges
+
+    @property
+    def complete(self) -> bool:
+        """Whether the network still has every layer of the plan."""
+        return self.plan.layers.keys() <= {layer.name for layer in self.network.layers}
+
+    @property
+    def quantized(self) -> Transformed:
+        """The network under its plan, at contract QUANTIZED."""
+        return variant.quantize(self.network, self.plan, self.ranges)
 
 
 @dataclass(frozen=True)
@@ -85,9 +110,47 @@ class Artifact:
         """The inputs, for any number of samples."""
         return [tensor.spec() for tensor in self.manifest.inputs]
 
-    def load(self, *, threads: int | None = None) -> runtime.Executable:
-        """The network on this machine, by default on as many threads as it was measured with."""
-        return runtime.load(self.module, threads=threads or self.manifest.threads)
+    def load(self, *, threads: int | None = None, target: str | None = None) -> emulation.Runner:
+        """The network on this machine, by default on as many threads as it was measured with.
+
+        With a `target` the plan is compiled for that, and emulated if it cannot run otherwise;
+        TargetError where it cannot run here at all.
+        """
+        count = threads or self.manifest.threads
+        if target is not None:
+            made = self.recall(batch=self.manifest.batch).quantized
+            outputs, device = len(self.manifest.outputs), targets.by_name(target)
+            lowered = transform(made.text, made.weights, lowering(device.cpu_features))
+            return emulation.load(
+                lowered.text, device, lowered.weights, outputs=outputs, threads=count
+            )
+        return self.executable(self.module, count)
+
+    def executable(self, module: Path, threads: int) -> runtime.Executable:
+        """A module of the folder, with the weights that lie beside the network."""
+        shared = self.folder / PARAMETERS
+        outside = module == self.module and shared.is_file()
+        return runtime.load(module, parameters=shared if outside else None, threads=threads)
+
+    def recall(self, *, batch: int | None) -> Recalled:
+        """The network, plan and ranges that the folder was made of; `batch` None keeps it open.
+
+        UsageError when the network's file is not where it was, or not what it was.
+        """
+        plan = Plan.from_json(self.folder / "plan.json")
+        ranges = Ranges.from_json(self.folder / "ranges.json")
+        path = Path(self.manifest.model.path)
+        if not path.is_file():
+            raise UsageError(
+                f"{path}: the network that {self.folder} was made of is not there; put it back, or"
+                " start from the folder in which mlq quantize was called"
+            )
+        network = load_network(path, batch=batch, ir_level=plan.ir_level)
+        if network.model.sha256 != self.manifest.model.sha256:
+            raise UsageError(
+                f"{path}: has changed since {self.folder} was made of it; quantize it again"
+            )
+        return Recalled(network, plan, ranges)
 
     def samples(self, data: Samples, *, preprocess: Path | None = None) -> Dataset:
         """Data for the network; images as they were made into inputs when it was quantized."""
@@ -95,7 +158,7 @@ class Artifact:
         card = preprocess or (beside if beside.exists() else None)
         return load_data(data, self.specs, preprocess=card, seed=self.manifest.seed)
 
-    def outputs(self, executable: runtime.Executable, data: Dataset, stages: Stages) -> list[Array]:
+    def outputs(self, executable: emulation.Runner, data: Dataset, stages: Stages) -> list[Array]:
         """Every output over all samples."""
         batch = self.manifest.batch
         names = [spec.name for spec in self.specs]
@@ -105,12 +168,21 @@ class Artifact:
 
 
 def run(
-    module: str | Path, inputs: Samples, *, threads: int | None = None, progress: bool = False
+    module: str | Path,
+    inputs: Samples,
+    *,
+    target: str | None = None,
+    threads: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Array]:
-    """Run OUT/model.vmfb over samples; its outputs by name, samples along the first axis."""
+    """Run OUT/model.vmfb over samples; its outputs by name, samples along the first axis.
+
+    With a `target`, what is run is the same plan compiled for that.
+    """
     found = _artifact_of(Path(module))
     data = found.samples(inputs)
-    results = found.outputs(found.load(threads=threads), data, Stages(visible=progress))
+    executable = found.load(threads=threads, target=target)
+    results = found.outputs(executable, data, Stages(visible=progress))
     return {tensor.name: each for tensor, each in zip(found.manifest.outputs, results, strict=True)}
 
 
@@ -119,17 +191,21 @@ def evaluate(
     data: Samples,
     *,
     preprocess: Path | None = None,
+    target: str | None = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Accuracy of an artifact on labelled data, and its agreement with float if that was saved."""
+    """Accuracy of an artifact on labelled data, and its agreement with float if that was saved.
+
+    With a `target`, what is evaluated is the same plan compiled for that.
+    """
     found, stages = Artifact.open(out), Stages(visible=progress)
     samples = found.samples(data, preprocess=preprocess)
-    first = found.outputs(found.load(threads=threads), samples, stages)[0]
+    first = found.outputs(found.load(threads=threads, target=target), samples, stages)[0]
     reference = found.folder / "stages" / "float.vmfb"
     before, agreement = None, None
-    if reference.is_file():
-        executable = runtime.load(reference, threads=threads or found.manifest.threads)
+    if reference.is_file() and not devices.why_not_here(targets.by_name(found.manifest.target)):
+        executable = found.executable(reference, threads or found.manifest.threads)
         before = found.outputs(executable, samples, stages)[0]
         agreement = AgreementPart(**vars(evaluation.agreement(before, first)))
     named = {"mixed": first} if before is None else {"mixed": first, "float": before}
@@ -161,7 +237,7 @@ def bench(
     saved = {name: found.folder / "stages" / f"{name}.vmfb" for name in _BASELINES}
     modules = {"mixed": found.module, **{n: path for n, path in saved.items() if path.is_file()}}
     calls: dict[str, Callable[[], object]] = {
-        name: runtime.load(path, threads=count).prepare(*inputs.values())
+        name: found.executable(path, count).prepare(*inputs.values())
         for name, path in modules.items()
     }
     if against is not None:
@@ -181,7 +257,8 @@ def _peer(
     """What the artifact is timed against, as a call."""
     path = Path(against)
     if path.is_dir():
-        return Artifact.open(path).load(threads=threads).prepare(*inputs.values())
+        other = Artifact.open(path)
+        return other.executable(other.module, threads).prepare(*inputs.values())
     if against == ONNXRUNTIME:
         path = Path(found.manifest.model.path)
         if import_model(path).sha256 != found.manifest.model.sha256:

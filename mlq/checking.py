@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import metrics, peer, runtime, targets
+from mlq import emulation, metrics, peer, targets
 from mlq.frontends.data import Samples, load_data
 from mlq.network import Network, exposed, load, transform
 from mlq.report import FloatOp, Real
 from mlq.reporting import float_ops
-from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import lowering
 from mlq.values import Part
 
@@ -23,13 +22,14 @@ TOLERANCE = 1e-4
 
 
 class LayerFacts(Part):
-    """A layer, and the precisions that it can have on the target."""
+    """A layer, the precisions that it can have on the target, and why none of them is integer."""
 
     name: str
     op: str
     macs: int
     params: int
     precisions: tuple[str, ...]
+    why: str = ""
 
 
 class TensorCheck(Part):
@@ -96,12 +96,19 @@ def check(
                 macs=layer.macs,
                 params=layer.params,
                 precisions=device.precisions(layer.kind),
+                why=_why_float(device, layer.kind),
             )
             for layer in network.layers
         ),
         float_ops=tuple(float_ops(network)),
         tensors=compared,
     )
+
+
+def _why_float(target: targets.Target, kind: str) -> str:
+    if any(name != "f32" for name in target.precisions(kind)):
+        return ""
+    return target.float_only or f"{target.name} has {kind} in f32 only"
 
 
 def compare(
@@ -111,11 +118,10 @@ def compare(
     reference = peer.intermediates(network.model, inputs)
     made = network.transform("mlq-expose", generic=False)
     lowered = transform(made.text, made.weights, lowering(target.cpu_features))
-    vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
-    results = runtime.load(vmfb).run(*inputs.values())
-    rows = exposed(made)
+    rows, outputs = exposed(made), [spec.name for spec in network.model.outputs]
+    runner = emulation.load(lowered.text, target, lowered.weights, outputs=len(outputs) + len(rows))
+    results = runner.run(*inputs.values())
     nodes = {node.name: node for node in network.model.graph.graph.node}
-    outputs = [spec.name for spec in network.model.outputs]
     checks = []
     for (name, _), value in zip(rows, results[len(results) - len(rows) :], strict=True):
         node = nodes.get(name)

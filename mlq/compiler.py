@@ -9,7 +9,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq import output, planning, rendering, reporting, runtime, selection, targets
+from mlq import (
+    devices,
+    emulation,
+    output,
+    planning,
+    rendering,
+    reporting,
+    runtime,
+    selection,
+    targets,
+)
 from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import Samples, load_data
 from mlq.judge import Judge
@@ -18,8 +28,9 @@ from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
-from mlq.report import Report
+from mlq.report import DeviceCheck, Report, StandIn
 from mlq.sensitivities import Sensitivities
+from mlq.targets.base import Target
 from mlq.variant import Variant, build
 from mlq.verification import check_device
 
@@ -70,7 +81,7 @@ def quantize(
     of the simulated plan is, on `calib`. Raises an MlqError, one line, for what is wrong.
     """
     settings = resolve({"target": target, **options}, recipe)
-    device, path = targets.by_name(settings.target), Path(model)
+    device, path = targets.integer_target(settings.target), Path(model)
     stages = Stages(visible=progress)
     with stages.stage("import"):
         network = load(path, batch=settings.batch, ir_level=settings.ir_level)
@@ -93,28 +104,38 @@ def quantize(
         ranges=found.choice.ranges,
         sensitivities=found.sensitivities,
         recipe=settings,
-        vmfb=findings.variants["mixed"].vmfb,
+        vmfb=findings.shipped["mixed"].vmfb,
         files=rendering.files(findings, report, save_stages=save_stages),
     )
 
 
 def _decide(network: Network, found: Analysis, judge: Judge, command: str) -> reporting.Findings:
-    """Choose the plan by simulation, then by artifact; check and time what was chosen."""
+    """Choose the plan by simulation, then by artifact; check and time what was chosen.
+
+    Where the target cannot run here, the host's build of the same plan stands in for it.
+    """
     subject, stages = found.subject, found.subject.stages
     planner = planning.Planner.of(network, subject.target, subject.recipe, found.sensitivities)
+    stand_in = _stand_in(subject.target)
+    ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)
-    variants = _baselines(planner, found)
+
+    def build_plan(name: str, plan: Plan, device: Target = ground) -> Variant:
+        with stages.stage(f"compile {name}"):
+            return build(planner.network, plan, found.choice.ranges, device)
+
+    variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
     for name, variant in variants.items():
         judge.add(name, variant.vmfb)
-
-    def build_plan(plan: Plan) -> Variant:
-        with stages.stage("compile mixed"):
-            return build(planner.network, plan, found.choice.ranges, subject.target)
-
-    mixed, tried = selection.choose(tries, planner, build_plan, judge)
+    mixed, tried = selection.choose(tries, planner, partial(build_plan, "mixed"), judge)
+    variants["mixed"] = mixed
+    shipped = {
+        name: each if stand_in is None else build_plan(f"{name} to ship", each.plan, subject.target)
+        for name, each in variants.items()
+    }
     with stages.stage("check artifact"):
-        checked = check_device(mixed, subject.target, next(judge.batches()))
+        checked = _checked(mixed, subject.target, ground, judge)
     with stages.stage("measure latency"):
         latency = judge.latency(("float", "int8", "mixed"))
     return reporting.Findings(
@@ -122,27 +143,36 @@ def _decide(network: Network, found: Analysis, judge: Judge, command: str) -> re
         planner=planner,
         recipe=subject.recipe,
         analysis=found,
-        variants={**variants, "mixed": mixed},
+        variants=variants,
         judge=judge,
         plans=selection.points(tried, mixed),
         latency=latency,
         device_check=checked,
         stages=stages,
         command=command,
+        shipped=shipped,
+        stand_in=stand_in,
     )
 
 
-def _baselines(planner: planning.Planner, found: Analysis) -> dict[str, Variant]:
+def _stand_in(target: Target) -> StandIn | None:
+    """Who is evaluated instead of a target that cannot run here, and why."""
+    reason = devices.why_not_here(target)
+    return StandIn(target=targets.host_target().name, reason=reason) if reason else None
+
+
+def _checked(mixed: Variant, target: Target, ground: Target, judge: Judge) -> DeviceCheck:
+    """Layers checked on the target, in an emulator if need be; if there is none, on `ground`."""
+    on = ground if emulation.why_not_at_all(target) else target
+    return check_device(mixed, on, next(judge.batches()), outputs=judge.results)
+
+
+def _baselines(planner: planning.Planner, found: Analysis) -> dict[str, Plan]:
     """The float network and the all-integer one, which the mixed one is compared with."""
-    network, recipe, subject = planner.network, planner.recipe, found.subject
+    recipe = planner.recipe
     base = recipe.integer_precisions()[0]
-    allowed = planning.supported(network, subject.target, [base])
-    plans = {
+    allowed = planning.supported(planner.network, found.subject.target, [base])
+    return {
         "float": planning.empty_plan(recipe),
-        "int8": planning.uniform_plan(network, recipe, base, allowed),
+        "int8": planning.uniform_plan(planner.network, recipe, base, allowed),
     }
-    variants = {}
-    for name, plan in plans.items():
-        with subject.stages.stage(f"compile {name}"):
-            variants[name] = build(network, plan, found.choice.ranges, subject.target)
-    return variants

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import metrics
-from mlq.runtime import Executable
+from mlq.emulation import Runner
 
 Array = NDArray[Any]
 _MATRIX = 2
@@ -27,7 +27,7 @@ class Agreement:
 
 
 def outputs(
-    executable: Executable,
+    executable: Runner,
     batches: Iterable[Sequence[Array]],
     *,
     batch: int,

@@ -29,6 +29,7 @@ class Judge:
         self._names = [spec.name for spec in network.model.inputs]
         self.data, self._stages = data, stages
         self._batch, self._threads = batch, threads
+        self.results = len(network.model.outputs)
         self._executables: dict[str, runtime.Executable] = {}
         self.outputs: dict[str, Array] = {}
         self._known: dict[bytes, Array] = {}

@@ -78,6 +78,10 @@ class Manifest(Value):
     stages: tuple[Stage, ...]
     files: dict[str, FileFacts]
 
+    def listing(self, files: Mapping[str, bytes | str]) -> Manifest:
+        """The same of a folder that holds these files."""
+        return self.model_copy(update={"files": _facts(files)})
+
 
 def manifest(
     model: ImportedModel,

@@ -7,16 +7,18 @@ from typing import Any
 
 from mlq import targets
 from mlq.analysis import Analysis, Subject, analyse
+from mlq.formats import Files, ship
 from mlq.frontends.data import Samples, load_data
 from mlq.manifest import manifest
-from mlq.network import load
+from mlq.network import load, transform
 from mlq.output import MANIFEST
 from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
-from mlq.rendering import MODULE, Files, preprocessing
-from mlq.variant import build
+from mlq.rendering import preprocessing
+from mlq.transforms.pipelines import lowering
+from mlq.variant import quantize
 
 
 def sensitivity(
@@ -47,7 +49,7 @@ def sensitivity(
             samples=settings.samples,
             seed=settings.seed,
         )
-    device = targets.by_name(settings.target)
+    device = targets.integer_target(settings.target)
     found = analyse(Subject.of(path, data, device, settings, stages))
     files: Files = {
         "ranges.json": found.choice.ranges.to_json(),
@@ -67,12 +69,14 @@ def compile_plan(
     *,
     ranges: str | Path | None = None,
     batch: int = 1,
+    form: str = "vmfb",
     progress: bool = False,
     command: str = "mlq.partial.compile_plan(...)",
 ) -> Files:
     """Compile a network as a plan says, with the ranges beside it; nothing is measured.
 
-    Returns the files that `mlq compile` writes: the module, and what it was made of.
+    Returns the files that `mlq compile` writes: what was compiled, in the form (of
+    `mlq.formats.FORMATS`) that was asked for, and what it was made of.
     """
     chosen = Plan.from_json(plan)
     known = Ranges.from_json(Path(ranges or Path(plan).with_name("ranges.json")))
@@ -80,11 +84,15 @@ def compile_plan(
     with stages.stage("import"):
         network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
         allowed = {layer.name: device.precisions(layer.kind) for layer in network.layers}
+        if device.float_only and any(each.precision != "f32" for each in chosen.layers.values()):
+            targets.integer_target(device.name)
         chosen.check(allowed, source=str(plan))
     with stages.stage("compile"):
-        made = build(network, chosen, known, device)
+        quantized = quantize(network, chosen, known)
+        lowered = transform(quantized.text, quantized.weights, lowering(device.cpu_features))
+        shipped = ship(lowered, device, form)
     files: Files = {
-        MODULE: made.vmfb,
+        **shipped,
         "plan.json": chosen.to_json(),
         "ranges.json": known.to_json(),
     }

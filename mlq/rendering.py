@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlq.dialect.weights import WeightStore
+from mlq.formats import MODULE, Files, ship
 from mlq.frontends.data import Dataset
 from mlq.manifest import manifest
 from mlq.output import MANIFEST
@@ -17,26 +18,23 @@ from mlq.pages.html import html
 from mlq.pages.markdown import markdown
 from mlq.report import Report
 from mlq.reporting import Findings
+from mlq.targets.static import STATIC_LIBRARY
 
-MODULE, PREPROCESS = "model.vmfb", "preprocess.json"
+PREPROCESS = "preprocess.json"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # keys that MLIR prints as they are
-
-Files = dict[str, bytes | str]
 
 
 def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
     """Everything that `mlq quantize` writes, by its name in the folder."""
-    page = content.page(report)
     made: Files = {
-        MODULE: found.variants["mixed"].vmfb,
-        "report.json": report.to_json(),
-        "report.md": markdown(page),
-        "report.html": html(page),
+        MODULE: found.shipped["mixed"].vmfb,
+        **report_files(report),
         "plan.json": found.variants["mixed"].plan.to_json(),
         "ranges.json": found.analysis.choice.ranges.to_json(),
         "sensitivities.json": found.analysis.sensitivities.to_json(),
         "recipe.toml": found.recipe.to_toml(),
         **preprocessing(found.analysis.subject.data),
+        **_program(found),
         **(_stages(found) if save_stages else {}),
     }
     listed = manifest(
@@ -52,6 +50,16 @@ def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
     return made
 
 
+def report_files(report: Report) -> Files:
+    """The report in its three forms."""
+    page = content.page(report)
+    return {
+        "report.json": report.to_json(),
+        "report.md": markdown(page),
+        "report.html": html(page),
+    }
+
+
 def preprocessing(data: Dataset) -> Files:
     """How images became inputs, in the form that `--preprocess` reads; nothing for arrays."""
     if data.preprocess is None:
@@ -60,9 +68,18 @@ def preprocessing(data: Dataset) -> Files:
     return {PREPROCESS: f'{{"preprocess": {body}}}\n'}
 
 
+def _program(found: Findings) -> Files:
+    """The network in C, for a target that no IREE runtime serves."""
+    target = found.planner.target
+    if "vmfb" in target.formats:
+        return {}
+    made = ship(found.shipped["mixed"].lowered, target, STATIC_LIBRARY)
+    return {f"program/{name}": content for name, content in made.items()}
+
+
 def _stages(found: Findings) -> Files:
     """Each contract's module with its weights, the other two networks, and what all three said."""
-    network, mixed = found.network, found.variants["mixed"]
+    network, mixed = found.network, found.shipped["mixed"]
     contracts = {
         "00-imported": (network.model.text, network.model.weights),
         "10-graph": (network.text, network.weights),
@@ -74,7 +91,7 @@ def _stages(found: Findings) -> Files:
         made[f"stages/{name}.mlir"] = text
         made[f"stages/{name}.npz"] = _archive(_mentioned(text, weights))
     for name in ("float", "int8"):
-        made[f"stages/{name}.vmfb"] = found.variants[name].vmfb
+        made[f"stages/{name}.vmfb"] = found.shipped[name].vmfb
     labels = found.judge.data.labels
     known = {} if labels is None else {"labels": labels}
     made["stages/logits.npz"] = _archive({**found.judge.outputs, **known})

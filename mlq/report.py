@@ -150,6 +150,54 @@ class DeviceCheck(Part):
     max_abs_diff_lsb: int
 
 
+class StandIn(Part):
+    """Whose build was evaluated and timed, where the artifact cannot run on this machine."""
+
+    target: str
+    reason: str
+
+
+class TensorDifference(Part):
+    """One tensor on two targets: steps of the storage, for floats a share of the greatest."""
+
+    name: str
+    storage: str
+    difference: Real
+    sound: bool
+
+
+class TargetCheck(Part):
+    """A target against the first that ran; `not_run` says why it was not, and then it is alone."""
+
+    target: str
+    device: str = ""
+    not_run: str = ""
+    compiled_bytes: int = 0
+    integer_tensors: int = 0
+    integer_equal: int = 0
+    float_tensors: int = 0
+    float_difference: Real = 0.0
+    sound: bool = True
+    tensors: tuple[TensorDifference, ...] = ()
+
+
+class AgreementCheck(Value):
+    """What `mlq verify` found: integers must be equal, floats differ by at most `tolerance`."""
+
+    data: str
+    samples: int
+    tolerance: Real
+    targets: tuple[TargetCheck, ...]
+
+    kind: Literal["mlq verify"] = "mlq verify"
+
+    @property
+    def sound(self) -> bool:
+        """Whether all targets that ran agree, and at least one ran."""
+        ran = [each for each in self.targets if not each.not_run]
+        return bool(ran) and all(each.sound for each in self.targets)
+
+
 class PlanPoint(Part):
     """A plan that was considered: predicted, and where it was tried, measured."""
 
@@ -196,5 +244,7 @@ class Report(Value):
     device_check: DeviceCheck
     plans: tuple[PlanPoint, ...]
     constraints: tuple[Constraint, ...]
+    stand_in: StandIn | None = None
+    targets: AgreementCheck | None = None
 
     kind: Literal["mlq report"] = "mlq report"

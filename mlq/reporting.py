@@ -28,6 +28,7 @@ from mlq.report import (
     PlanPoint,
     Report,
     Sizes,
+    StandIn,
 )
 from mlq.targets.host import cpu_model
 from mlq.variant import Variant
@@ -35,7 +36,11 @@ from mlq.variant import Variant
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a run of `mlq quantize` found, for the report."""
+    """All that a run of `mlq quantize` found, for the report.
+
+    `variants` were evaluated on this machine, `shipped` are for the target: the same, unless the
+    target cannot run here.
+    """
 
     network: Network
     planner: Planner
@@ -48,11 +53,13 @@ class Findings:
     device_check: DeviceCheck
     stages: Stages
     command: str
+    shipped: dict[str, Variant]
+    stand_in: StandIn | None
 
 
 def assemble(found: Findings) -> Report:
     """The report of a finished run."""
-    judge, variants = found.judge, found.variants
+    judge, variants = found.judge, found.shipped
     report = Report(
         model=_model(found.network),
         target=found.recipe.target,
@@ -84,6 +91,7 @@ def assemble(found: Findings) -> Report:
         device_check=found.device_check,
         plans=found.plans,
         constraints=(),
+        stand_in=found.stand_in,
     )
     return report.model_copy(update={"constraints": tuple(_constraints(found, report))})
 

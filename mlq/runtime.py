@@ -12,10 +12,10 @@ import numpy as np
 from iree.runtime import _binding
 from numpy.typing import DTypeLike, NDArray
 
+from mlq import devices
+from mlq.devices import STATUS, instance, reason_of
 from mlq.errors import DataError, MlqError, TargetError
 from mlq.latency import Latency, time_calls
-from mlq.targets.host import cpu_features, cpu_model
-from mlq.targets.iree import CPU_FEATURES
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Array] | Path
@@ -25,7 +25,6 @@ _SCOPE = "model"
 _HOST_MEMORY = int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE)
 _ANY_USE = int(rt.BufferUsage.DEFAULT)
 _ALIGNMENT = 64  # bytes; what compiled code may assume of the start of a buffer
-_STATUS = re.compile(r"\.(?:c|cc|h):\d+: ([A-Z_]+); (.*?)(?:; while |\n|$)", re.DOTALL)
 
 
 class Executable:
@@ -43,14 +42,19 @@ class Executable:
         device: Any,
         parameters: Parameters | None,
         dtypes: Sequence[DTypeLike] | None,
+        shares_memory: bool = True,
     ) -> None:
+        # Attributes go in this order: what lies in a GPU's memory must be gone before the device.
+        self._inputs: list[_Input | _Upload] = []
+        self._context: Any = None
         self._module = module
         self._function = module.lookup_function(entry)
-        self._device = device
         self._parameters = parameters
         self._dtypes = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
-        self._inputs: list[_Input] = []
-        self._context: Any = self._bind()
+        self._input = _Input if shares_memory else _Upload
+        self._read = devices.mapped if shares_memory else devices.download
+        self._device = device
+        self._context = self._bind()
 
     @property
     def peak_bytes(self) -> int:
@@ -62,9 +66,7 @@ class Executable:
 
         IREE's integers have no sign: without `dtypes` at `load`, u8 results come back as int8.
         """
-        results = self._invoke(self._fill(arrays), arrays)
-        views = [results.get_as_object(i, rt.HalBufferView) for i in range(results.size)]
-        return [self._to_host(index, view) for index, view in enumerate(views)]
+        return self._collect(self._invoke(self._fill(arrays), arrays))
 
     def prepare(self, *arrays: Array) -> Callable[[], None]:
         """A call with inputs already on the device, its results left there: for timing.
@@ -93,12 +95,12 @@ class Executable:
         self._context = self._bind()
 
     def _bind(self) -> Any:
-        modules = [rt.create_hal_module(_instance(), self._device)]
+        modules = [rt.create_hal_module(instance(), self._device)]
         if self._parameters is not None:
             provider = _index(self._parameters).create_provider(scope=_SCOPE)
-            modules.append(_binding.create_io_parameters_module(_instance(), provider))
+            modules.append(_binding.create_io_parameters_module(instance(), provider))
         try:
-            return rt.VmContext(_instance(), modules=[*modules, self._module])
+            return rt.VmContext(instance(), modules=[*modules, self._module])
         except (RuntimeError, ValueError) as error:
             raise _load_error(error) from None
 
@@ -107,10 +109,10 @@ class Executable:
         del self._inputs[len(arrays) :]
         for index, array in enumerate(arrays):
             if index == len(self._inputs):
-                self._inputs.append(_Input(self._device, array))
+                self._inputs.append(self._input(self._device, array))
             elif not self._inputs[index].fits(array):
-                self._inputs[index] = _Input(self._device, array)
-            self._inputs[index].array[...] = array
+                self._inputs[index] = self._input(self._device, array)
+            self._inputs[index].fill(array)
         arguments = rt.VmVariantList(len(arrays))
         for slot in self._inputs:
             arguments.push_ref(slot.view)
@@ -124,9 +126,14 @@ class Executable:
             raise _call_error(error, arrays) from None
         return results
 
+    def _collect(self, results: Any) -> list[Array]:
+        """Copies of all results, which are dropped here: before the device may be."""
+        views = [results.get_as_object(i, rt.HalBufferView) for i in range(results.size)]
+        return [self._to_host(index, view) for index, view in enumerate(views)]
+
     def _to_host(self, index: int, view: Any) -> Array:
-        stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
-        array: Array = np.array(view.map().asarray(view.shape, stored), copy=True)
+        array = self._read(self._device, view)
+        stored = array.dtype
         if self._dtypes is None:
             return array
         declared = self._dtypes[index]
@@ -140,9 +147,7 @@ class _Input:
 
     def __init__(self, device: Any, like: Array) -> None:
         self.array = _aligned(like.shape, like.dtype)
-        element = rt.dtypes.map_dtype_to_hal_element_type(like.dtype)
-        if element is None:
-            raise DataError(f"no device has elements of type {like.dtype}")
+        element = _element_type(like.dtype)
         # The memory lives as long as the HalBuffer object does, not as the view: keep both.
         self._buffer = device.allocator.import_host_allocation(
             self.array.reshape(-1).view(np.uint8), _HOST_MEMORY, _ANY_USE
@@ -151,6 +156,29 @@ class _Input:
 
     def fits(self, array: Array) -> bool:
         return self.array.shape == array.shape and self.array.dtype == array.dtype
+
+    def fill(self, array: Array) -> None:
+        self.array[...] = array
+
+
+class _Upload:
+    """An input in the memory of a GPU, copied there for each call."""
+
+    def __init__(self, device: Any, like: Array) -> None:
+        self._device, self._element = device, _element_type(like.dtype)
+        self.view: Any = None
+
+    def fits(self, array: Array) -> bool:
+        return bool(self._element == _element_type(array.dtype))
+
+    def fill(self, array: Array) -> None:
+        self.view = self._device.allocator.allocate_buffer_copy(
+            int(rt.MemoryType.DEVICE_LOCAL),
+            _ANY_USE,
+            self._device,
+            np.ascontiguousarray(array),
+            self._element,
+        )
 
 
 def load(
@@ -173,16 +201,25 @@ def load(
         raise DataError(f"{vmfb}: there is no such file; give the module.vmfb of a finished run")
     try:
         if isinstance(vmfb, Path):
-            module = rt.VmModule.mmap(_instance(), str(vmfb))
+            module = rt.VmModule.mmap(instance(), str(vmfb))
         else:
-            module = rt.VmModule.copy_buffer(_instance(), vmfb)
+            module = rt.VmModule.copy_buffer(instance(), vmfb)
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{name} is no module that this IREE can load: {_reason(error)}") from None
+        raise DataError(
+            f"{name} is no module that this IREE can load: {reason_of(error)}"
+        ) from None
     if entry not in module.function_names:
         raise DataError(f"{name} has no function '{entry}'")
-    _check_features(name, module.lookup_function(entry).reflection)
-    device = _device(threads)
-    return Executable(module, entry=entry, device=device, parameters=parameters, dtypes=dtypes)
+    target = devices.target_of(module.lookup_function(entry).reflection, name)
+    device = devices.open_device(target, threads)
+    return Executable(
+        module,
+        entry=entry,
+        device=device,
+        parameters=parameters,
+        dtypes=dtypes,
+        shares_memory=target.device.driver == "local",
+    )
 
 
 def save_parameters(path: Path, parameters: Mapping[str, Array]) -> None:
@@ -200,27 +237,6 @@ def time_interleaved(
     return time_calls(calls, runs=runs, warmup=warmup)
 
 
-_INSTANCES: list[Any] = []
-
-
-def _instance() -> Any:
-    """The process's one VM instance, made when first needed."""
-    if not _INSTANCES:
-        _INSTANCES.append(rt.VmInstance())
-    return _INSTANCES[0]
-
-
-def _device(threads: int) -> Any:
-    """A device of its own for each executable, so that its memory statistics are its own."""
-    if threads < 1:
-        raise TargetError(f"a module runs on at least one thread, not on {threads}")
-    if threads == 1:
-        return _binding.create_hal_driver("local-sync").create_default_device()
-    # The worker count is a flag of the process that a driver reads when it is created.
-    rt.flags.parse_flags(f"--task_topology_group_count={threads}")
-    return _binding.create_hal_driver("local-task").create_default_device()
-
-
 def _index(parameters: Parameters) -> Any:
     index = rt.ParameterIndex()
     if isinstance(parameters, Path):
@@ -229,11 +245,18 @@ def _index(parameters: Parameters) -> Any:
         try:
             index.load(str(parameters))
         except (RuntimeError, ValueError) as error:
-            raise DataError(f"{parameters} is no .irpa file: {_reason(error)}") from None
+            raise DataError(f"{parameters} is no .irpa file: {reason_of(error)}") from None
         return index
     for key, array in parameters.items():
         index.add_buffer(key, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return index
+
+
+def _element_type(dtype: np.dtype[Any]) -> Any:
+    element = rt.dtypes.map_dtype_to_hal_element_type(dtype)
+    if element is None:
+        raise DataError(f"no device has elements of type {dtype}")
+    return element
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -243,23 +266,8 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return raw[start : start + count].view(dtype).reshape(shape)
 
 
-def _check_features(name: str, reflection: Mapping[str, str]) -> None:
-    present = cpu_features()
-    missing = sorted(set(reflection.get(CPU_FEATURES, "").split()) - present)
-    if missing and present:
-        raise TargetError(
-            f"{name} needs {', '.join(missing)}, which this CPU ({cpu_model()}) lacks; "
-            "compile it on this machine"
-        )
-
-
-def _reason(error: Exception) -> str:
-    match = _STATUS.search(str(error))
-    return match[2].replace("\n", " ") if match else str(error).splitlines()[0]
-
-
 def _load_error(error: Exception) -> MlqError:
-    reason = _reason(error)
+    reason = reason_of(error)
     if "io_parameters" in reason:
         return DataError("the module keeps its weights outside; pass its parameters to load it")
     if "version mismatch" in reason:
@@ -268,8 +276,8 @@ def _load_error(error: Exception) -> MlqError:
 
 
 def _call_error(error: Exception, arrays: Sequence[Array]) -> MlqError:
-    match = _STATUS.search(str(error))
-    reason = _reason(error)
+    match = STATUS.search(str(error))
+    reason = reason_of(error)
     if match is None or match[1] != "INVALID_ARGUMENT":
         return TargetError(f"the module failed while running: {reason}")
     if "input list" in reason:

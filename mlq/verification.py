@@ -3,46 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import network, runtime
+from mlq import emulation, network
+from mlq.network import Transformed
 from mlq.report import DeviceCheck
 from mlq.targets.base import Target
-from mlq.targets.host import cpu_model
-from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import lowering
 from mlq.variant import Variant
 
 Array = NDArray[Any]
-_DTYPES = {"u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "i32": np.int32}
+DTYPES = {"u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "i32": np.int32}
+"""Storage of a tensor, as mlq-expose names it, to what numpy calls it."""
 
 
-def check_device(variant: Variant, target: Target, inputs: Sequence[Array]) -> DeviceCheck:
+@dataclass(frozen=True)
+class Exposed:
+    """A quantized network that returns every named tensor as it is stored, after its results."""
+
+    made: Transformed
+    _lowered: dict[str, Transformed] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, quantized: Transformed) -> Exposed:
+        """From a module at contract QUANTIZED."""
+        made = network.transform(quantized.text, quantized.weights, "mlq-expose", generic=False)
+        return cls(made)
+
+    @property
+    def tensors(self) -> list[tuple[str, ...]]:
+        """Name and storage of each tensor, in the network's order."""
+        return self.made.notes["mlq.exposed"]
+
+    def on(self, target: Target, *, outputs: int) -> emulation.Runner:
+        """Compiled for a target, ready to run; `outputs` are those of the network itself."""
+        lowered = self._lower(lowering(target.cpu_features))
+        results = outputs + len(self.tensors)
+        return emulation.load(lowered.text, target, lowered.weights, outputs=results)
+
+    def compiled_bytes(self, target: Target) -> int:
+        """The size of what is compiled for a target that need not run here."""
+        lowered = self._lower(lowering(target.cpu_features))
+        return emulation.compiled_bytes(lowered.text, target, lowered.weights)
+
+    def _lower(self, pipeline: str) -> Transformed:
+        """LOWERED by a pipeline; what several targets share is made once."""
+        if pipeline not in self._lowered:
+            made = network.transform(self.made.text, self.made.weights, pipeline)
+            self._lowered[pipeline] = made
+        return self._lowered[pipeline]
+
+    def named(self, results: Sequence[Array]) -> dict[str, Array]:
+        """The tensors among the results, by name, integers with their sign."""
+        kept = results[len(results) - len(self.tensors) :]
+        return {
+            name: array.view(DTYPES.get(kind, array.dtype))
+            for (name, kind), array in zip(self.tensors, kept, strict=True)
+        }
+
+
+def check_device(
+    variant: Variant, target: Target, inputs: Sequence[Array], *, outputs: int
+) -> DeviceCheck:
     """Run the quantized network on the device, and each of its layers in numpy too.
 
     Every layer is computed from the very tensors that the device fed it, so a difference is its
     own. The greatest one is in steps of the storage (LSB); float results are not compared here.
     """
-    plain = variant.quantized
-    exposed = network.transform(plain.text, plain.weights, "mlq-expose", generic=False)
-    lowered = network.transform(exposed.text, exposed.weights, lowering(target.cpu_features))
-    vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
-    kinds = exposed.notes["mlq.exposed"]
-    results = runtime.load(vmfb).run(*inputs)[-len(kinds) :]
-    found = {
-        name: array.view(_DTYPES.get(kind, array.dtype))
-        for (name, kind), array in zip(kinds, results, strict=True)
-    }
-    expected = network.compute(exposed, inputs, found)
-    stored = [name for name, kind in kinds if kind in _DTYPES and name in expected]
-    worst = max((_difference(found[name], expected[name]) for name in stored), default=0)
+    exposed = Exposed.of(variant.quantized)
+    found = exposed.named(exposed.on(target, outputs=outputs).run(*inputs))
+    expected = network.compute(exposed.made, inputs, found)
+    stored = [name for name, kind in exposed.tensors if kind in DTYPES and name in expected]
+    worst = max((difference(found[name], expected[name]) for name in stored), default=0)
     return DeviceCheck(
-        device=cpu_model(), layers=len(stored), samples=len(inputs[0]), max_abs_diff_lsb=worst
+        device=emulation.where(target),
+        layers=len(stored),
+        samples=len(inputs[0]),
+        max_abs_diff_lsb=worst,
     )
 
 
-def _difference(found: Array, expected: Array) -> int:
+def difference(found: Array, expected: Array) -> int:
+    """The greatest distance of two tensors of integers."""
     return int(np.abs(found.astype(np.int64) - expected.astype(np.int64)).max(initial=0))

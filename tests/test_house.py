@@ -40,7 +40,7 @@ ASKS_FOR_THE_NAME = re.compile(
 OWNERS = {
     "onnx": ("frontends/", "transforms/"),
     "onnxruntime": ("peer.py",),
-    "iree.runtime": ("runtime.py",),
+    "iree.runtime": ("devices.py", "runtime.py"),
     "iree.compiler": ("targets/",),
     "torch_mlir": ("dialect/", "kernels/", "transforms/", "network.py", "opt.py", "compiler.py"),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlq import runtime, targets
+from mlq import devices, runtime, targets
 from mlq.errors import DataError, TargetError
 from mlq.latency import Latency, time_calls
 from mlq.targets.iree import CPU_FEATURES, compile_module
@@ -184,12 +184,12 @@ def test_a_module_for_another_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     module = compile_module(
         scale(), dataclasses.replace(X86, cpu_features=wanted), weights={"w": W}
     )
-    monkeypatch.setattr(runtime, "cpu_features", lambda: frozenset({"sse4_2"}))
+    monkeypatch.setattr(devices, "cpu_features", lambda: frozenset({"sse4_2"}))
     with pytest.raises(TargetError, match=r"needs avx512_tomorrow, which this CPU .* lacks"):
         runtime.load(module)
-    monkeypatch.setattr(runtime, "cpu_features", lambda: wanted)
+    monkeypatch.setattr(devices, "cpu_features", lambda: wanted)
     assert runtime.load(module).run(X)
-    monkeypatch.setattr(runtime, "cpu_features", frozenset)
+    monkeypatch.setattr(devices, "cpu_features", frozenset)
     assert runtime.load(module).run(X), "where features cannot be known, nothing is refused"
     assert CPU_FEATURES
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from onnx import TensorProto, helper
 
 from mlq import targets
 from mlq.errors import CompileError, TargetError
-from mlq.targets import Costs, Storage, Target, Work, host, iree
+from mlq.targets import Costs, Storage, Target, Work, caching, host, iree
 
 X86 = targets.by_name("x86")
+EVERY = [each for family in targets.all_targets() for each in (family, *targets.presets_of(family))]
 
 # [N, 4] plus a weight, in the generic form that lowering writes.
 ADD = """
@@ -64,7 +66,8 @@ def compiler_calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_a_target_is_found_by_its_file() -> None:
     assert targets.by_name("x86") in targets.all_targets()
     files = {path.stem for path in Path(targets.__file__).parent.glob("*.py")}
-    assert {target.name for target in targets.all_targets()} <= files
+    named = {target.name.replace("-", "_") for target in targets.all_targets()}
+    assert named <= files
 
 
 def test_an_unknown_target_lists_near_names_and_all() -> None:
@@ -74,12 +77,35 @@ def test_an_unknown_target_lists_near_names_and_all() -> None:
         targets.by_name("toaster")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cortex-a76", "did you mean arm64:cortex-a76?"),
+        ("arm64:cortex-a67", "arm64 has no preset 'cortex-a67'; did you mean arm64:cortex-a76"),
+        ("sm_90", "did you mean cuda:sm_90?"),
+        ("cuda:hopper", "cuda has no preset 'hopper'; presets: sm_60"),
+        ("vulkan:swiftshader", "vulkan has no preset 'swiftshader'; presets: llvmpipe"),
+        ("aarch64", "did you mean arm64?"),
+        ("x86:avx", "x86 has no preset 'avx'; presets: none"),
+    ],
+)
+def test_a_preset_is_found_by_its_near_names(name: str, said: str) -> None:
+    with pytest.raises(TargetError) as error:
+        targets.by_name(name)
+    assert said in str(error.value)
+
+
+def test_the_host_has_a_target() -> None:
+    assert targets.host_target() in targets.all_targets()
+    assert platform.machine().lower() in (*targets.host_target().device.machines, "other")
+
+
 def test_nothing_compares_the_name_of_a_target() -> None:
     for path in Path(targets.__file__).parent.parent.rglob("*.py"):
         assert "target.name ==" not in path.read_text(encoding="utf-8"), path
 
 
-@pytest.mark.parametrize("target", targets.all_targets(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", EVERY, ids=lambda target: target.name)
 def test_every_precision_of_a_target_has_a_cost_and_a_storage(target: Target) -> None:
     for kind in target.kinds:
         for precision in target.precisions(kind):
@@ -187,10 +213,10 @@ def test_the_cache_forgets_what_was_not_used_for_longest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index, name in enumerate(("oldest", "older", "newest")):
-        iree._store(tmp_path, name, bytes(100))
+        caching.store(tmp_path, name, bytes(100))
         os.utime(tmp_path / name, (index, index))
-    monkeypatch.setattr(iree, "_CACHE_BYTES", 250)
-    iree._prune(tmp_path)
+    monkeypatch.setattr(caching, "_CACHE_BYTES", 250)
+    caching.prune(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"older", "newest"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlq.cli.group import main, show
-from mlq.cli.options import FOLDER, JSON, THREADS
+from mlq.cli.options import COMPILED, FOLDER, JSON, THREADS
 from mlq.pages import tables
 
 
@@ -16,12 +16,13 @@ from mlq.pages import tables
 @click.argument("module", type=FOLDER)
 @click.option("--input", "inputs", required=True, metavar="X.npz", help="arrays by input name")
 @click.option("-o", "--out", type=FOLDER, metavar="Y.npz", help="write the outputs by name")
+@COMPILED
 @THREADS
-def run(module: Path, inputs: str, out: Path | None, threads: int | None) -> None:
+def run(module: Path, inputs: str, out: Path | None, **options: Any) -> None:
     """Run MODULE (OUT/model.vmfb) over samples."""
     from mlq import artifact, output
 
-    results = artifact.run(module, inputs, threads=threads, progress=True)
+    results = artifact.run(module, inputs, progress=True, **options)
     if out is not None:
         output.write_arrays(out, results)
     show(tables.arrays(results))
@@ -31,6 +32,7 @@ def run(module: Path, inputs: str, out: Path | None, threads: int | None) -> Non
 @click.argument("out", type=FOLDER)
 @click.option("--data", required=True, metavar="DATA", help="samples, with labels for accuracy")
 @click.option("--preprocess", type=FOLDER, metavar="FILE", help="default: as when quantized")
+@COMPILED
 @THREADS
 @JSON
 def evaluate(out: Path, data: str, *, as_json: bool, **options: Any) -> None:

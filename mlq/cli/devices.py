@@ -9,17 +9,20 @@ import click
 
 from mlq.cli.group import main, show
 from mlq.cli.options import FOLDER, JSON, PREPROCESS
+from mlq.pages import inventory as pages
 from mlq.pages import tables
 
 
 @main.command()
+@click.argument("name", required=False)
 @JSON
-def targets(*, as_json: bool) -> None:
-    """List the devices that mlq compiles for, and what they compute in."""
-    from mlq import targets as known
+def targets(name: str | None, *, as_json: bool) -> None:
+    """List the devices that mlq compiles for and what runs here, or say all of one of them."""
+    from mlq.inventory import inventory
 
-    found = known.all_targets()
-    show(tables.targets_json(found) if as_json else tables.targets(found))
+    found = inventory(name)
+    shown = pages.overview(found) if name is None else pages.one(found[0])
+    show(pages.as_json(found) if as_json else shown)
 
 
 @main.command()

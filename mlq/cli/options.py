@@ -24,6 +24,9 @@ def options(*options: Callable[[Handler], Handler]) -> Callable[[Handler], Handl
 
 
 TARGET = click.option("--target", metavar="NAME", help="device family; see mlq targets")
+COMPILED = click.option(
+    "--target", metavar="NAME", help="run the same plan compiled for this (default: as made)"
+)
 PREPROCESS = click.option(
     "--preprocess",
     type=FOLDER,

@@ -11,6 +11,8 @@ from mlq.cli.group import main, show
 from mlq.cli.options import FOLDER, JSON, LIMITS, OUT, RECIPE, TARGET
 from mlq.pages import tables
 
+_FORM = "vmfb (default), vmfb+irpa, static-library or c-array"
+
 
 @main.command()
 @click.argument("model", type=FOLDER)
@@ -75,6 +77,7 @@ def sensitivity(
 @click.option("--ranges", type=FOLDER, metavar="FILE", help="default: ranges.json beside the plan")
 @TARGET
 @click.option("--batch", type=int, default=1, metavar="N", help="samples of one call (default: 1)")
+@click.option("--format", "form", default="vmfb", metavar="FORM", help=_FORM)
 @OUT
 @click.pass_obj
 def compile_(command: str, /, model: Path, out: Path, **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import PurePath
 
-from mlq.pages import numbers
+from mlq.pages import agreement, numbers
 from mlq.pages.blocks import Bar, Block, Cell, Code, Heading, Page, Paragraph, Table
 from mlq.report import Constraint, LatencyPart, LayerReport, Report
 
@@ -23,6 +23,7 @@ def page(report: Report) -> Page:
         *_float_ops(report),
         *_choices(report),
         *_checks(report),
+        *agreement.section(report),
         *_stages(report),
         *_provenance(report),
     ]
@@ -53,8 +54,9 @@ def verdict(report: Report) -> list[Paragraph]:
         f" float {numbers.size(sizes.float)}."
     )
     slower = "The mixed network is slower than the float one on this machine."
-    warned = [Paragraph(slower, alarm=True)] if faster < 1.0 else []
-    return [*missed, *warned, Paragraph(" ".join(said))]
+    told = faster < 1.0 and report.stand_in is None
+    warned = [Paragraph(slower, alarm=True)] if told else []
+    return [*missed, *agreement.stand_in(report), *warned, Paragraph(" ".join(said))]
 
 
 def comparison(report: Report) -> Table:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from mlq.checking import Check
     from mlq.report import Report
     from mlq.sensitivities import Sensitivities
-    from mlq.targets import Target
 
 # How many of the worst are shown where all would be too many.
 _WORST = 12
@@ -155,33 +153,6 @@ def _first(array: Any) -> str:
     return shown + (" ..." if values.size > 5 else "")  # noqa: PLR2004 - as many are shown
 
 
-def targets(found: Sequence[Target]) -> list[Block]:
-    """Every target, what its layers can be, and where its costs come from."""
-    blocks: list[Block] = []
-    for target in found:
-        rows = tuple((kind, " ".join(target.precisions(kind))) for kind in target.kinds)
-        blocks += [
-            Paragraph(f"`{target.name}`: {target.summary}"),
-            Table(("layer", "precisions"), rows, left=_FIRST_TWO),
-            Paragraph(f"Costs: {target.cost_source}.\n"),
-        ]
-    return blocks
-
-
-def targets_json(found: Sequence[Target]) -> str:
-    """The same for programs."""
-    listed = [
-        {
-            "name": target.name,
-            "summary": target.summary,
-            "precisions": {kind: list(target.precisions(kind)) for kind in target.kinds},
-            "cost_source": target.cost_source,
-        }
-        for target in found
-    ]
-    return json.dumps({"schema_version": 1, "targets": listed}, indent=2) + "\n"
-
-
 def check(found: Check) -> list[Block]:
     """What can be integer, what stays float, and what was computed wrongly."""
     rows: list[tuple[Cell, ...]] = [
@@ -197,8 +168,14 @@ def check(found: Check) -> list[Block]:
             f" {found.target}."
         ),
     ]
-    if found.float_ops:
-        kept = tuple((each.name, each.op, each.reason) for each in found.float_ops)
+    reasons = {layer.why for layer in found.layers}
+    if len(reasons) == 1 and "" not in reasons:
+        blocks.append(Paragraph(f"No layer can be integer: {reasons.pop()}.", alarm=True))
+    kept = (
+        *((each.name, each.op, each.why) for each in found.layers if each.why in reasons - {""}),
+        *((each.name, each.op, each.reason) for each in found.float_ops),
+    )
+    if kept:
         blocks.append(Table(("stays float", "kind", "why"), kept, left=frozenset({0, 1, 2})))
     else:
         blocks.append(Paragraph("Nothing else is computed: no op must stay float."))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mlq.errors import TargetError
+from mlq.targets.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,10 @@ class Target:
     """A device family, as data: nothing else in mlq knows which target it works for.
 
     `minimise` is what a plan saves when the user says no more than how accurate it must be;
-    `cpu_features` is what a compiled module asks of the CPU that runs it.
+    `cpu_features` is what a compiled module asks of the CPU that runs it. `formats` are the forms
+    of artifact (`mlq compile --format`) there are. `float_only` says why nothing can be integer,
+    for a target where that is so. `executable_target` is the compiler's own description of the
+    device, for devices that it knows by no name.
     """
 
     name: str
@@ -76,6 +80,10 @@ class Target:
     layout: Literal["nchw", "nhwc"] = "nhwc"
     minimise: Literal["us", "bytes"] = "us"
     cpu_features: frozenset[str] = field(default=frozenset())
+    device: Device = field(default_factory=Device)
+    formats: tuple[str, ...] = ("vmfb", "vmfb+irpa", "c-array")
+    float_only: str = ""
+    executable_target: str = ""
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ like any other. Equal input gives equal bytes, and is compiled once: results are
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.errors import CompileError
+from mlq.targets import caching
 from mlq.targets.base import Target
 
 _SCOPE = "model"
@@ -28,16 +28,16 @@ _PARAMETER = f'#stream.parameter.named<"{_SCOPE}"::"'
 _NAMED = re.compile(rf'named<"{_SCOPE}"::"([^"]*)">')
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # keys that MLIR prints without escapes
 _NAMED_TYPES = {"bool": "i1", "bfloat16": "bf16"}  # in numpy (with ml_dtypes) and in MLIR
-_CACHE_BYTES = 2 << 30
-_SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
+SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
 
 # At -O2 and above IREE 3.13 fuses what makes a result of the network with what reads it, a softmax
 # for one, and then cannot generate code for some of these. Without such fusions it can.
 _OVERFUSED = "restricted to workgroup distributed contexts"
 _FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
 
-CPU_FEATURES = "mlq.cpu_features"
-"""Reflection entry of each exported function: what the module asks of the CPU that runs it."""
+CPU_FEATURES, TARGET_NAME = "mlq.cpu_features", "mlq.target"
+"""Reflection entries of each exported function: what the module asks of the CPU that runs it, and
+the name of the target that it was compiled for."""
 
 
 def versions() -> dict[str, str]:
@@ -63,20 +63,20 @@ def compile_module(
     """
     flags = (*target.iree_flags, *extra_flags)
     weights = weights if embed and weights is not None else {}
-    folder = _cache_folder(cache)
-    key = _key(text, flags, target, weights, embed=embed)
-    if folder is not None and (found := _lookup(folder / f"{key}.vmfb")) is not None:
+    folder = caching.folder_of(cache)
+    key = key_of(text, flags, target, weights, embed=embed)
+    if folder is not None and (found := caching.lookup(folder / f"{key}.vmfb")) is not None:
         return found
     with tempfile.TemporaryDirectory(prefix="mlq-") as temporary:
         here = Path(temporary)
-        _write_bytecode(here / _SOURCE, text, target, weights, embed=embed)
+        write_bytecode(here / SOURCE, text, target, weights, embed=embed)
         vmfb = _run_compiler(here, flags, folder, key)
     if folder is not None:
-        _store(folder, f"{key}.vmfb", vmfb)
+        caching.store(folder, f"{key}.vmfb", vmfb)
     return vmfb
 
 
-def _write_bytecode(
+def write_bytecode(
     path: Path,
     text: str | bytes,
     target: Target,
@@ -84,6 +84,7 @@ def _write_bytecode(
     *,
     embed: bool,
 ) -> None:
+    """Write the program with its weights (if `embed`), and what the target adds to its text."""
     from iree.compiler import ir
 
     with ir.Context(), ir.Location.unknown():
@@ -95,7 +96,10 @@ def _write_bytecode(
             if embed and operation.operation.name == "util.global":
                 _embed(operation, weights)
             if operation.operation.name == "func.func":
-                _record_features(operation, target)
+                _record(operation, target)
+        if target.executable_target:
+            device = ir.Attribute.parse(f"[{target.executable_target}]")
+            module.operation.attributes["hal.device.targets"] = device
         with path.open("wb") as file:
             module.operation.write_bytecode(file)
 
@@ -144,12 +148,12 @@ def _stores(element_type: Any, dtype: np.dtype[Any]) -> bool:
     return str(element_type) == f"{prefix}{8 * dtype.itemsize}"
 
 
-def _record_features(function: Any, target: Target) -> None:
+def _record(function: Any, target: Target) -> None:
     from iree.compiler import ir
 
-    if not target.cpu_features:
-        return
-    entries = {CPU_FEATURES: ir.StringAttr.get(" ".join(sorted(target.cpu_features)))}
+    entries = {TARGET_NAME: ir.StringAttr.get(target.name)}
+    if target.cpu_features:
+        entries[CPU_FEATURES] = ir.StringAttr.get(" ".join(sorted(target.cpu_features)))
     if "iree.reflection" in function.attributes:
         old = ir.DictAttr(function.attributes["iree.reflection"])
         entries |= {named.name: named.attr for named in old}
@@ -157,32 +161,36 @@ def _record_features(function: Any, target: Target) -> None:
 
 
 def _run_compiler(here: Path, flags: tuple[str, ...], cache: Path | None, key: str) -> bytes:
-    done = _attempt(here, flags)
+    done = attempt(here, flags)
     if done.returncode and _OVERFUSED in done.stderr:
         flags = (*flags, _FUSE_LESS)
-        done = _attempt(here, flags)
+        done = attempt(here, flags)
     output = here / _OUTPUT
     if done.returncode == 0 and output.exists():
         return output.read_bytes()
-    reason = _first_error(done.stderr, done.returncode)
+    reason = first_error(done.stderr, done.returncode)
     if cache is None:
         raise CompileError(f"IREE cannot compile the module: {reason}")
-    kept = _store(cache, f"failed-{key[:16]}.mlirbc", (here / _SOURCE).read_bytes())
+    kept = caching.store(cache, f"failed-{key[:16]}.mlirbc", (here / SOURCE).read_bytes())
     again = " ".join(["iree-compile", *flags, str(kept), "-o", _OUTPUT])
     raise CompileError(f"IREE cannot compile the module: {reason}; to reproduce: {again}")
 
 
-def _attempt(here: Path, flags: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+def attempt(
+    here: Path, flags: tuple[str, ...], output: str = _OUTPUT
+) -> subprocess.CompletedProcess[str]:
+    """Run the compiler once on the program in a folder, its output beside it."""
     from iree.compiler.tools.binaries import find_tool
 
     # Relative names: no path of this machine may reach the module.
-    command = [find_tool("iree-compile"), *flags, _SOURCE, "-o", _OUTPUT]
+    command = [find_tool("iree-compile"), *flags, SOURCE, "-o", output]
     return subprocess.run(  # noqa: S603  (our own command, no shell)
         command, cwd=here, capture_output=True, text=True, errors="replace", check=False
     )
 
 
-def _first_error(stderr: str, code: int) -> str:
+def first_error(stderr: str, code: int) -> str:
+    """What a compiler that failed said first, or how it died."""
     for line in stderr.splitlines():
         if "error:" in line or "LLVM ERROR" in line:
             return line.strip()[:400]
@@ -191,7 +199,7 @@ def _first_error(stderr: str, code: int) -> str:
     return f"the compiler died ({died}): {last[:400]}"
 
 
-def _key(
+def key_of(
     text: str | bytes,
     flags: tuple[str, ...],
     target: Target,
@@ -199,6 +207,7 @@ def _key(
     *,
     embed: bool,
 ) -> str:
+    """A SHA-256 of everything that decides what comes out."""
     digest = hashlib.sha256()
     for part in _key_parts(text, flags, target, weights, embed=embed):
         digest.update(len(part).to_bytes(8, "little"))
@@ -214,7 +223,8 @@ def _key_parts(
     *,
     embed: bool,
 ) -> Iterator[bytes | memoryview]:
-    yield repr((sorted(versions().items()), flags, sorted(target.cpu_features), embed)).encode()
+    asked = (target.name, sorted(target.cpu_features), target.executable_target)
+    yield repr((sorted(versions().items()), flags, asked, embed)).encode()
     yield text.encode() if isinstance(text, str) else text
     for name in sorted(_mentioned(text, weights)):
         array = np.ascontiguousarray(weights[name])
@@ -228,48 +238,3 @@ def _mentioned(text: str | bytes, weights: Mapping[str, NDArray[Any]]) -> Iterab
         return weights
     named = set(_NAMED.findall(text))
     return [key for key in weights if key in named or not _PLAIN.fullmatch(key)]
-
-
-def _cache_folder(override: Path | None) -> Path | None:
-    if override is not None:
-        return override
-    chosen = os.environ.get("MLQ_CACHE", "")
-    if chosen == "off":
-        return None
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mlq"
-
-
-def _lookup(path: Path) -> bytes | None:
-    try:
-        found = path.read_bytes()
-        path.touch()  # the least recently used are the first to go
-    except OSError:
-        return None
-    return found
-
-
-def _store(folder: Path, name: str, data: bytes) -> Path:
-    """Put a file into the cache, whole or not at all; a cache that cannot be written is skipped."""
-    path = folder / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-            file.write(data)
-        Path(file.name).replace(path)
-        _prune(folder)
-    except OSError:
-        pass
-    return path
-
-
-def _prune(folder: Path) -> None:
-    files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
-    total = sum(stat.st_size for _, stat in files)
-    for path, stat in sorted(files, key=lambda entry: entry[1].st_mtime):
-        if total <= _CACHE_BYTES:
-            return
-        path.unlink(missing_ok=True)
-        total -= stat.st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlq.targets.base import Costs, Storage, Target
+from mlq.targets.device import X86_MACHINES, Device
 from mlq.targets.host import cpu_features
 
 TARGET = Target(
@@ -37,4 +38,6 @@ TARGET = Target(
         "w4a8": Storage(weight=1, activation=1),
     },
     cpu_features=cpu_features(),
+    device=Device(machines=X86_MACHINES),
+    formats=("vmfb", "vmfb+irpa", "static-library", "c-array"),
 )

@@ -1,0 +1,156 @@
+"""The devices of this machine: which targets can run here, why others cannot, how to open one."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import iree.runtime as rt
+import numpy as np
+from iree.runtime import _binding
+from numpy.typing import NDArray
+
+from mlq import targets
+from mlq.errors import TargetError
+from mlq.targets.base import Target
+from mlq.targets.host import cpu_features, cpu_model
+from mlq.targets.iree import CPU_FEATURES, TARGET_NAME
+
+STATUS = re.compile(r"\.(?:c|cc|h):\d+: ([A-Z_]+); (.*?)(?:; while |\n|$)", re.DOTALL)
+"""Code and message in the text of an IREE status."""
+_PACKAGES = {
+    "vulkan": "a Vulkan driver (on Debian mesa-vulkan-drivers is one in software)",
+    "cuda": "NVIDIA's driver, which brings libcuda.so",
+}
+_INSTANCES: list[Any] = []
+
+
+def instance() -> Any:
+    """The process's one VM instance, made when first needed."""
+    if not _INSTANCES:
+        _INSTANCES.append(rt.VmInstance())
+    return _INSTANCES[0]
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of IREE says, on one line and without where in IREE."""
+    match = STATUS.search(str(error))
+    return match[2].replace("\n", " ") if match else str(error).splitlines()[0]
+
+
+def why_not_here(target: Target) -> str:
+    """Why nothing that was compiled for `target` can run on this machine; empty if it can.
+
+    Emulators do not count: `mlq.emulation` is for those.
+    """
+    return _no_device(target) or _no_features(target.cpu_features)
+
+
+def device_name(target: Target) -> str:
+    """What runs a target's modules here, as reports call it."""
+    if target.device.driver not in _PACKAGES:
+        return cpu_model()
+    return next(iter(gpus(target.device.driver)[0]), target.device.driver)
+
+
+def open_device(target: Target, threads: int) -> Any:
+    """A device of its own for each caller, so that its memory statistics are its own."""
+    if target.device.driver in _PACKAGES:
+        return _gpu_driver(target.device.driver).create_default_device()
+    if threads < 1:
+        raise TargetError(f"a module runs on at least one thread, not on {threads}")
+    if threads == 1:
+        return _binding.create_hal_driver("local-sync").create_default_device()
+    # The worker count is a flag of the process that a driver reads when it is created.
+    rt.flags.parse_flags(f"--task_topology_group_count={threads}")
+    return _binding.create_hal_driver("local-task").create_default_device()
+
+
+def mapped(_device: Any, view: Any) -> NDArray[Any]:
+    """A copy of a result that lies in memory which the host shares with the device."""
+    stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
+    return np.array(view.map().asarray(view.shape, stored), copy=True)
+
+
+def download(device: Any, view: Any) -> NDArray[Any]:
+    """A copy of a result that lies in a GPU's memory.
+
+    By way of memory that the device allocates: importing ours wants whole pages of it.
+    """
+    staged = device.allocator.allocate_buffer(
+        int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE),
+        int(rt.BufferUsage.TRANSFER_TARGET | rt.BufferUsage.MAPPING_SCOPED),
+        view.byte_length,
+    )
+    semaphore = device.create_semaphore(0)
+    before, after = (rt.HalFence.create_at(semaphore, value) for value in (0, 1))
+    device.queue_copy(view.get_buffer(), staged, before, after)
+    after.wait()
+    stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
+    return np.array(staged.map().asarray(view.shape, stored), copy=True)
+
+
+def target_of(reflection: Mapping[str, str], name: str) -> Target:
+    """The target that a module was compiled for; TargetError if it cannot run here.
+
+    `name` is what messages call the module. One of another mlq, that says nothing of its target,
+    is taken for the host's. Nothing of IREE checks any of this: code for another CPU is killed by
+    an illegal instruction, and that for another GPU computes something else.
+    """
+    called = reflection.get(TARGET_NAME)
+    target = targets.host_target() if called is None else targets.by_name(called)
+    if reason := _no_device(target):
+        raise TargetError(f"{name} cannot run here: it was compiled for {target.name}; {reason}")
+    if reason := _no_features(reflection.get(CPU_FEATURES, "").split()):
+        raise TargetError(f"{name} cannot run here: {reason}; compile it on this machine")
+    return target
+
+
+def gpus(driver: str) -> tuple[list[str], str]:
+    """The names of the devices that a driver finds, and why there are none."""
+    try:
+        found = _gpu_driver(driver).query_available_devices()
+    except (RuntimeError, ValueError) as error:
+        return [], reason_of(error)
+    return [each["name"] for each in found], "" if found else "the driver finds no device"
+
+
+@cache
+def _gpu_driver(name: str) -> Any:
+    return _binding.create_hal_driver(name)
+
+
+def _no_device(target: Target) -> str:
+    """Why this machine has no such device."""
+    device = target.device
+    if device.driver in _PACKAGES:
+        return _no_gpu(device.driver, device.pattern)
+    machine = platform.machine().lower()
+    if device.machines and machine not in device.machines:
+        kind = device.machines[0]
+        kind = "CPUs without an operating system" if kind == "none" else f"{kind} CPUs"
+        return f"it is for {kind}, this machine is {machine}"
+    return ""
+
+
+def _no_gpu(driver: str, pattern: str) -> str:
+    names, reason = gpus(driver)
+    if not names:
+        reason = reason.partition(";")[0]
+        return f"there is no {driver} device ({reason}); install {_PACKAGES[driver]}"
+    if re.search(pattern, names[0]) is None:
+        found = names[0].partition(" (")[0]
+        return f"its code is not made for {found}, the device here, and would be wrong on it"
+    return ""
+
+
+def _no_features(needed: Iterable[str]) -> str:
+    """Why this CPU cannot execute such code; empty where its features cannot be known."""
+    present = cpu_features()
+    missing = sorted(set(needed) - present)
+    if not missing or not present:
+        return ""
+    return f"it needs {', '.join(missing)}, which this CPU ({cpu_model()}) lacks"
