@@ -22,9 +22,9 @@ Array = NDArray[Any]
 class Judged(Part):
     """An allocation of the front.
 
-    `kl_mnat` is what the search measured, `judged_kl_mnat` is on the other samples; `accuracy` is
-    top-1 there, without labels the share that float and it classify alike; `drop` is against float
-    (or against all), `drop_95` its paired bootstrap interval.
+    `kl_mnat` is what the search expects, `judged_kl_mnat` is measured on the other samples;
+    `accuracy` is top-1 there, without labels the share that float and it classify alike; `drop` is
+    against float (or against all), `drop_95` its paired bootstrap interval.
     """
 
     us: float

@@ -155,11 +155,13 @@ def _bits_of(name: str) -> int:
 def _how_measured(told: Told) -> str:
     front = told.front
     return (
-        f"{told.summary}. Latency is the model's. KL (milli-nats) and accuracy are of the simulated"
-        f" network: KL on {numbers.things(front.samples, 'sample')} of the search, KL judged and"
-        f" accuracy on {front.judged_samples} others; float has"
-        f" {numbers.percent(front.float_accuracy)} %. Weights of fewer than 8 bits"
-        f" were rounded {told.rounding}. Layers that multiply nothing, and residuals, keep 8 bits and take no time in the model."
+        f"{told.summary}. Latency is the model's; KL (milli-nats) and accuracy are of the simulated"
+        f" network. KL is what the noise in the logits of {numbers.things(front.samples, 'sample')}"
+        f" lets the search expect; KL judged and accuracy are measured on"
+        f" {numbers.things(front.judged_samples, 'sample')}, of which float has"
+        f" {numbers.percent(front.float_accuracy)} % right. Weights of fewer than 8 bits"
+        f" were rounded {told.rounding}. Layers that multiply nothing, and residuals, keep 8 bits"
+        " and take no time in the model."
     )
 
 

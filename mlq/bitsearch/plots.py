@@ -74,7 +74,7 @@ def _front(figure: Figure, found: Front, visits: Sequence[Visit]) -> Figure:
         "o-",
         markersize=4,
         color=_ACCENT,
-        label="front, on the samples of the search",
+        label="front, as the search expects",
     )
     axes.plot(
         milliseconds,
@@ -82,7 +82,7 @@ def _front(figure: Figure, found: Front, visits: Sequence[Visit]) -> Figure:
         "s--",
         markersize=3,
         color="#b2182b",
-        label="the same on other samples",
+        label="the same, measured on other samples",
     )
     taken = found.points[found.chosen]
     axes.axvline(taken.us / 1e3, color=_ACCENT, linewidth=0.7)
