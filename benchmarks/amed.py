@@ -25,6 +25,7 @@ from scipy import stats
 from mlq import hardware, targets
 from mlq.analysis import Subject
 from mlq.bitsearch.exploring import Effort, objective_of, warm_up
+from mlq.bitsearch.judging import Judge
 from mlq.bitsearch.measuring import Measuring, kl_of
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.bitsearch.proxy import Noise, Proxy
@@ -39,6 +40,8 @@ from mlq.search.baselines import genetic, integer_programs, random_search, unifo
 
 PRESETS = ("scale-sim-32x32-os", "eyeriss-12x14-ws", "eyeriss-low-memory")
 METHODS = ("search", "integer programs", "genetic", "random", "uniform")
+# Methods without chance: one seed tells all.
+DETERMINED = ("integer programs", "uniform")
 # The corner that hypervolumes are measured from, and the loss that allocations are compared at.
 FLOOR, MAX_DROP = 0.9, 0.02
 # Steps after which a search that finds nothing new is ended.
@@ -69,13 +72,23 @@ class Memory:
         return float(self._known[key])
 
 
-def searched(memory: Memory, space: Space, objective: Objective, budget: int, seed: int) -> Archive:
-    """`mlq search` until it has measured as many allocations."""
+def searched(memory: Memory, space: Space, options: argparse.Namespace, seed: int) -> Archive:
+    """`mlq search` for so many steps, or until it has measured as many allocations."""
+    objective = objective_of(space, MAX_DROP)
     archive, noise = warm_up(space, memory, objective, Stages(visible=False))
     settings = Effort(max_drop=MAX_DROP, seed=seed).settings
     proxy, state = Proxy(space, noise), begin(archive, objective, settings)
-    while len(archive) < budget and state.step < MOST_STEPS:
+    start, warm = (time.process_time(), time.perf_counter()), len(archive)
+    most = options.steps or MOST_STEPS
+    while state.step < most and (options.steps or len(archive) < options.evaluations):
         state = advance(state, archive, proxy(archive.visits))
+    cpu, wall = time.process_time() - start[0], time.perf_counter() - start[1]
+    accepted = sum(each.accepted for each in state.chains) / (state.step * len(state.chains))
+    print(
+        f"seed {seed}: {warm} allocations to begin with, {len(archive) - warm} in {state.step}"
+        f" steps of {len(state.chains)} chains; {cpu:.0f} CPU seconds, {wall:.0f} on the clock,"
+        f" {100 * accepted:.1f} % accepted"
+    )
     return archive
 
 
@@ -89,19 +102,25 @@ def programmed(
     return archive
 
 
-def fronts(memory: Memory, space: Space, budget: int, seed: int) -> dict[str, Archive]:
-    """What each method visited."""
-    objective = objective_of(space, MAX_DROP)
-    _, noise = warm_up(space, memory, objective, Stages(visible=False))
-    found = {name: Archive(space, memory) for name in METHODS[2:]}
-    genetic(found["genetic"], objective, budget, seed=seed)
-    random_search(found["random"], objective, budget, seed=seed)
-    uniform(found["uniform"], objective)
-    return {
-        "search": searched(memory, space, objective, budget, seed),
-        "integer programs": programmed(memory, space, objective, noise, budget),
-        **found,
-    }
+def visited(
+    method: str, memory: Memory, space: Space, options: argparse.Namespace, seed: int
+) -> Archive:
+    """What a method visited."""
+    objective, budget = objective_of(space, MAX_DROP), options.evaluations
+    archive = Archive(space, memory)
+    match method:
+        case "search":
+            return searched(memory, space, options, seed)
+        case "integer programs":
+            _, noise = warm_up(space, memory, objective, Stages(visible=False))
+            return programmed(memory, space, objective, noise, budget)
+        case "genetic":
+            genetic(archive, objective, budget, seed=seed)
+        case "random":
+            random_search(archive, objective, budget, seed=seed)
+        case _:
+            uniform(archive, objective)
+    return archive
 
 
 def share(space: Space, visits: Sequence[Visit]) -> float:
@@ -125,16 +144,37 @@ def interval(values: Sequence[float]) -> str:
     return f"{mean:.4f} +- {half:.4f}"
 
 
-def bits_of(prepared: Prepared, space: Space, visits: Sequence[Visit]) -> dict[str, float]:
-    """Mean bits by form of layer of the fastest point that keeps `1 - MAX_DROP`."""
+def chosen(space: Space, visits: Sequence[Visit]) -> Visit:
+    """The fastest that keeps `1 - MAX_DROP`, as the search expects."""
     threshold = objective_of(space, MAX_DROP).threshold
-    fitting = [each for each in front(visits) if each.accuracy >= threshold]
+    return next(each for each in front(visits) if each.accuracy >= threshold)
+
+
+def bits_of(prepared: Prepared, space: Space, visit: Visit) -> dict[str, float]:
+    """Mean bits by form of layer."""
     forms: dict[str, list[int]] = defaultdict(list)
-    chosen = space.precisions(min(fitting, key=lambda each: each.us).point)
+    precisions = space.precisions(visit.point)
     for layer in multiplied(prepared.network)[1:-1]:
-        width = Precision.parse(chosen[layer.name]).weight_bits
+        width = Precision.parse(precisions[layer.name]).weight_bits
         forms[layer.form or layer.kind].append(width)
     return {form: float(np.mean(each)) for form, each in sorted(forms.items())}
+
+
+def judged(judge: Judge, archive: Archive) -> None:
+    """Measure on other samples what was found at half of the latency, and what would be taken."""
+    space, visits = archive.space, archive.front()
+    whole = space.us((0,) * len(space.sizes))
+    half = [each for each in visits if each.us <= 0.5 * whole][-1:]
+    for name, visit in [("taken", chosen(space, visits)), *(("at half", each) for each in half)]:
+        found = judge.judge(archive, visit)
+        low, high = found.drop_95
+        print(
+            f"{name}: {100 * found.us / whole:.1f} % of the latency, {found.bytes / 1e6:.3g} MB,"
+            f" KL {found.kl_mnat:.0f} expected, {found.judged_kl_mnat:.0f} measured, top-1"
+            f" {100 * found.accuracy:.2f} % of {judge.data.samples}, float"
+            f" {100 * judge.float_accuracy:.2f}, lost {100 * found.drop:.2f}"
+            f" [{100 * low:.2f}, {100 * high:.2f}]"
+        )
 
 
 def prepared_for(network: Network, bits: Sequence[int], threads: int) -> Prepared:
@@ -150,35 +190,53 @@ def prepared_for(network: Network, bits: Sequence[int], threads: int) -> Prepare
 def report(network: Network, options: argparse.Namespace) -> None:
     """Run every method on every preset and print what came out."""
     prepared = prepared_for(network, options.bits, options.threads)
-    volumes: dict[tuple[str, str], list[float]] = defaultdict(list)
-    halves: dict[tuple[str, str], list[float]] = defaultdict(list)
-    bits: dict[str, list[dict[str, float]]] = defaultdict(list)
+    judge = None
+    if options.judge:
+        specs = load(network.model, batch=None).sample_specs
+        data = load_data(network.eval, specs, model_path=network.model, samples=options.judge)
+        judge = Judge(prepared, data)
+    bits: dict[str, dict[str, float]] = {}
     for preset in options.presets:
-        space = prepared.space(hardware.load(preset), options.bits)
-        measuring = Measuring(prepared, space, options.samples)
-        file = OUT / "amed" / f"{network.name}-{options.samples}-{'-'.join(map(str, options.bits))}"
-        memory = Memory(measuring, space, file.with_suffix(".jsonl"))
-        for seed in range(options.seeds):
-            found = fronts(memory, space, options.evaluations, seed)
-            for name, archive in found.items():
-                volumes[preset, name].append(share(space, archive.visits))
-                halves[preset, name].append(at_half(space, archive.visits))
-            bits[preset].append(bits_of(prepared, space, found["search"].visits))
-        print(
-            f"\n{network.name} on {preset}: {len(space.sizes)} layers, {options.evaluations}"
-            f" evaluations on {measuring.samples} samples, {options.seeds} seeds;"
-            f" {memory.measured} measured here, {memory.seconds:.0f} CPU seconds"
-        )
-        print(f"{'method':18}{'hypervolume':>22}{'least KL at half':>22}")
-        for name in METHODS:
-            values, half = volumes[preset, name], halves[preset, name]
-            print(f"{name:18}{interval(values):>22}{np.median(half):>22.1f}")
-        gain = np.subtract(volumes[preset, "search"], volumes[preset, "integer programs"])
-        print(f"search less integer programs: {interval(gain.tolist())}")
-    print(f"\nmean bits of the fastest point that loses {100 * MAX_DROP:g} points (by KL):")
-    for preset, each in bits.items():
-        means = {form: np.mean([row[form] for row in each]) for form in each[0]}
+        bits[preset] = on(preset, network, prepared, judge, options)
+    print(f"\nmean bits of the fastest point that should lose {100 * MAX_DROP:g} points:")
+    for preset, means in bits.items():
         print(f"{preset:22}" + "  ".join(f"{form} {mean:.2f}" for form, mean in means.items()))
+
+
+def on(
+    preset: str,
+    network: Network,
+    prepared: Prepared,
+    judge: Judge | None,
+    options: argparse.Namespace,
+) -> dict[str, float]:
+    """Every method on one preset; returns the mean bits by form that the search takes."""
+    space = prepared.space(hardware.load(preset), options.bits)
+    measuring = Measuring(prepared, space, options.samples)
+    file = OUT / "amed" / f"{network.name}-{options.samples}-{'-'.join(map(str, options.bits))}"
+    memory = Memory(measuring, space, file.with_suffix(".jsonl"))
+    print(
+        f"\n{network.name} on {preset}: {len(space.sizes)} layers, measured on"
+        f" {measuring.samples} samples; noise = signal is {measuring.unit:.0f} mnat"
+    )
+    archives = {
+        method: [
+            visited(method, memory, space, options, seed)
+            for seed in range(1 if method in DETERMINED else options.seeds)
+        ]
+        for method in options.methods
+    }
+    print(f"{'method':18}{'evaluations':>13}{'hypervolume':>20}{'least KL at half':>20}")
+    for method, each in archives.items():
+        volumes = [share(space, archive.visits) for archive in each]
+        halves = [at_half(space, archive.visits) for archive in each]
+        most = max(map(len, each))
+        print(f"{method:18}{most:>13}{interval(volumes):>20}{np.median(halves):>20.1f}")
+    means = [bits_of(prepared, space, chosen(space, each.visits)) for each in archives["search"]]
+    if judge is not None:
+        judged(judge, archives["search"][0])
+    print(f"{memory.measured} measured here in {memory.seconds:.0f} CPU seconds")
+    return {form: float(np.mean([each[form] for each in means])) for form in means[0]}
 
 
 def main() -> None:
@@ -187,6 +245,9 @@ def main() -> None:
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--presets", nargs="+", default=PRESETS)
     parser.add_argument("--bits", nargs="+", type=int, default=(2, 3, 4, 8))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--steps", type=int, help="of the search, whatever it measures")
+    parser.add_argument("--judge", type=int, metavar="N", help="judge on N evaluation samples")
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=16)

@@ -280,3 +280,15 @@ def test_what_makes_no_sense_is_one_line(
 def test_options_are_checked_in_python_too() -> None:
     with pytest.raises(UsageError, match="iterations"):
         amed.Wish.of({"iterations": 0})
+
+
+def test_stopped_by_hand_it_says_how_to_go_on(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_given: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(amed, "search", stopped)
+    done = CliRunner().invoke(main, arguments(demo, tmp_path / "out"))
+    assert done.exit_code == 130
+    assert "the same command goes on" in done.stderr

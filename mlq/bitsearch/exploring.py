@@ -9,24 +9,26 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from mlq.allocation import Budget
 from mlq.bitsearch.measuring import kept
 from mlq.bitsearch.proxy import Noise, Proxy, alone, noise_alone
 from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.progress import Stages
-from mlq.search import Archive, Evaluate, Objective, Settings, Space, State, run
-from mlq.search.baselines import integer_programs, uniform
+from mlq.search import Archive, Evaluate, Objective, Settings, Space, State, front, run
+from mlq.search.baselines import integer_program, integer_programs, uniform
 from mlq.search.running import VISITS
 from mlq.values import Part
 
 TRACE = "trace.jsonl"
-# Latency budgets of the integer programs that chains may begin at.
-_PROGRAMS = 16
+# Latency budgets of the integer programs that chains may begin at, and how often they are solved
+# again on what the proxy has learned.
+_PROGRAMS, _ROUNDS = 16, 3
 # Points of one warm-up call: few, so that a kill loses little.
 _AT_ONCE = 8
-# Chains seek accuracies whose drops stand in this ratio, the user's among them.
-_RATIO = 4.0
+# Chains seek accuracies whose drops are up to so many times the user's, or as many times less.
+_SPREAD = 8.0
 # A relative latency that a chain is indifferent to.
-_TEMPERATURE = 0.004
+_TEMPERATURE = 0.002
 
 
 class Effort(Part):
@@ -43,8 +45,10 @@ class Effort(Part):
     @property
     def settings(self) -> Settings:
         """A chain for each of a row of accuracies, `max_drop` away from float and others."""
-        first = 0 if self.chains == 1 else -1
-        drops = [self.max_drop * _RATIO**i for i in range(first, first + self.chains)]
+        exponents = [2.0 * i / self.chains - 1.0 for i in range(self.chains)]
+        drops = [self.max_drop * _SPREAD**each for each in exponents]
+        if self.chains % 2:
+            drops = [self.max_drop * _SPREAD ** (each + 1.0 / self.chains) for each in exponents]
         thresholds = [kept(drop * MNAT_PER_UNIT_DROP) for drop in drops]
         return Settings.ladder((_TEMPERATURE,), thresholds, seed=self.seed)
 
@@ -84,7 +88,34 @@ def warm_up(
     with stages.stage("integer programs"):
         uniform(archive, objective)
         integer_programs(archive, objective, noise, _PROGRAMS)
+        proxy = Proxy(space, noise)
+        for part in range(1, _ROUNDS + 1):
+            _calibrated_programs(archive, objective, proxy, part / (_ROUNDS + 1))
     return archive, noise
+
+
+def _calibrated_programs(
+    archive: Archive, objective: Objective, proxy: Proxy, offset: float
+) -> None:
+    """Integer programs on what the proxy has learned, beside the points of the front so far.
+
+    Budgets are even between the latencies of the fastest that a chain could want and the widest,
+    and lie `offset` between those of a neighbouring round.
+    """
+    space, visits = archive.space, archive.visits
+    known = [each for each in visits if objective.admits(each.bytes)]
+    best = front(known)
+    worst = objective.threshold**_SPREAD
+    wanted = [each for each in best if each.accuracy >= worst] or list(best[-1:])
+    step = (wanted[-1].us - wanted[0].us) / _PROGRAMS
+    points = []
+    for number in range(_PROGRAMS):
+        limit = wanted[0].us + (number + offset) * step
+        beside = [each for each in wanted if each.us <= limit][-1]
+        noise = proxy.tangent(visits, beside.point)
+        budget = Budget(us=limit, bytes=objective.max_bytes)
+        points.append(integer_program(space, noise, budget)[0])
+    archive.measure(points)
 
 
 def explore(

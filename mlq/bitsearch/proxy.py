@@ -62,6 +62,7 @@ class Proxy:
     """Learns to predict from visits; equal visits give equal predictions."""
 
     def __init__(self, space: Space, noise: Mapping[str, Mapping[str, float]]) -> None:
+        self._space = space
         self._alone = [
             np.array([sum(noise[layer][name] for layer in each.layers) for name in each.options])
             for each in space.decisions
@@ -72,11 +73,37 @@ class Proxy:
 
     def __call__(self, visits: Sequence[Visit]) -> Evaluate:
         """Predict after so many visits; fitted anew whenever they grew by a share."""
+        weights = self._weights(visits)
+        return lambda points: [kept(math.exp(each)) for each in self._features(points) @ weights]
+
+    def tangent(self, visits: Sequence[Visit], near: Point) -> Noise:
+        """What each option adds to log KL, for allocations that lose about as much as `near`.
+
+        The sum over layers alone is inside the logarithm; beside `near` it is linear.
+        """
+        weights = self._weights(visits)
+        steepness = weights[1] / self._total(near)
+        found: Noise = {}
+        for start, losses, decision in zip(
+            self._starts, self._alone, self._space.decisions, strict=True
+        ):
+            added = steepness * losses + weights[2 + start : 2 + start + len(losses)]
+            added -= added.min()
+            share = 1.0 / len(decision.layers)
+            named = dict(zip(decision.options, (share * added).tolist(), strict=True))
+            found |= dict.fromkeys(decision.layers, named)
+        return found
+
+    def _weights(self, visits: Sequence[Visit]) -> Array:
         count = _stage(len(visits))
         if count != self._fitted[0]:
             self._fitted = count, self._fit(visits[:count])
-        weights = self._fitted[1]
-        return lambda points: [kept(math.exp(each)) for each in self._features(points) @ weights]
+        return self._fitted[1]
+
+    def _total(self, point: Point) -> float:
+        """What an allocation loses if losses add up."""
+        lost = (losses[option] for losses, option in zip(self._alone, point, strict=True))
+        return max(float(sum(lost)), LEAST_KL)
 
     def _prior(self) -> Array:
         prior = np.zeros(2 + self._width)
@@ -99,8 +126,7 @@ class Proxy:
         features = np.zeros((len(points), 2 + self._width))
         features[:, 0] = 1.0
         for row, point in zip(features, points, strict=True):
-            total = sum(losses[option] for losses, option in zip(self._alone, point, strict=True))
-            row[1] = math.log(max(total, LEAST_KL))
+            row[1] = math.log(self._total(point))
             row[2 + self._starts + np.asarray(point)] = 1.0
         return features
 

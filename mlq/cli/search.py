@@ -43,7 +43,10 @@ def search(
 
     output.check_replaceable(out)
     widths = _widths(bits)
-    found = amed.search(model, out=out, bits=widths, command=command, progress=True, **options)
+    try:
+        found = amed.search(model, out=out, bits=widths, command=command, progress=True, **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     output.write(out, found.files)
     found.close()
     show(found.front.to_json() if as_json else page.summary(found.told, str(out)))
