@@ -76,8 +76,12 @@ def warm_up(
     stages: Stages,
     file: Path | None = None,
 ) -> tuple[Archive, Noise]:
-    """Visit what the chains begin with: layers alone, uniform widths, integer programs."""
-    archive = Archive(space, evaluate, file)
+    """Visit what the chains begin with: layers alone, uniform widths, integer programs.
+
+    It is gone through in the same order again when a search goes on, whatever `file` has by then.
+    """
+    lasting = Archive(space, evaluate, file)
+    archive = Archive(space, lambda points: [each.accuracy for each in lasting.measure(points)])
     points = alone(space)
     with stages.stage("try layers alone", len(points)) as advance:
         for start in range(0, len(points), _AT_ONCE):
@@ -89,8 +93,8 @@ def warm_up(
         uniform(archive, objective)
         integer_programs(archive, objective, noise, _PROGRAMS)
         proxy = Proxy(space, noise)
-        for part in range(1, _ROUNDS + 1):
-            _calibrated_programs(archive, objective, proxy, part / (_ROUNDS + 1))
+        for number in range(1, _ROUNDS + 1):
+            _calibrated_programs(archive, objective, proxy, number / (_ROUNDS + 1))
     return archive, noise
 
 
