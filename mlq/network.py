@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -138,6 +138,13 @@ def tensors(network: Network, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArr
     """Every named tensor of the float network, by `mlq.reference`."""
     with context(), Location.unknown(), bound(network.weights):
         return reference.run(Module.parse(network.text), list(inputs))
+
+
+def walked(network: Network, read: Callable[[Any], None]) -> None:
+    """Let `read` see the float network's function, which is gone when it returns."""
+    with context(), Location.unknown(), bound(network.weights):
+        module = Module.parse(network.text)
+        read(functions.main_of(module.operation))
 
 
 def compute(

@@ -78,6 +78,16 @@ class Simulation:
         vars(other).update(_narrow=dict(narrow), _stored=dict(weights), _biases=dict(biases))
         return other
 
+    @property
+    def narrow(self) -> Mapping[int, Ranges]:
+        """Ranges of activations of few bits, where refined."""
+        return self._narrow
+
+    @property
+    def operands(self) -> list[tuple[Layer, Flow]]:
+        """Layer and activation of each row of the table."""
+        return list(self._rows)
+
     def table(self, ranges: Ranges, assignment: Assignment) -> NDArray[np.float32]:
         """Rows (scale, zero_point, qmin, qmax) of every activation that a layer reads: [L, 4].
 
@@ -153,12 +163,17 @@ class Simulation:
 
     def _simulated_biases(self, assignment: Assignment) -> dict[str, Array]:
         """Each layer's bias at its precision; the float network reads the same parameters."""
-        found = {}
-        for layer in self.network.layers:
-            if layer.bias is not None:
-                bits = Precision.parse(assignment.get(layer.name, "f32")).weight_bits
-                found[layer.bias] = self._biases.get((layer.bias, bits), self._weights[layer.bias])
-        return found
+        return {
+            layer.bias: self.stored_bias(layer, assignment.get(layer.name, "f32"))
+            for layer in self.network.layers
+            if layer.bias is not None
+        }
+
+    def stored_bias(self, layer: Layer, name: str) -> Array:
+        """The layer's bias in the precision called `name`: its own, unless refined."""
+        assert layer.bias is not None
+        key = (layer.bias, Precision.parse(name).weight_bits)
+        return self._biases.get(key, self._weights[layer.bias])
 
     def _all_weights(self) -> dict[str, Array]:
         """Every parameter that the module declares, the simulated ones unquantized."""
