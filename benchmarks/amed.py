@@ -213,8 +213,9 @@ def on(
     """Every method on one preset; returns the mean bits by form that the search takes."""
     space = prepared.space(hardware.load(preset), options.bits)
     measuring = Measuring(prepared, space, options.samples)
-    file = OUT / "amed" / f"{network.name}-{options.samples}-{'-'.join(map(str, options.bits))}"
-    memory = Memory(measuring, space, file.with_suffix(".jsonl"))
+    widths = "-".join(map(str, options.bits))
+    file = OUT / "amed" / f"{network.name}-{options.samples}-{widths}.jsonl"
+    memory = Memory(measuring, space, file)
     print(
         f"\n{network.name} on {preset}: {len(space.sizes)} layers, measured on"
         f" {measuring.samples} samples; noise = signal is {measuring.unit:.0f} mnat"

@@ -32,7 +32,7 @@ from mlq.plan import LayerPlan, Plan
 from mlq.planning import empty_plan
 from mlq.progress import Stages
 from mlq.recipe import Recipe, resolve
-from mlq.rendering import MODULE, Files, preprocessing
+from mlq.rendering import MODULE, Files, archived, preprocessing
 from mlq.values import Part
 from mlq.variant import build
 
@@ -44,7 +44,8 @@ class Wish(Part):
     """What is asked of a search, by the names of the command line.
 
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes of weights; an allocation is
-    measured on `samples` of the calibration samples. `target` compiles the plan, if it can.
+    measured on `samples` of the calibration samples. `finetune` trains what is taken, on PyTorch;
+    `target` compiles the plan, if it can.
     """
 
     bits: tuple[PositiveInt, ...] = (2, 3, 4, 8)
@@ -54,6 +55,7 @@ class Wish(Part):
     max_size: PositiveFloat | None = None
     samples: PositiveInt = 16
     seed: NonNegativeInt = 0
+    finetune: bool = False
     target: str = "x86"
     threads: PositiveInt = 1
 
@@ -108,6 +110,8 @@ def search(
     of `Wish`.
     """
     wish, device, path = Wish.of(options), devices.load(hardware), Path(model)
+    if wish.finetune:
+        import mlq.finetune.steps  # noqa: F401 -- without PyTorch it says so now, not in an hour
     stages = Stages(visible=progress)
     with stages.stage("import"):
         specs = load(path, batch=None).sample_specs
@@ -119,11 +123,11 @@ def search(
     folder = preserving.opened(Path(out), _identity(subject, device, wish))
     prepared = prepare(subject, wish.bits, folder / preserving.WEIGHTS)
     found = _explored(prepared, device, wish, folder)
-    front = _judged(prepared, found, held_out, device, wish)
+    front, tuned = _judged(prepared, found, held_out, device, wish)
     plan = _plan(prepared, front)
     module, said = _artifact(prepared, plan, path)
     told = _told(prepared, found, front, device, (said, command))
-    files = {**_files(prepared, told, found, plan, folder), **module}
+    files = {**_files(prepared, told, found, plan, folder), **module, **tuned}
     listed = manifest(
         prepared.network.model,
         wish.recipe,
@@ -162,11 +166,12 @@ def _explored(prepared: Prepared, device: Hardware, wish: Wish, folder: Path) ->
 
 def _judged(
     prepared: Prepared, found: Explored, data: Dataset, device: Hardware, wish: Wish
-) -> Front:
+) -> tuple[Front, Files]:
+    """The front on other samples, fine-tuned if asked; and what the taken point was tuned to."""
     visits = candidates(found.archive, found.state.objective, _JUDGED)
     judge = Judge(prepared, data)
     points = judged_front(judge, found.archive, visits, prepared.subject.stages)
-    return Front(
+    front = Front(
         hardware=device.name,
         bits=tuple(sorted(set(wish.bits))),
         samples=min(wish.samples, prepared.subject.data.samples),
@@ -177,6 +182,13 @@ def _judged(
         chosen=choose(points, wish.max_drop),
         points=tuple(points),
     )
+    if not wish.finetune:
+        return front, {}
+    from mlq.finetune.improving import improved
+    from mlq.finetune.training import Schooling
+
+    front, arrays = improved(front, judge, prepared, Schooling(seed=wish.seed))
+    return front, {"finetuned.npz": archived(arrays)} if arrays else {}
 
 
 def _plan(prepared: Prepared, front: Front) -> Plan:

@@ -24,7 +24,8 @@ class Judged(Part):
 
     `kl_mnat` is what the search expects, `judged_kl_mnat` is measured on the other samples;
     `accuracy` is top-1 there, without labels the share that float and it classify alike; `drop` is
-    against float (or against all), `drop_95` its paired bootstrap interval.
+    against float (or against all), `drop_95` its paired bootstrap interval. What was fine-tuned is
+    judged as it then was.
     """
 
     us: float
@@ -35,6 +36,7 @@ class Judged(Part):
     drop: float
     drop_95: tuple[float, float]
     precisions: dict[str, str]
+    finetuned: bool = False
 
 
 class Front(Value):
@@ -61,8 +63,7 @@ class Judge:
 
     def __init__(self, prepared: Prepared, data: Dataset) -> None:
         self._prepared, self.data = prepared, data
-        self._base = prepared.base
-        self._float = self._outputs({})
+        self._float = self._outputs({}, prepared)
         known = data.labels
         self._labels = np.argmax(self._float, axis=-1) if known is None else known
         self._hits = metrics.correct(self._float, self._labels)
@@ -75,22 +76,32 @@ class Judge:
     def judge(self, archive: Archive, visit: Visit) -> Judged:
         """Measure an allocation that the search visited."""
         precisions = archive.space.precisions(visit.point)
-        found = self._outputs({**self._base, **precisions})
-        hits = metrics.correct(found, self._labels)
-        low, high = metrics.paired_interval(hits, self._hits)
         return Judged(
             us=visit.us,
             bytes=visit.bytes,
             kl_mnat=max(kl_of(visit.accuracy), 0.0),
-            judged_kl_mnat=metrics.kl_mnat(self._float, found),
-            accuracy=float(hits.mean()),
-            drop=self.float_accuracy - float(hits.mean()),
-            drop_95=(low, high),
             precisions=precisions,
+            **self._measured(precisions, self._prepared),
         )
 
-    def _outputs(self, assignment: Mapping[str, str]) -> Array:
-        prepared, size = self._prepared, self._prepared.subject.batch
+    def again(self, point: Judged, tuned: Prepared) -> Judged:
+        """A point as it is after fine-tuning."""
+        measured = self._measured(point.precisions, tuned)
+        return point.model_copy(update={**measured, "finetuned": True})
+
+    def _measured(self, precisions: Mapping[str, str], prepared: Prepared) -> dict[str, Any]:
+        """What `Judged` says of these precisions besides what the search knew."""
+        found = self._outputs({**prepared.base, **precisions}, prepared)
+        hits = metrics.correct(found, self._labels)
+        return {
+            "judged_kl_mnat": metrics.kl_mnat(self._float, found),
+            "accuracy": float(hits.mean()),
+            "drop": self.float_accuracy - float(hits.mean()),
+            "drop_95": metrics.paired_interval(hits, self._hits),
+        }
+
+    def _outputs(self, assignment: Mapping[str, str], prepared: Prepared) -> Array:
+        size = prepared.subject.batch
         ranges = prepared.choice.ranges
         found = []
         for batch in self._batches(size):

@@ -97,8 +97,13 @@ def _point(told: Told, index: int, each: Judged, widest: float) -> tuple[Cell, .
         f"{each.judged_kl_mnat:.1f}",
         numbers.percent(each.accuracy),
         f"{numbers.points(each.drop)} [{numbers.points(low)}, {numbers.points(high)}]",
-        "taken" if index == told.front.chosen else "",
+        ", ".join(_marks(told, index, each)),
     )
+
+
+def _marks(told: Told, index: int, each: Judged) -> list[str]:
+    marks = {"taken": index == told.front.chosen, "fine-tuned": each.finetuned}
+    return [mark for mark, holds in marks.items() if holds]
 
 
 def mean_bits(point: Judged, layers: Sequence[Layer]) -> float:

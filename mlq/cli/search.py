@@ -21,6 +21,7 @@ SEARCH = options(
     click.option("--calib", required=True, metavar="DATA", help="samples to calibrate and measure"),
     click.option("--eval", metavar="DATA", help="labelled data to judge the front on"),
     click.option("--samples", type=int, metavar="N", help="measure on N of them (default: 16)"),
+    click.option("--finetune", is_flag=True, help="train what is taken (extra: finetune)"),
     click.option("--target", metavar="NAME", help="compile the plan for it (default: x86)"),
     PREPROCESS,
     click.option("--seed", type=int, metavar="N", help="of the chains (default: 0)"),

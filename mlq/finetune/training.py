@@ -65,6 +65,8 @@ def finetune(
     advance: Advance = lambda _steps: None,
 ) -> Tuned:
     """Train weights, biases and step sizes on the calibration samples; no label is used."""
+    # More threads than there are cores to spare wait for each other.
+    torch.set_num_threads(prepared.subject.recipe.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = prepared.network
     dynamic = load(network.model.path, batch=None, ir_level=network.ir_level)
