@@ -51,6 +51,7 @@ class Wish(Part):
     bits: tuple[PositiveInt, ...] = (2, 3, 4, 8)
     iterations: PositiveInt = 2000
     chains: PositiveInt = 4
+    temperature: PositiveFloat = 0.002
     max_drop: PositiveFloat = 0.01
     max_size: PositiveFloat | None = None
     samples: PositiveInt = 16
@@ -61,14 +62,17 @@ class Wish(Part):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wish:
-        """What was given; None is not given. UsageError names the option that makes no sense."""
+        """What was given, None aside. UsageError names what makes no sense or is missing."""
         try:
-            return cls(**{key: value for key, value in options.items() if value is not None})
+            wish = cls(**{key: value for key, value in options.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             what = f"{first['msg'].lower()}, got {first.get('input')!r}"
             raise UsageError(f"{where}: {what}") from None
+        if wish.finetune:
+            import mlq.finetune  # noqa: F401 -- without PyTorch it says so now
+        return wish
 
     @property
     def recipe(self) -> Recipe:
@@ -110,8 +114,6 @@ def search(
     of `Wish`.
     """
     wish, device, path = Wish.of(options), devices.load(hardware), Path(model)
-    if wish.finetune:
-        import mlq.finetune.steps  # noqa: F401 -- without PyTorch it says so now, not in an hour
     stages = Stages(visible=progress)
     with stages.stage("import"):
         specs = load(path, batch=None).sample_specs

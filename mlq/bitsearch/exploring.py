@@ -27,20 +27,20 @@ _PROGRAMS, _ROUNDS = 16, 3
 _AT_ONCE = 8
 # Chains seek accuracies whose drops are up to so many times the user's, or as many times less.
 _SPREAD = 8.0
-# A relative latency that a chain is indifferent to.
-_TEMPERATURE = 0.002
 
 
 class Effort(Part):
     """How much is searched: steps, and chains that each make one proposal a step.
 
-    The chains seek accuracies around 1 - `max_drop`, so that together they find the front.
+    The chains seek accuracies around 1 - `max_drop`, so that together they find the front. Their
+    `temperature` is a relative latency that they hardly care about: the higher, the more they move.
     """
 
     max_drop: PositiveFloat
     steps: PositiveInt = 2000
     chains: PositiveInt = 4
     seed: NonNegativeInt = 0
+    temperature: PositiveFloat = 0.002
 
     @property
     def settings(self) -> Settings:
@@ -50,7 +50,7 @@ class Effort(Part):
         if self.chains % 2:
             drops = [self.max_drop * _SPREAD ** (each + 1.0 / self.chains) for each in exponents]
         thresholds = [kept(drop * MNAT_PER_UNIT_DROP) for drop in drops]
-        return Settings.ladder((_TEMPERATURE,), thresholds, seed=self.seed)
+        return Settings.ladder((self.temperature,), thresholds, seed=self.seed)
 
 
 @dataclass(frozen=True)

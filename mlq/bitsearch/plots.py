@@ -106,6 +106,7 @@ def _bits(figure: Figure, found: Front, layers: Sequence[tuple[str, str]]) -> Fi
     axes.set_yticks(sorted(set(found.bits) | {8}))
     axes.set_xlabel("layer, in the order of the network (hatched: depthwise)")
     axes.set_ylabel("bits")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(x=0.01)
     return figure
 

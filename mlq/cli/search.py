@@ -16,6 +16,7 @@ SEARCH = options(
     click.option("--bits", metavar="LIST", help="widths to choose from (default: 2,3,4,8)"),
     click.option("--iterations", type=int, metavar="N", help="steps of the chains (default: 2000)"),
     click.option("--chains", type=int, metavar="N", help="side by side (default: 4)"),
+    click.option("--temperature", type=float, metavar="T", help="of the chains (default: 0.002)"),
     click.option("--max-drop", type=float, metavar="SHARE", help="0.01 (default) is one point"),
     click.option("--max-size", type=float, metavar="BYTES", help="of weights"),
     click.option("--calib", required=True, metavar="DATA", help="samples to calibrate and measure"),

@@ -6,3 +6,10 @@
 """
 
 from __future__ import annotations
+
+from mlq.errors import UsageError
+
+try:
+    import torch  # noqa: F401 -- so that its absence is said once, in words
+except ImportError:
+    raise UsageError("fine-tuning needs PyTorch: pip install 'mlq[finetune]'") from None

@@ -9,14 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mlq.errors import UsageError
-
-try:
-    import torch
-except ImportError:
-    raise UsageError(
-        "fine-tuning needs PyTorch; install it with: pip install 'mlq[finetune]'"
-    ) from None
+import torch
 
 Tensor = Any
 

@@ -7,25 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch.nn import functional
 
 from mlq.bitsearch.preparing import BASE_BITS, Prepared
-from mlq.errors import UsageError
 from mlq.finetune.steps import Step
 from mlq.finetune.twin import Twin
 from mlq.network import Layer, load
 from mlq.precision import Precision
 from mlq.ranges import Ranges
 from mlq.values import Part
-
-try:
-    import torch
-    from torch.nn import functional
-except ImportError:
-    raise UsageError(
-        "fine-tuning needs PyTorch; install it with: pip install 'mlq[finetune]'"
-    ) from None
 
 Array = NDArray[Any]
 Tensor = Any
@@ -211,7 +204,7 @@ def _augmented(samples: list[Tensor], how: Schooling, random: Any) -> list[Tenso
     batch = [each[picked] for each in samples]
     flip = bool(torch.randint(2, (1,), generator=random))
     shares = (torch.rand(2, generator=random) * 2.0 - 1.0) * how.shift
-    return [_moved(x, flip, shares.tolist()) if x.ndim == 4 else x for x in batch]  # noqa: PLR2004 -- NCHW
+    return [_moved(x, flip, shares.tolist()) if x.ndim == 4 else x for x in batch]  # noqa: PLR2004 -- images are NCHW
 
 
 def _moved(x: Tensor, flip: bool, shares: list[float]) -> Tensor:  # noqa: FBT001 -- a coin's two sides

@@ -7,16 +7,8 @@ from typing import Any
 
 from mlq.dialect import build, functions, layers, ops
 from mlq.dialect.shapes import DYNAMIC
-from mlq.errors import DiagnosticError, UsageError
+from mlq.errors import DiagnosticError
 from mlq.network import Network, walked
-
-try:
-    import torch
-    from torch.nn import functional
-except ImportError:
-    raise UsageError(
-        "fine-tuning needs PyTorch; install it with: pip install 'mlq[finetune]'"
-    ) from None
 
 Tensor = Any
 Quantize = Callable[[str, str, Tensor], Tensor]
