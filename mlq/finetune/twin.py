@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+from torch.nn import functional
+
 from mlq.dialect import build, functions, layers, ops
 from mlq.dialect.shapes import DYNAMIC
 from mlq.errors import DiagnosticError
@@ -23,7 +26,6 @@ class Twin:
     def __init__(self, network: Network) -> None:
         self.parameters: dict[str, Tensor] = {}
         self._steps: list[tuple[Compute, list[int], int]] = []
-        self._inputs = len(network.model.inputs)
         walked(network, lambda function: self._read(function, network))
 
     def __call__(self, inputs: list[Tensor], quantize: Quantize) -> Tensor:
