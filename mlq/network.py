@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from torch_mlir.ir import Location, Module, OpView, Value
 
 from mlq import reference
-from mlq.dialect import build, context, functions, layers
+from mlq.dialect import build, context, functions, layers, ops
+from mlq.dialect.shapes import DYNAMIC
 from mlq.dialect.weights import WeightStore, bound
 from mlq.errors import ModelError
 from mlq.frontends.onnx import ImportedModel, import_model
 from mlq.frontends.specs import TensorSpec
+from mlq.hardware import Layer as Product
 from mlq.transforms import parse_pipeline
 from mlq.transforms.base import Skip, collected_skips, walk
 from mlq.transforms.leftovers import float_nodes
@@ -40,7 +43,12 @@ class Flow:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the stages know of a layer; counts are for one sample of the batch."""
+    """What the stages know of a layer; counts are for one sample of the batch.
+
+    `weight` and `bias` are keys of the weight store. `product` is the multiplication as hardware
+    models see it, None where there is none or its sizes are known only at run time; `pads` are a
+    convolution's, [top, left, bottom, right].
+    """
 
     name: str
     kind: str
@@ -51,6 +59,9 @@ class Layer:
     flows: tuple[Flow, ...]
     weight: str | None
     weight_axis: int
+    bias: str | None = None
+    product: Product | None = None
+    pads: tuple[int, ...] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,19 @@ def transform(
         return Transformed(out, store, tuple(skips), counts, _notes(module))
 
 
+def tensors(network: Network, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Every named tensor of the float network, by `mlq.reference`."""
+    with context(), Location.unknown(), bound(network.weights):
+        return reference.run(Module.parse(network.text), list(inputs))
+
+
+def walked(network: Network, read: Callable[[Any], None]) -> None:
+    """Let `read` see the float network's function, which is gone when it returns."""
+    with context(), Location.unknown(), bound(network.weights):
+        module = Module.parse(network.text)
+        read(functions.main_of(module.operation))
+
+
 def compute(
     made: Transformed, inputs: Sequence[NDArray[Any]], given: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
@@ -184,7 +208,29 @@ def _describe(op: OpView) -> Layer:
         flows=flows,
         weight=layers.weight_key(weight),
         weight_axis=0 if weight is None else layers.weight_axis(op),
+        bias=layers.weight_key(getattr(op, "bias", None)),
+        product=None if layers.weight_key(weight) is None else _product(op),
+        pads=tuple(op.pads) if isinstance(op, ops.Conv2dOp) else (0, 0, 0, 0),
     )
+
+
+def _product(op: OpView) -> Product | None:
+    """The multiplication of one sample, for a hardware model."""
+    shape = build.shape_of(op.output)
+    if DYNAMIC in shape[1:]:
+        return None
+    if isinstance(op, ops.Conv2dOp):
+        keys = build.attributes_of(op, "strides", "dilations", "groups")
+        strides, dilations = (tuple(keys[name]) for name in ("strides", "dilations"))
+        filters, channels, height, width = build.shape_of(op.weight)
+        return Product.conv(
+            (shape[2], shape[3]),
+            (filters, channels, height, width),
+            strides=strides,
+            dilations=dilations,
+            groups=keys["groups"],
+        )
+    return Product.gemm(prod(shape[1:-1]), build.shape_of(op.lhs)[-1], shape[-1])
 
 
 def _sources(value: Value) -> tuple[str, ...]:

@@ -89,12 +89,12 @@ def _stages(found: Findings) -> Files:
     made: Files = {}
     for name, (text, weights) in contracts.items():
         made[f"stages/{name}.mlir"] = text
-        made[f"stages/{name}.npz"] = _archive(_mentioned(text, weights))
+        made[f"stages/{name}.npz"] = archived(_mentioned(text, weights))
     for name in ("float", "int8"):
         made[f"stages/{name}.vmfb"] = found.shipped[name].vmfb
     labels = found.judge.data.labels
     known = {} if labels is None else {"labels": labels}
-    made["stages/logits.npz"] = _archive({**found.judge.outputs, **known})
+    made["stages/logits.npz"] = archived({**found.judge.outputs, **known})
     return made
 
 
@@ -104,7 +104,8 @@ def _mentioned(text: str, weights: WeightStore) -> dict[str, Any]:
     return {k: array for k, array in weights.items() if k in named or not _PLAIN.fullmatch(k)}
 
 
-def _archive(arrays: dict[str, Any]) -> bytes:
+def archived(arrays: dict[str, Any]) -> bytes:
+    """Arrays as the bytes of an `.npz`."""
     stream = io.BytesIO()
     np.savez(stream, **arrays)
     return stream.getvalue()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import numerics, runtime
-from mlq.network import Layer, Network
+from mlq.network import Flow, Layer, Network
 from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
@@ -24,6 +24,8 @@ from mlq.transforms.pipelines import lowering, simulate_pipeline
 Array = NDArray[Any]
 Assignment = Mapping[str, str]
 """Precision by layer name; a layer that is absent is f32."""
+
+_RESIDUAL_BITS = 8
 
 
 class Simulation:
@@ -47,6 +49,8 @@ class Simulation:
         self._vmfb = compile_module(lowered.text, target, embed=False)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
         self._stored: dict[tuple[str, int], Array] = {}
+        self._narrow: Mapping[int, Ranges] = {}
+        self._biases: Mapping[tuple[str, int], Array] = {}
         self._loaded: dict[str, runtime.Executable] = {}
         self._signature: dict[str, str] = {}
 
@@ -58,6 +62,31 @@ class Simulation:
         other = copy.copy(self)
         vars(other).update(_scheme=scheme, _granularity=granularity, _stored={})
         return other
+
+    def refined(
+        self,
+        narrow: Mapping[int, Ranges],
+        weights: Mapping[tuple[str, int], Array],
+        biases: Mapping[tuple[str, int], Array],
+    ) -> Simulation:
+        """This simulation with more care for few bits; shared as in `configured`.
+
+        `narrow` has ranges for activations of so many bits, in the place of those for all bits;
+        `weights` and `biases` (by key and bits) are what better rounding than the nearest made.
+        """
+        other = copy.copy(self)
+        vars(other).update(_narrow=dict(narrow), _stored=dict(weights), _biases=dict(biases))
+        return other
+
+    @property
+    def narrow(self) -> Mapping[int, Ranges]:
+        """Ranges of activations of few bits, where refined."""
+        return self._narrow
+
+    @property
+    def operands(self) -> list[tuple[Layer, Flow]]:
+        """Layer and activation of each row of the table."""
+        return list(self._rows)
 
     def table(self, ranges: Ranges, assignment: Assignment) -> NDArray[np.float32]:
         """Rows (scale, zero_point, qmin, qmax) of every activation that a layer reads: [L, 4].
@@ -71,13 +100,19 @@ class Simulation:
                 flow.role == "residual" and not _are_integer(flow.sources, assignment)
             ):
                 continue
-            known = ranges.tensors[flow.tensor]
             row[:] = numerics.table_row(
-                numerics.choose_params(
-                    known.low, known.high, bits=precision.activation_bits, scheme=self._scheme
-                )
+                self.stored_activation(flow, precision.activation_bits, ranges)
             )
         return table
+
+    def stored_activation(self, flow: Flow, bits: int, ranges: Ranges) -> numerics.QuantParams:
+        """How an activation is stored for a layer of so many bits.
+
+        A residual takes no part in the multiplication, so it keeps at least 8.
+        """
+        bits = max(bits, _RESIDUAL_BITS) if flow.role == "residual" else bits
+        known = self._narrow.get(bits, ranges).tensors[flow.tensor]
+        return numerics.choose_params(known.low, known.high, bits=bits, scheme=self._scheme)
 
     def simulated_weights(self, assignment: Assignment, suffix: str) -> dict[str, Array]:
         """Each layer's weight as its precision stores it, under the keys that a chain reads."""
@@ -103,7 +138,7 @@ class Simulation:
 
     def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> runtime.Executable:
         """The executable of an entry, with the weights of these chains bound."""
-        words = (self._scheme, self._granularity)
+        words = (self._scheme, self._granularity, id(self._stored))
         signature = str([words, *(sorted(each.items()) for each in chains.values())])
         executable = self._loaded.get(entry)
         if executable is not None and self._signature[entry] == signature:
@@ -111,6 +146,8 @@ class Simulation:
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
+        if len(chains) == 1:
+            simulated.update(self._simulated_biases(assignment))
         if executable is None:
             executable = runtime.load(
                 self._vmfb,
@@ -123,6 +160,20 @@ class Simulation:
             executable.swap_parameters(simulated)
         self._signature[entry] = signature
         return executable
+
+    def _simulated_biases(self, assignment: Assignment) -> dict[str, Array]:
+        """Each layer's bias at its precision; the float network reads the same parameters."""
+        return {
+            layer.bias: self.stored_bias(layer, assignment.get(layer.name, "f32"))
+            for layer in self.network.layers
+            if layer.bias is not None
+        }
+
+    def stored_bias(self, layer: Layer, name: str) -> Array:
+        """The layer's bias in the precision called `name`: its own, unless refined."""
+        assert layer.bias is not None
+        key = (layer.bias, Precision.parse(name).weight_bits)
+        return self._biases.get(key, self._weights[layer.bias])
 
     def _all_weights(self) -> dict[str, Array]:
         """Every parameter that the module declares, the simulated ones unquantized."""

@@ -28,8 +28,8 @@ class Verbs(click.Group):
         extra |= {"standalone_mode": False, "obj": shlex.join(["mlq", *plain])}
         try:
             code = super().main(plain, *more, **extra)
-        except (KeyboardInterrupt, click.Abort):
-            _complain("stopped; nothing was written")
+        except (KeyboardInterrupt, click.Abort) as stop:
+            _complain(str(stop.__cause__ or stop) or "stopped; nothing was written")
             code = _STOPPED
         except click.UsageError as error:
             hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""

@@ -31,6 +31,9 @@ class Hardware(Protocol):
     def summary(self) -> str:
         """One line on what it is."""
 
+    def model_dump_json(self) -> str:
+        """All of its description, as text that is equal for equal devices."""
+
     def latency_us(self, layer: Layer, weight_bits: int, activation_bits: int) -> float:
         """Microseconds that the layer takes."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlq.errors import PlanError
-from mlq.search.archive import Archive, Evaluate
+from mlq.search.archive import Archive, Evaluate, Visit
 from mlq.search.objective import Objective
 from mlq.search.proposal import Scores
 from mlq.search.sampler import Settings, State, advance, begin
@@ -25,13 +25,13 @@ def run(
     folder: Path,
     starts: Sequence[Point] = (),
     scores: Scores | None = None,
-    predict: Evaluate | None = None,
+    learn: Callable[[Sequence[Visit]], Evaluate] | None = None,
     watch: Callable[[State], None] = lambda _: None,
 ) -> tuple[State, Archive]:
     """Take a search to so many steps, from where `folder` says it was; `watch` sees each state.
 
     A search that begins takes `starts` and `scores` as `begin` does; one that goes on has its own.
-    `predict` is as in `advance`.
+    `learn` makes of the visits before a step what guesses accuracies in it (see `advance`).
 
     PlanError if the folder holds a search of other settings, another network or other bits.
     """
@@ -43,7 +43,9 @@ def run(
         state = _resumed(file, state, archive)
     write(state, file)
     while state.step < steps:
-        state = advance(state, archive, predict)
+        # A step that was cut short begins from what was known when it first did.
+        guess = None if learn is None else learn(archive.visits[: state.visited])
+        state = advance(state, archive, guess)
         write(state, file)
         watch(state)
     return state, archive

@@ -80,11 +80,15 @@ class Chain(Part):
 
 
 class State(Value):
-    """All that a search needs to go on, apart from what it visited (see Archive)."""
+    """All that a search needs to go on, apart from what it visited (see Archive).
+
+    `visited` is how many visits the archive had; a step that a kill cut short may have added more.
+    """
 
     settings: Settings
     objective: Objective
     step: NonNegativeInt = 0
+    visited: NonNegativeInt = 0
     chains: tuple[Chain, ...]
     swaps_proposed: NonNegativeInt = 0
     swaps_accepted: NonNegativeInt = 0
@@ -120,15 +124,18 @@ def begin(
     allocation fits the size.
     """
     space = archive.space
-    if not starts and not len(archive):
+    known = [visit.point for visit in archive.visits if objective.admits(visit.bytes)]
+    if not starts and not known:
         starts = [space.start(objective.max_bytes)]
     fitting = [point for point in starts if objective.admits(space.bytes(point))]
     if len(fitting) < len(starts):
         raise PlanError(f"the search cannot begin at what takes over {objective.max_bytes:g} bytes")
-    places = _places(archive, fitting or [visit.point for visit in archive.visits])
+    places = _places(archive, fitting or known)
     chain = Chain(place=places[0], scores=scores or Scores.flat(space.sizes))
     count = len(settings.rungs)
-    state = State(settings=settings, objective=objective, chains=(chain,) * count)
+    state = State(
+        settings=settings, objective=objective, visited=len(archive), chains=(chain,) * count
+    )
     chosen = [
         places[i % len(places)] if starts else min(places, key=partial(state.energy, i))
         for i in range(count)
@@ -162,6 +169,7 @@ def advance(state: State, archive: Archive, predict: Evaluate | None = None) -> 
         chains = [_taught(state, i, chain) for i, chain in enumerate(chains)]
     update = {
         "step": state.step + 1,
+        "visited": len(archive),
         "chains": tuple(chains),
         "swaps_proposed": state.swaps_proposed + (len(chains) > 1),
         "swaps_accepted": state.swaps_accepted + swapped,

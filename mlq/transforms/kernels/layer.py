@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.dialects import tensor
+from torch_mlir.dialects import arith, tensor
 from torch_mlir.ir import RankedTensorType, Value
 
 from mlq import numerics
@@ -107,6 +108,8 @@ class Layer:
 
     def coefficients(self, kernel: Conv | Depthwise) -> Value:
         """The numbers, the scales, and biases that make up for the input's zero point."""
+        if self.filters is None and self.op.bias is not None:
+            return self._coefficients_at_load(kernel)
         bias: NDArray[Any] = self.bias.astype(np.float32)
         if self.input is not None:
             assert self.filters is not None
@@ -117,6 +120,19 @@ class Layer:
         ordered = kernel.ordered(bias), kernel.ordered(scale)
         values = self.numbers().with_channels(kernel.finish, *ordered)
         return constant(f"{self.key}.coefficients", values)
+
+    def _coefficients_at_load(self, kernel: Conv | Depthwise) -> Value:
+        """The same where the bias is swapped with the weight: numbers, then bits of reals."""
+        none, i32 = np.zeros(0, np.int32), linalg.integer_type(32)
+        header = self.numbers().with_channels(kernel.finish, none, none.view(np.float32))
+        rows = linalg.reshape(self.op.bias, [1, self.shape[3]])
+        bias = _packed(rows, kernel)
+        sizes = linalg.sizes_of(bias)
+        bits = linalg.elementwise([linalg.whole(bias)], i32, sizes, partial(arith.bitcast, i32))
+        scale = np.ones(prod(bias.type.shape), np.float32).view(np.int32)
+        parts = constant("header", header), bits, constant("ones", scale)
+        total = sum(prod(part.type.shape) for part in parts)
+        return tensor.concat(RankedTensorType.get([total], i32), 0, list(parts))
 
     def packed(self, kernel: Conv | Depthwise) -> Value:
         """The weight as the kernel reads it: now, or when the module is loaded."""

@@ -1,0 +1,263 @@
+"""Fronts of `mlq search` against simpler searches, at equal evaluations, on several devices.
+
+    python benchmarks/amed.py resnet20_cifar10 mobilenetv2_1.0 --seeds 5 --evaluations 300
+
+Every method is measured by the same simulation on the same samples, and what one of them measured
+no other measures again (in benchmarks/out/amed, so that a killed run goes on). Hypervolume: the
+area that a front dominates below the latency of 8 bits everywhere and above 90 % of float's
+accuracy, as a share of that rectangle; intervals are Student's over seeds, 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from networks import OUT, Network, find
+from scipy import stats
+
+from mlq import hardware, targets
+from mlq.analysis import Subject
+from mlq.bitsearch.exploring import Effort, objective_of, warm_up
+from mlq.bitsearch.judging import Judge
+from mlq.bitsearch.measuring import Measuring, kl_of
+from mlq.bitsearch.preparing import Prepared, prepare
+from mlq.bitsearch.proxy import Noise, Proxy
+from mlq.bitsearch.rounding import multiplied
+from mlq.frontends.data import load_data
+from mlq.network import load
+from mlq.precision import Precision
+from mlq.progress import Stages
+from mlq.recipe import resolve
+from mlq.search import Archive, Objective, Point, Space, Visit, advance, begin, front, hypervolume
+from mlq.search.baselines import genetic, integer_programs, random_search, uniform
+
+PRESETS = ("scale-sim-32x32-os", "eyeriss-12x14-ws", "eyeriss-low-memory")
+METHODS = ("search", "integer programs", "genetic", "random", "uniform")
+# Methods without chance: one seed tells all.
+DETERMINED = ("integer programs", "uniform")
+# The corner that hypervolumes are measured from, and the loss that allocations are compared at.
+FLOOR, MAX_DROP = 0.9, 0.02
+# Steps after which a search that finds nothing new is ended.
+MOST_STEPS = 4000
+
+
+class Memory:
+    """Measures what no run has measured yet; one line of a file for each."""
+
+    def __init__(self, measuring: Measuring, space: Space, file: Path) -> None:
+        self._measuring, self._space, self._file = measuring, space, file
+        lines = file.read_text().splitlines() if file.exists() else []
+        self._known = dict(json.loads(line) for line in lines)
+        self.seconds, self.measured = 0.0, 0
+
+    def __call__(self, points: Sequence[Point]) -> list[float]:
+        return [self._one(point) for point in points]
+
+    def _one(self, point: Point) -> float:
+        key = " ".join(self._space.precisions(point).values())
+        if key not in self._known:
+            start = time.process_time()
+            self._known[key] = self._measuring([point])[0]
+            self.seconds += time.process_time() - start
+            self.measured += 1
+            with self._file.open("a") as file:
+                file.write(json.dumps([key, self._known[key]]) + "\n")
+        return float(self._known[key])
+
+
+def searched(memory: Memory, space: Space, options: argparse.Namespace, seed: int) -> Archive:
+    """`mlq search` for so many steps, or until it has measured as many allocations."""
+    objective = objective_of(space, MAX_DROP)
+    archive, noise = warm_up(space, memory, objective, Stages(visible=False))
+    settings = Effort(max_drop=MAX_DROP, seed=seed).settings
+    proxy, state = Proxy(space, noise), begin(archive, objective, settings)
+    start, warm = (time.process_time(), time.perf_counter()), len(archive)
+    most = options.steps or MOST_STEPS
+    while state.step < most and (options.steps or len(archive) < options.evaluations):
+        state = advance(state, archive, proxy(archive.visits))
+    cpu, wall = time.process_time() - start[0], time.perf_counter() - start[1]
+    accepted = sum(each.accepted for each in state.chains) / (state.step * len(state.chains))
+    print(
+        f"seed {seed}: {warm} allocations to begin with, {len(archive) - warm} in {state.step}"
+        f" steps of {len(state.chains)} chains; {cpu:.0f} CPU seconds, {wall:.0f} on the clock,"
+        f" {100 * accepted:.1f} % accepted"
+    )
+    return archive
+
+
+def programmed(
+    memory: Memory, space: Space, objective: Objective, noise: Noise, budget: int
+) -> Archive:
+    """Integer programs on what layers lose alone, which is counted too."""
+    alone = sum(size - 1 for size in space.sizes) + 1
+    archive = Archive(space, memory)
+    integer_programs(archive, objective, noise, budget - alone)
+    return archive
+
+
+def visited(
+    method: str, memory: Memory, space: Space, options: argparse.Namespace, seed: int
+) -> Archive:
+    """What a method visited."""
+    objective, budget = objective_of(space, MAX_DROP), options.evaluations
+    archive = Archive(space, memory)
+    match method:
+        case "search":
+            return searched(memory, space, options, seed)
+        case "integer programs":
+            _, noise = warm_up(space, memory, objective, Stages(visible=False))
+            return programmed(memory, space, objective, noise, budget)
+        case "genetic":
+            genetic(archive, objective, budget, seed=seed)
+        case "random":
+            random_search(archive, objective, budget, seed=seed)
+        case _:
+            uniform(archive, objective)
+    return archive
+
+
+def share(space: Space, visits: Sequence[Visit]) -> float:
+    """Hypervolume over that of the whole rectangle."""
+    whole = space.us((0,) * len(space.sizes))
+    return hypervolume(visits, us=whole, accuracy=FLOOR) / (whole * (1.0 - FLOOR))
+
+
+def at_half(space: Space, visits: Sequence[Visit]) -> float:
+    """Least KL (mnat) of what takes no more than half of the latency of 8 bits everywhere."""
+    half = 0.5 * space.us((0,) * len(space.sizes))
+    return min((kl_of(each.accuracy) for each in visits if each.us <= half), default=math.inf)
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and half of the 95 % interval."""
+    mean, count = float(np.mean(values)), len(values)
+    if count == 1:
+        return f"{mean:.4f}"
+    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count)
+    return f"{mean:.4f} +- {half:.4f}"
+
+
+def chosen(space: Space, visits: Sequence[Visit]) -> Visit:
+    """The fastest that keeps `1 - MAX_DROP`, as the search expects."""
+    threshold = objective_of(space, MAX_DROP).threshold
+    return next(each for each in front(visits) if each.accuracy >= threshold)
+
+
+def bits_of(prepared: Prepared, space: Space, visit: Visit) -> dict[str, float]:
+    """Mean bits by form of layer."""
+    forms: dict[str, list[int]] = defaultdict(list)
+    precisions = space.precisions(visit.point)
+    for layer in multiplied(prepared.network)[1:-1]:
+        width = Precision.parse(precisions[layer.name]).weight_bits
+        forms[layer.form or layer.kind].append(width)
+    return {form: float(np.mean(each)) for form, each in sorted(forms.items())}
+
+
+def judged(judge: Judge, archive: Archive) -> None:
+    """Measure on other samples what was found at half of the latency, and what would be taken."""
+    space, visits = archive.space, archive.front()
+    whole = space.us((0,) * len(space.sizes))
+    half = [each for each in visits if each.us <= 0.5 * whole][-1:]
+    for name, visit in [("taken", chosen(space, visits)), *(("at half", each) for each in half)]:
+        found = judge.judge(archive, visit)
+        low, high = found.drop_95
+        print(
+            f"{name}: {100 * found.us / whole:.1f} % of the latency, {found.bytes / 1e6:.3g} MB,"
+            f" KL {found.kl_mnat:.0f} expected, {found.judged_kl_mnat:.0f} measured, top-1"
+            f" {100 * found.accuracy:.2f} % of {judge.data.samples}, float"
+            f" {100 * judge.float_accuracy:.2f}, lost {100 * found.drop:.2f}"
+            f" [{100 * low:.2f}, {100 * high:.2f}]"
+        )
+
+
+def prepared_for(network: Network, bits: Sequence[int], threads: int) -> Prepared:
+    """The network as `mlq search` prepares it."""
+    stages = Stages(visible=True)
+    specs = load(network.model, batch=None).sample_specs
+    data = load_data(network.calib, specs, model_path=network.model).shuffled(0)
+    recipe = resolve({"precisions": "f32,w8a8", "threads": threads})
+    subject = Subject.of(network.model, data, targets.by_name(recipe.target), recipe, stages)
+    return prepare(subject, bits, OUT / "amed" / f"{network.name}.npz")
+
+
+def report(network: Network, options: argparse.Namespace) -> None:
+    """Run every method on every preset and print what came out."""
+    prepared = prepared_for(network, options.bits, options.threads)
+    judge = None
+    if options.judge:
+        specs = load(network.model, batch=None).sample_specs
+        data = load_data(network.eval, specs, model_path=network.model, samples=options.judge)
+        judge = Judge(prepared, data)
+    bits: dict[str, dict[str, float]] = {}
+    for preset in options.presets:
+        bits[preset] = on(preset, network, prepared, judge, options)
+    print(f"\nmean bits of the fastest point that should lose {100 * MAX_DROP:g} points:")
+    for preset, means in bits.items():
+        print(f"{preset:22}" + "  ".join(f"{form} {mean:.2f}" for form, mean in means.items()))
+
+
+def on(
+    preset: str,
+    network: Network,
+    prepared: Prepared,
+    judge: Judge | None,
+    options: argparse.Namespace,
+) -> dict[str, float]:
+    """Every method on one preset; returns the mean bits by form that the search takes."""
+    space = prepared.space(hardware.load(preset), options.bits)
+    measuring = Measuring(prepared, space, options.samples)
+    widths = "-".join(map(str, options.bits))
+    file = OUT / "amed" / f"{network.name}-{options.samples}-{widths}.jsonl"
+    memory = Memory(measuring, space, file)
+    print(
+        f"\n{network.name} on {preset}: {len(space.sizes)} layers, measured on"
+        f" {measuring.samples} samples; noise = signal is {measuring.unit:.0f} mnat"
+    )
+    archives = {
+        method: [
+            visited(method, memory, space, options, seed)
+            for seed in range(1 if method in DETERMINED else options.seeds)
+        ]
+        for method in options.methods
+    }
+    print(f"{'method':18}{'evaluations':>13}{'hypervolume':>20}{'least KL at half':>20}")
+    for method, each in archives.items():
+        volumes = [share(space, archive.visits) for archive in each]
+        halves = [at_half(space, archive.visits) for archive in each]
+        most = max(map(len, each))
+        print(f"{method:18}{most:>13}{interval(volumes):>20}{np.median(halves):>20.1f}")
+    means = [bits_of(prepared, space, chosen(space, each.visits)) for each in archives["search"]]
+    if judge is not None:
+        judged(judge, archives["search"][0])
+    print(f"{memory.measured} measured here in {memory.seconds:.0f} CPU seconds")
+    return {form: float(np.mean([each[form] for each in means])) for form in means[0]}
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--presets", nargs="+", default=PRESETS)
+    parser.add_argument("--bits", nargs="+", type=int, default=(2, 3, 4, 8))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--steps", type=int, help="of the search, whatever it measures")
+    parser.add_argument("--judge", type=int, metavar="N", help="judge on N evaluation samples")
+    parser.add_argument("--evaluations", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    (OUT / "amed").mkdir(parents=True, exist_ok=True)
+    for network in find(options.networks):
+        report(network, options)
+
+
+if __name__ == "__main__":
+    main()

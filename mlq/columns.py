@@ -1,0 +1,61 @@
+"""What each weight multiplies: samples of layers' windows, for rounding weights to fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq.network import Layer, Network, tensors
+from mlq.numerics import Reals
+from mlq.numerics.windows import windows
+
+Array = NDArray[Any]
+
+# Windows kept of a layer: for each input that an output sums over, and in all.
+_PER_INPUT, _LEAST, _MOST = 8, 512, 8192
+
+
+def gather(
+    network: Network, batches: Iterable[Sequence[Array]], samples: int, *, seed: int = 0
+) -> dict[str, Reals]:
+    """Windows [G, K, N] that layers with a weight read in the float network, by layer.
+
+    G are the groups, K the inputs that an output sums over; the N windows are drawn evenly over
+    about `samples` samples and all positions, the same for a seed. DiagnosticError where an op that
+    is not mlq's stands between layers.
+    """
+    random = np.random.default_rng(seed)
+    found: dict[str, list[Reals]] = {}
+    done = 0
+    for batch in batches:
+        values = tensors(network, batch)
+        for layer in network.layers:
+            if layer.product is not None:
+                share = len(batch[0]) / samples
+                drawn = _drawn(layer, values[layer.flows[0].tensor], share, random)
+                found.setdefault(layer.name, []).append(drawn)
+        done += len(batch[0])
+        if done >= samples:
+            break
+    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
+
+
+def _drawn(layer: Layer, x: Reals, share: float, random: np.random.Generator) -> Reals:
+    """This batch's part of the windows: [G, K, n]."""
+    product = layer.product
+    assert product is not None
+    wanted = min(max(_PER_INPUT * product.window, _LEAST), _MOST) * share / len(x)
+    positions = min(max(int(wanted), 1), product.pixels)
+    if layer.kind != "conv2d":
+        rows = x.reshape(-1, x.shape[-1])
+        return np.ascontiguousarray(rows.T[None, :, : positions * len(x)])
+    view = windows(
+        x, product.kernel, strides=product.strides, pads=layer.pads, dilations=product.dilations
+    )
+    places = random.choice(product.pixels, positions, replace=False)
+    down, right = np.divmod(places, view.shape[3])
+    patches = view[:, :, down, right].transpose(1, 3, 4, 0, 2)
+    return np.ascontiguousarray(patches.reshape(product.groups, product.window, -1))

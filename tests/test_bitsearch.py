@@ -1,0 +1,294 @@
+"""Bits searched on a real network: the verb, what it stands on, and that a kill loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mlq import amed, calibration, columns, hardware, metrics, targets
+from mlq.analysis import Subject
+from mlq.bitsearch.exploring import Effort, read_trace
+from mlq.bitsearch.judging import Front
+from mlq.bitsearch.measuring import Measuring, kept, kl_of
+from mlq.bitsearch.preparing import Prepared, prepare
+from mlq.bitsearch.proxy import Proxy, alone, noise_alone
+from mlq.cli import main
+from mlq.errors import PlanError, UsageError
+from mlq.frontends.data import load_data
+from mlq.network import load, tensors
+from mlq.plan import Plan
+from mlq.progress import Stages
+from mlq.recipe import resolve
+from mlq.search import Archive, Space, State
+
+HARDWARE = "eyeriss-12x14-ws"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def prepared(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    model = demo / "digits.onnx"
+    specs = load(model, batch=None).sample_specs
+    data = load_data(demo / "digits-calib.npz", specs, model_path=model, samples=64)
+    recipe = resolve({"precisions": "f32,w8a8"})
+    subject = Subject.of(model, data, targets.by_name("x86"), recipe, Stages(visible=False))
+    return prepare(subject, (2, 3, 4, 8), tmp_path_factory.mktemp("kept") / "weights.npz")
+
+
+@pytest.fixture(scope="module")
+def space(prepared: Prepared) -> Space:
+    return prepared.space(hardware.load(HARDWARE), (2, 3, 4, 8))
+
+
+@pytest.fixture(scope="module")
+def measuring(prepared: Prepared, space: Space) -> Measuring:
+    return Measuring(prepared, space, 16)
+
+
+def arguments(demo: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "search", str(demo / "digits.onnx"), "--hardware", HARDWARE,
+        "--calib", str(demo / "digits-calib.npz"), "--samples", "8", "--chains", "2",
+        *more, "-o", str(out),
+    ]  # fmt: skip
+
+
+def test_windows_are_what_weights_multiply(prepared: Prepared) -> None:
+    """All windows of a small layer, times its weight, are all of its results."""
+    network = prepared.network
+    batch = next(iter(prepared.subject.batches()))
+    windows = columns.gather(network, [batch], len(batch[0]))
+    values = tensors(network, batch)
+    compared = 0
+    for layer in network.layers:
+        if layer.product is None or layer.weight is None or len(layer.flows) > 1:
+            continue
+        found = windows[layer.name]
+        assert found.shape[:2] == (layer.product.groups, layer.product.window)
+        if found.shape[2] < layer.product.pixels * len(batch[0]):
+            continue
+        rows = np.moveaxis(network.weights[layer.weight], layer.weight_axis, 0)
+        made = rows.reshape(layer.product.groups, -1, layer.product.window) @ found
+        if layer.bias is not None:
+            made = made + network.weights[layer.bias].reshape(layer.product.groups, -1, 1)
+        # Every result that no activation cut off is among the products.
+        wanted = values[layer.name][values[layer.name] > 0].ravel()
+        ordered = np.sort(made.ravel())
+        near = ordered[np.searchsorted(ordered, wanted).clip(0, len(ordered) - 1)]
+        before = ordered[(np.searchsorted(ordered, wanted) - 1).clip(0)]
+        gap = np.minimum(np.abs(near - wanted), np.abs(before - wanted))
+        assert gap.max() < 1e-4 * np.abs(ordered).max()
+        compared += 1
+    assert compared > 0
+
+
+def test_least_squares_beats_nearest_rounding(prepared: Prepared, space: Space) -> None:
+    """At the ranges of each width, on all samples: what the rounding is for."""
+    simulation = prepared.simulation
+    nearest = simulation.refined(simulation._narrow, {}, {})
+    for name in ("w3a3", "w2a2"):
+        assignment = {**prepared.base, **space.precisions(space.uniform(name))}
+        losses = [
+            calibration.divergence(
+                prepared.observations,
+                prepared.subject.batches(),
+                each,
+                prepared.choice.ranges,
+                assignment,
+            )
+            for each in (simulation, nearest)
+        ]
+        assert losses[0] < 0.7 * losses[1]
+
+
+def test_float_is_float_again_after_narrow_weights(prepared: Prepared, space: Space) -> None:
+    """Biases are parameters that all runs of the module share."""
+    batch = next(iter(prepared.subject.batches()))
+    simulation, ranges = prepared.simulation, prepared.choice.ranges
+    before = simulation.run(batch, ranges, {})[0]
+    narrow = simulation.run(batch, ranges, space.precisions(space.uniform("w2a2")))[0]
+    after = simulation.run(batch, ranges, {})[0]
+    np.testing.assert_array_equal(before, after)
+    assert metrics.kl_mnat(before, narrow) > 1.0
+
+
+def test_rounded_weights_are_taken_up_again(prepared: Prepared, tmp_path: Path) -> None:
+    kept_at = tmp_path / "weights.npz"
+    first = prepare(prepared.subject, (3, 8), kept_at)
+    stamp = kept_at.stat().st_mtime_ns
+    again = prepare(prepared.subject, (3, 8), kept_at)
+    assert kept_at.stat().st_mtime_ns == stamp
+    for key, weight in first.simulation._stored.items():
+        np.testing.assert_array_equal(weight, again.simulation._stored[key])
+    prepare(prepared.subject, (2, 8), kept_at)
+    assert kept_at.stat().st_mtime_ns != stamp
+
+
+def test_ends_keep_eight_bits_and_the_rest_chooses(space: Space) -> None:
+    assert space.names[0] == space.names[-1] == ("w8a8",)
+    assert set(space.names[1:-1]) == {("w8a8", "w4a4", "w3a3", "w2a2")}
+
+
+def test_more_bits_lose_less(measuring: Measuring, space: Space) -> None:
+    names = ("w8a8", "w4a4", "w3a3", "w2a2")
+    noises = [measuring.noise(space.precisions(space.uniform(name))) for name in names]
+    assert noises == sorted(noises)
+    shares = measuring([space.uniform(name) for name in names])
+    assert shares == sorted(shares, reverse=True)
+    assert measuring.samples == 16
+    assert measuring.unit > 0.0
+    assert kl_of(kept(123.0)) == pytest.approx(123.0)
+
+
+def test_proxy_is_additive_until_it_has_seen_more(measuring: Measuring, space: Space) -> None:
+    archive = Archive(space, measuring)
+    noise = noise_alone(space, archive)
+    assert len(archive) == len(alone(space)) == 1 + sum(size - 1 for size in space.sizes)
+    proxy = Proxy(space, noise)
+    point = space.uniform("w3a3")
+    total = sum(noise[name]["w3a3"] for each in space.decisions[1:-1] for name in each.layers)
+    ends = sum(noise[each.layers[0]]["w8a8"] for each in (space.decisions[0], space.decisions[-1]))
+    assert kl_of(proxy([])([point])[0]) == pytest.approx(total + ends, rel=1e-6)
+
+
+def test_proxy_learns_what_addition_leaves_out(measuring: Measuring, space: Space) -> None:
+    """Fitted to visits drawn at random, it predicts other such visits better than addition."""
+    archive = Archive(space, measuring)
+    noise = noise_alone(space, archive)
+    random = np.random.default_rng(0)
+    points = [tuple(int(i) for i in random.integers(space.sizes)) for _ in range(100)]
+    archive.measure(points[:70])
+    others = list(dict.fromkeys(points[70:]))
+    found = np.log([kl_of(each) for each in measuring(others)])
+    plain, fitted = Proxy(space, noise)([]), Proxy(space, noise)(archive.visits)
+    errors = [
+        np.mean(np.square(np.log([kl_of(share) for share in guess(others)]) - found))
+        for guess in (plain, fitted)
+    ]
+    assert errors[1] < errors[0]
+    again = Proxy(space, noise)(archive.visits)
+    assert again(others) == fitted(others)
+
+
+def test_chains_seek_what_the_user_asked_for_and_around() -> None:
+    rungs = Effort(max_drop=0.02, chains=3).settings.rungs
+    assert [rung.threshold for rung in rungs] == [
+        pytest.approx(kept(4000.0 * drop)) for drop in (0.005, 0.02, 0.08)
+    ]
+    assert len(Effort(max_drop=0.02, chains=1).settings.rungs) == 1
+
+
+def test_the_verb_writes_what_it_found(demo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = ("--eval", str(demo / "digits-eval.npz"), "--iterations", "40", "--max-drop", "0.05")
+    done = CliRunner().invoke(main, arguments(demo, out, *more), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    front = Front.from_json(out / "front.json")
+    assert front.met
+    assert [each.us for each in front.points] == sorted(each.us for each in front.points)
+    taken = front.points[front.chosen]
+    plan = Plan.from_json(out / "plan.json")
+    assert {name: plan.precision(name) for name in taken.precisions} == taken.precisions
+    assert "No `model.vmfb`: target x86 does not compute in" in (out / "report.md").read_text()
+    assert {"front.svg", "bits.svg", "chains.svg"} <= {path.name for path in out.iterdir()}
+    assert not (tmp_path / ".out.searching").exists()
+    # Made longer, it goes on from what it has.
+    longer = arguments(demo, out, *more[:2], "--iterations", "60", "--max-drop", "0.05")
+    assert CliRunner().invoke(main, longer, catch_exceptions=False).exit_code == 0
+    assert State.from_json(out / "search.json").step == 60
+
+
+def test_eight_bits_everywhere_are_compiled(demo: Path, tmp_path: Path) -> None:
+    found = amed.search(
+        demo / "digits.onnx",
+        HARDWARE,
+        str(demo / "digits-calib.npz"),
+        tmp_path / "out",
+        bits=(8,),
+        iterations=1,
+        chains=1,
+    )
+    assert "model.vmfb" in found.files
+    assert len(found.front.points) == 1
+
+
+def test_killed_it_goes_on_to_the_same_end(demo: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    more = ("--iterations", "150", "--max-drop", "0.05")
+    assert CliRunner().invoke(main, arguments(demo, whole, *more)).exit_code in {0, 1}
+    command = [str(Path(sys.executable).with_name("mlq")), *arguments(demo, cut, *more)]
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    state = tmp_path / ".cut.searching" / "search.json"
+    give_up = time.monotonic() + 300
+    while time.monotonic() < give_up and running.poll() is None:
+        if state.exists() and json.loads(state.read_text())["step"] >= 20:
+            break
+        time.sleep(0.02)
+    assert running.poll() is None, "the search ended before it could be killed"
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not cut.exists()
+    assert CliRunner().invoke(main, arguments(demo, cut, *more)).exit_code in {0, 1}
+    for name in ("search.json", "visits.jsonl", "plan.json"):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+    assert len(read_trace(cut)) >= 149
+
+
+def test_a_search_of_something_else_is_not_taken_up(demo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".out.searching"
+    folder.mkdir()
+    (folder / "subject.json").write_text('{"hardware": "another"}')
+    with pytest.raises(PlanError, match=r"another bits, calibration data, hardware, network"):
+        amed.search(
+            demo / "digits.onnx", HARDWARE, str(demo / "digits-calib.npz"), tmp_path / "out"
+        )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--bits", "2,x", "bits are whole numbers"),
+        ("--bits", "1,8", "w1a1"),
+        ("--hardware", "eyeriss-12x14", "did you mean eyeriss-12x14-ws"),
+        ("--chains", "0", "chains"),
+        ("--max-drop", "0", "max_drop"),
+        ("--max-size", "10", "no allocation fits"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    demo: Path, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    given = arguments(demo, tmp_path / "out", option, value, "--iterations", "1")
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_are_checked_in_python_too() -> None:
+    with pytest.raises(UsageError, match="iterations"):
+        amed.Wish.of({"iterations": 0})
+
+
+def test_stopped_by_hand_it_says_how_to_go_on(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_given: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(amed, "search", stopped)
+    done = CliRunner().invoke(main, arguments(demo, tmp_path / "out"))
+    assert done.exit_code == 130
+    assert "the same command goes on" in done.stderr
