@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from mlq import amed, calibration, columns, hardware, metrics, targets
 from mlq.analysis import Subject
-from mlq.bitsearch.exploring import Effort, read_trace
-from mlq.bitsearch.judging import Front
+from mlq.bitsearch.exploring import Effort, explore, objective_of, read_trace
+from mlq.bitsearch.judging import Front, candidates
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.bitsearch.proxy import Proxy, alone, noise_alone
@@ -205,6 +205,21 @@ def test_the_verb_writes_what_it_found(demo: Path, tmp_path: Path) -> None:
     longer = arguments(demo, out, *more[:2], "--iterations", "60", "--max-drop", "0.05")
     assert CliRunner().invoke(main, longer, catch_exceptions=False).exit_code == 0
     assert State.from_json(out / "search.json").step == 60
+
+
+def test_chains_begin_within_the_size(measuring: Measuring, space: Space, tmp_path: Path) -> None:
+    """Whatever was visited to learn of layers, the search itself keeps to the wall."""
+    least = space.bytes(tuple(size - 1 for size in space.sizes))
+    limit = 1.5 * least
+    objective = objective_of(space, 0.05, limit)
+    effort = Effort(max_drop=0.05, steps=10, chains=2)
+    found = explore(
+        space, measuring, objective, effort, folder=tmp_path, stages=Stages(visible=False)
+    )
+    places = [chain.place.point for chain in found.state.chains]
+    assert all(space.bytes(point) <= limit for point in places)
+    assert any(visit.bytes > limit for visit in found.archive.visits)
+    assert all(visit.bytes <= limit for visit in candidates(found.archive, objective, 8))
 
 
 def test_eight_bits_everywhere_are_compiled(demo: Path, tmp_path: Path) -> None:

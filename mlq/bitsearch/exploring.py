@@ -12,6 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from mlq.allocation import Budget
 from mlq.bitsearch.measuring import kept
 from mlq.bitsearch.proxy import Noise, Proxy, alone, noise_alone
+from mlq.errors import PlanError
 from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.progress import Stages
 from mlq.search import Archive, Evaluate, Objective, Settings, Space, State, front, run
@@ -109,6 +110,8 @@ def _calibrated_programs(
     space, visits = archive.space, archive.visits
     known = [each for each in visits if objective.admits(each.bytes)]
     best = front(known)
+    if not best:
+        return
     worst = objective.threshold**_SPREAD
     wanted = [each for each in best if each.accuracy >= worst] or list(best[-1:])
     step = (wanted[-1].us - wanted[0].us) / _PROGRAMS
@@ -118,7 +121,10 @@ def _calibrated_programs(
         beside = [each for each in wanted if each.us <= limit][-1]
         noise = proxy.tangent(visits, beside.point)
         budget = Budget(us=limit, bytes=objective.max_bytes)
-        points.append(integer_program(space, noise, budget)[0])
+        try:
+            points.append(integer_program(space, noise, budget)[0])
+        except PlanError:
+            continue  # too fast for the size
     archive.measure(points)
 
 
@@ -132,6 +138,7 @@ def explore(
     stages: Stages,
 ) -> Explored:
     """Search from where `folder` says it was to `effort.steps`; everything is kept there."""
+    space.start(objective.max_bytes)  # PlanError now, not after an hour, where nothing fits
     folder.mkdir(parents=True, exist_ok=True)
     _, noise = warm_up(space, evaluate, objective, stages, folder / VISITS)
     with stages.stage("search", effort.steps) as advance:
