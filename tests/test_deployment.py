@@ -17,7 +17,7 @@ from mlq.errors import CompileError, DataError, TargetError, UsageError
 from mlq.network import transform
 from mlq.targets import Target, hal
 from mlq.targets.iree import compile_module
-from mlq.targets.program import Dispatch, Fill
+from mlq.targets.program import Copy, Dispatch, Fill, Span
 from mlq.targets.static import compile_program
 
 HOST = targets.host_target()
@@ -193,6 +193,41 @@ def test_a_format_that_a_target_lacks_is_named(target: str, form: str, said: str
         formats.ship(lowered, HOST, "vmbf")
     with pytest.raises(TargetError, match="cuda has no static library"):
         compile_program(PROGRAM, targets.by_name("cuda"), WEIGHTS)
+
+
+# What stands in a queue of its own, and what stands in a buffer of commands, are the same commands.
+MOVES = """
+util.func @main() {
+  %device = util.null : !hal.device
+  %fence = util.null : !hal.fence
+  %any = arith.constant 0 : i64
+  %bits = arith.constant 0 : i32
+  %c0 = arith.constant 0 : index
+  %c4 = arith.constant 4 : index
+  %c8 = arith.constant 8 : index
+  %ones = arith.constant -1 : i16
+  %a = hal.device.queue.alloca<%device : !hal.device> affinity(%any) wait(%fence) signal(%fence)
+    pool(%any) type(%bits) usage(%bits) flags("None") : !hal.buffer{%c8}
+  %b = hal.device.queue.alloca<%device : !hal.device> affinity(%any) wait(%fence) signal(%fence)
+    pool(%any) type(%bits) usage(%bits) flags("None") : !hal.buffer{%c4}
+  hal.device.queue.copy<%device : !hal.device> affinity(%any) wait(%fence) signal(%fence)
+    source(%a : !hal.buffer)[%c4] target(%b : !hal.buffer)[%c0] length(%c4) flags("None")
+  %cmd = hal.command_buffer.create device(%device : !hal.device) mode("None")
+    categories("Transfer") affinity(%any) : !hal.command_buffer
+  hal.command_buffer.copy_buffer<%cmd : !hal.command_buffer>
+    source(%a : !hal.buffer)[%c4] target(%b : !hal.buffer)[%c0] length(%c4) flags("None")
+  hal.command_buffer.fill_buffer<%cmd : !hal.command_buffer>
+    target(%a : !hal.buffer)[%c4, %c4] pattern(%ones : i16) flags("None")
+  util.return
+}
+"""
+
+
+def test_copies_and_fills_are_read() -> None:
+    program = hal.read_program(MOVES)
+    copied = Copy(Span(0, 4, 4), Span(1, 0, 4))
+    assert program.sizes == [8, 4]
+    assert program.commands == [copied, copied, Fill(Span(0, 4, 4), b"\xff\xff")]
 
 
 def test_what_a_program_cannot_do_is_named() -> None:

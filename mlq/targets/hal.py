@@ -179,13 +179,13 @@ class _Reader:
         self.program.commands.append(Dispatch(kernel, (x, y, z), tuple(constants), spans))
 
     def fill(self, op: Any) -> None:
-        buffer, offset, length, pattern = self._get(op)[1:5]
-        width = op.operation.operands[4].type.width // 8
+        buffer, offset, length, pattern = self._get(op)[-4:]
+        width = list(op.operation.operands)[-1].type.width // 8
         raw = (pattern % (1 << 8 * width)).to_bytes(width, "little")
         self.program.commands.append(Fill(_part(buffer, offset, length), raw))
 
     def copy(self, op: Any) -> None:
-        source, source_offset, target, offset, length = self._get(op)[1:6]
+        source, source_offset, target, offset, length = self._get(op)[-5:]
         self.program.commands.append(
             Copy(_part(source, source_offset, length), _part(target, offset, length))
         )
@@ -220,6 +220,8 @@ _STEPS = {
     "hal.command_buffer.dispatch": _Reader.dispatch,
     "hal.command_buffer.fill_buffer": _Reader.fill,
     "hal.command_buffer.copy_buffer": _Reader.copy,
+    "hal.device.queue.copy": _Reader.copy,
+    "hal.device.queue.fill": _Reader.fill,
 }
 # Devices, fences and the order of commands, which here is that of the text.
 _IGNORED = {
