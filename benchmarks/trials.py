@@ -69,7 +69,7 @@ def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
     """The first line of a file: the network, in float."""
     return {
         "model": network.name,
-        "sha256": network.fingerprint(),
+        "sha256": objective.network.model.sha256,
         "calibration_samples": objective.calib.samples,
         "evaluation_samples": objective.data.samples,
         "float_top1": float(objective.float_hits.mean()),

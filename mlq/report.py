@@ -171,6 +171,34 @@ class Constraint(Part):
     met: bool
 
 
+class TrialReport(Part):
+    """A configuration that was tried; `accuracy` is an estimate if it was stopped early."""
+
+    number: int
+    samples: int
+    scheme: str
+    calibrator: str
+    granularity: str
+    mixed: str
+    accuracy: Real
+    lost_points: Real
+    kl_mnat: Real
+    evaluated: int
+    seconds: Real
+    chosen: bool = False
+
+
+class TuningReport(Part):
+    """How `mlq tune` came to the configuration; `prior` are the networks it had learned from."""
+
+    sampler: str
+    space: str
+    points: int
+    loss: str
+    prior: tuple[str, ...]
+    trials: tuple[TrialReport, ...]
+
+
 class Report(Value):
     """Everything `mlq quantize` found out; `schema_version` 1."""
 
@@ -196,5 +224,6 @@ class Report(Value):
     device_check: DeviceCheck
     plans: tuple[PlanPoint, ...]
     constraints: tuple[Constraint, ...]
+    tuning: TuningReport | None = None
 
     kind: Literal["mlq report"] = "mlq report"

@@ -28,6 +28,7 @@ from mlq.report import (
     PlanPoint,
     Report,
     Sizes,
+    TuningReport,
 )
 from mlq.targets.host import cpu_model
 from mlq.variant import Variant
@@ -35,7 +36,7 @@ from mlq.variant import Variant
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a run of `mlq quantize` found, for the report."""
+    """All that a run of `mlq quantize` or `mlq tune` found, for the report."""
 
     network: Network
     planner: Planner
@@ -48,6 +49,7 @@ class Findings:
     device_check: DeviceCheck
     stages: Stages
     command: str
+    tuning: TuningReport | None = None
 
 
 def assemble(found: Findings) -> Report:
@@ -84,6 +86,7 @@ def assemble(found: Findings) -> Report:
         device_check=found.device_check,
         plans=found.plans,
         constraints=(),
+        tuning=found.tuning,
     )
     return report.model_copy(update={"constraints": tuple(_constraints(found, report))})
 

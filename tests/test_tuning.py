@@ -284,7 +284,7 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     )
     batch = next(objective._inputs(objective.network, objective.data, 10))
     arguments = (batch, objective.ranges(point), objective.assignment(point))
-    configured = objective._simulation.configured("symmetric", "per_tensor")
+    configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
     assert found.samples == 95
     assert found.accuracy > 0.9

@@ -7,7 +7,7 @@ mlq itself, 130 stopped by hand.
 
 from __future__ import annotations
 
-from mlq.cli import artifacts, devices, route
+from mlq.cli import artifacts, devices, route, tuning
 from mlq.cli.group import main
 
-__all__ = ["artifacts", "devices", "main", "route"]
+__all__ = ["artifacts", "devices", "main", "route", "tuning"]

@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,32 @@ class Objective:
         self.single = load(model, batch=1)
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
         self._target, self._threads, self._batch = target, threads, batch
-        self._simulation = Simulation(self.network, target, threads=threads)
         self._supported = planning.supported(self.network, target, [_PRECISION])
         self._observations: dict[int, calibration.Observations] = {}
         self._ranges: dict[tuple[int, Calibrator, Scheme], Ranges] = {}
+
+    @cached_property
+    def simulation(self) -> Simulation:
+        """The module that serves every trial, compiled when the first one needs it."""
+        return Simulation(self.network, self._target, threads=self._threads)
+
+    @cached_property
+    def float_outputs(self) -> Array:
+        """The float network's logits over all samples: [N, classes]."""
         # Nothing is quantized, so what the ranges are does not matter.
         unused = self.ranges(Configuration(1, "asymmetric", "minmax", "per_axis", "none"))
-        self.float_outputs = self._concatenated(self._outputs(self._simulation, unused, {}))
-        labels = self.data.labels
-        self.labels: Array = np.argmax(self.float_outputs, -1) if labels is None else labels
-        self.float_hits = metrics.correct(self.float_outputs, self.labels)
+        return self._concatenated(self._outputs(self.simulation, unused, {}))
+
+    @cached_property
+    def labels(self) -> Array:
+        """What is right: the data's labels or, without, what float predicts."""
+        known = self.data.labels
+        return np.argmax(self.float_outputs, -1) if known is None else known
+
+    @cached_property
+    def float_hits(self) -> Hits:
+        """Which samples float classifies right."""
+        return metrics.correct(self.float_outputs, self.labels)
 
     def observations(self, samples: int) -> calibration.Observations:
         """What the float network's tensors hold over the first `samples`; observed once."""
@@ -118,18 +135,33 @@ class Objective:
     def assignment(self, configuration: Configuration) -> Assignment:
         """The precision of every layer."""
         assignment = dict(uniform(self.network, _PRECISION, self._supported))
-        if configuration.mixed == "ends":
-            weighted = [layer.name for layer in self.network.layers if layer.weight is not None]
-            for name in (weighted[0], weighted[-1]) if weighted else ():
-                assignment.pop(name, None)
+        for name in self._kept_float(configuration):
+            assignment.pop(name, None)
         return assignment
+
+    def _kept_float(self, configuration: Configuration) -> tuple[str, ...]:
+        """The layers that a configuration leaves in float though they could be integer."""
+        weighted = [layer.name for layer in self.network.layers if layer.weight is not None]
+        return (weighted[0], weighted[-1]) if configuration.mixed == "ends" and weighted else ()
+
+    def decisions(self, configuration: Configuration) -> tuple[dict[str, str], dict[str, str]]:
+        """The precision of every layer, float ones too, and the sentence that says why."""
+        chosen = self.assignment(configuration)
+        precisions = {each.name: chosen.get(each.name, "f32") for each in self.network.layers}
+        why = dict.fromkeys(precisions, "f32: the target has no integer precision for it")
+        why |= dict.fromkeys(chosen, f"{_PRECISION}: as every layer that can be")
+        why |= dict.fromkeys(
+            self._kept_float(configuration), "f32: the first and the last layer stay float"
+        )
+        return precisions, why
 
     def measure(
         self, configuration: Configuration, racing: Racing = lambda _hits: False
     ) -> Measurement:
         """Run the network in a configuration over the samples, or until `racing` says stop."""
+        exact = self.float_outputs  # which the first trial waits for, so it is not timed
         start = time.perf_counter()
-        simulation = self._simulation.configured(configuration.scheme, configuration.granularity)
+        simulation = self.simulation.configured(configuration.scheme, configuration.granularity)
         ranges, assignment = self.ranges(configuration), self.assignment(configuration)
         outputs: list[Array] = []
         hits: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -140,7 +172,7 @@ class Objective:
             if len(hits) < self.data.samples and racing(hits):
                 break
         found = self._concatenated(outputs)
-        reference = self.float_outputs[: len(found)]
+        reference = exact[: len(found)]
         return Measurement(
             hits=hits,
             agreement=metrics.agreement(reference, found),

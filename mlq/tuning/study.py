@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -22,6 +24,7 @@ try:
 except ImportError:
     raise UsageError("tuning needs optuna; install it with: pip install 'mlq[tune]'") from None
 
+Study = optuna.Study
 Loss = Literal["kl", "accuracy"]
 """What is made small: KL to float in milli-nats, or the points of accuracy that are lost.
 
@@ -41,10 +44,34 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class Measuring(Protocol):
     """What a study asks for measurements: `Objective`, or what stands in for it."""
 
-    float_hits: Hits
+    @property
+    def float_hits(self) -> Hits:
+        """Which samples float classifies right."""
 
     def measure(self, configuration: Configuration, racing: Racing = ...) -> Measurement:
         """Evaluate a configuration, until `racing` says stop."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial; not `whole` if it was stopped early: its accuracy is then an estimate.
+
+    `accuracy` and `agreement` are shares in [0, 1], `lost_points` is against float.
+    """
+
+    number: int
+    configuration: Configuration
+    loss: float
+    whole: bool
+    accuracy: float
+    lost_points: float
+    kl_mnat: float
+    agreement: float
+    samples: int
+    seconds: float
+
+
+_FACTS = ("accuracy", "lost_points", "kl_mnat", "agreement", "samples", "seconds")
 
 
 @dataclass(frozen=True)
@@ -54,6 +81,25 @@ class Best:
     configuration: Configuration
     loss: float
     trials: int
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna from saying what mlq says itself."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def address(path: Path) -> str:
+    """A file of SQLite as the address of a data base, whatever characters its name has."""
+    import sqlalchemy
+
+    made = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
+    return made.render_as_string()
 
 
 def open_study(
@@ -86,12 +132,13 @@ def run(
     loss: Loss = "kl",
     seconds: float | None = None,
     subject: str = "",
+    jobs: int = 1,
     advance: Callable[[FrozenTrial], None] = lambda _trial: None,
 ) -> None:
     """Add trials until the study has `trials` in all, whoever made them, or the space is used up.
 
     `subject` says what is tuned (a hash of network and samples); UsageError when the study is of
-    another. `advance` is told of each finished trial.
+    another. `jobs` trials run at once, if `measuring` can. `advance` is told of each finished one.
     """
     known = study.user_attrs.get(_SUBJECT, (subject, loss))
     if tuple(known) != (subject, loss):
@@ -113,7 +160,7 @@ def run(
             study.stop()
 
     if _count(study) < goal:
-        study.optimize(objective, timeout=seconds, callbacks=[finished])
+        study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[finished])
 
 
 def best(study: optuna.Study) -> Best | None:
@@ -123,6 +170,22 @@ def best(study: optuna.Study) -> Best | None:
         return None
     chosen = min(done, key=lambda each: (_value(each), each.user_attrs["kl_mnat"], each.number))
     return Best(configuration(chosen.params), _value(chosen), _count(study))
+
+
+def outcomes(study: optuna.Study) -> tuple[Outcome, ...]:
+    """Every finished trial, in the order of their beginnings."""
+    return tuple(map(outcome, study.get_trials(deepcopy=False, states=_FINISHED)))
+
+
+def outcome(trial: FrozenTrial) -> Outcome:
+    """What is known of a finished trial."""
+    return Outcome(
+        number=trial.number,
+        configuration=configuration(trial.params),
+        loss=_value(trial),
+        whole=trial.state == TrialState.COMPLETE,
+        **{name: trial.user_attrs[name] for name in _FACTS},
+    )
 
 
 def _evaluate(trial: optuna.Trial, measuring: Measuring, point: Configuration, loss: Loss) -> float:
