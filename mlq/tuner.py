@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,17 @@ from mlq import calibration, compiler, planning, targets
 from mlq.allocation import Allocation
 from mlq.analysis import Subject, measure, simulate
 from mlq.errors import DataError, UsageError
-from mlq.frontends.data import Samples, load_data
+from mlq.frontends.data import Samples
 from mlq.judge import Judge
-from mlq.network import load
-from mlq.pages import trials as shown
+from mlq.pages.trials import Watch
 from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.report import TrialReport, TuningReport
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.targets.base import Target
-from mlq.tuning import history
+from mlq.tuning import cluster, history
 from mlq.tuning import study as studies
+from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
 from mlq.tuning.objective import Objective
 from mlq.tuning.sampler import sampler
@@ -67,23 +67,23 @@ def tune(
     it passes through only while there is none. Raises an MlqError, one line, for what is wrong.
     """
     settings = Settings.of(options)
-    device, path = targets.by_name(settings.target), Path(model)
     stages = Stages(visible=progress, plain=plain)
+    task = Task(
+        model=Path(model),
+        calib=calib,
+        eval=eval,
+        target=settings.target,
+        preprocess=preprocess,
+        seed=settings.seed,
+        threads=settings.threads,
+    )
     with stages.stage("import"):
-        specs = load(path).sample_specs
-        opened = partial(
-            load_data, inputs=specs, preprocess=preprocess, model_path=path, seed=settings.seed
-        )
-        objective = Objective(
-            path,
-            opened(calib),
-            opened(eval),
-            device,
-            threads=settings.threads,
-            seed=settings.seed,
-        )
-    search = Search(objective, device, settings, stages, work)
-    return search.finish(interrupted=search.run(), command=command)
+        objective = task.objective()
+    search = Search(objective, settings, stages, work)
+    with search.measuring(task) as (measuring, jobs):
+        float_accuracy, interrupted = search.run(measuring, jobs)
+    search.keep(float_accuracy)
+    return Tuned(search.artifact(command), interrupted)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,6 @@ class Search:
     """One network, its samples, and a study of its configurations."""
 
     objective: Objective
-    target: Target
     settings: Settings
     stages: Stages
     work: Path | None
@@ -116,7 +115,7 @@ class Search:
             self.objective.network.model.sha256,
             self.objective.calib.sha256,
             self.objective.data.sha256,
-            self.target.name,
+            self.settings.target,
             self.settings.seed,
             self.settings.loss,
             self.space.choices,
@@ -167,55 +166,71 @@ class Search:
         self.work.mkdir(parents=True, exist_ok=True)
         return studies.address(self.work / STUDY)
 
-    def run(self) -> bool:
-        """Add trials; True if that was stopped by hand after one was measured."""
+    @contextmanager
+    def measuring(self, task: Task) -> Iterator[tuple[studies.Measuring, int]]:
+        """What measures the trials, and how many at once."""
+        address, workers = self.settings.scheduler, self.settings.workers
+        if address is None and workers is None:
+            yield self.objective, 1
+            return
+        with cluster.opened(task, self.subject, address=address, workers=workers or 1) as found:
+            yield found
+
+    def run(self, measuring: studies.Measuring, jobs: int) -> tuple[float, bool]:
+        """Add trials; the accuracy of float, and whether that was stopped by hand meanwhile.
+
+        KeyboardInterrupt passes through as long as no trial went over all samples.
+        """
         settings, study = self.settings, self.study
         goal = min(settings.trials, len(self.space.points()))
         with self.stages.stage("compile simulation"):
-            self.objective.float_hits  # noqa: B018 - made here, so that no trial waits for it
-        watch = shown.Watch(settings.loss, goal, self.stages.say, seconds=settings.seconds)
+            float_accuracy = float(measuring.float_hits.mean())
+        watch = Watch(settings.loss, goal, self.stages.say, seconds=settings.seconds)
         watch.begin(studies.outcomes(study))
         try:
             with self.stages.stage("tune"), studies.quiet():
                 studies.run(
                     study,
-                    self.objective,
+                    measuring,
                     self.space,
                     trials=goal,
                     loss=settings.loss,
                     seconds=settings.seconds,
                     subject=self.subject,
+                    jobs=jobs,
                     advance=lambda trial: watch.add(studies.outcome(trial)),
                 )
         except KeyboardInterrupt:
             if studies.best(study) is None:
                 raise
             self.stages.say("stopped; compiling the best so far (Ctrl-C again to give it up)")
-            return True
-        return False
+            return float_accuracy, True
+        return float_accuracy, False
 
-    def finish(self, *, interrupted: bool, command: str) -> Tuned:
-        """Compile the best configuration, check it, and keep the trials for other networks."""
-        best = studies.best(self.study)
-        if best is None:
-            raise UsageError(
-                f"no trial was finished within {self.settings.seconds:g} s; allow more with --time"
-            )
-        findings = self._findings(best.configuration, command)
+    def keep(self, float_accuracy: float) -> None:
+        """Keep the trials for the networks that are tuned next."""
         history.keep(
             history.Subject(self.name, self.objective.network.model.sha256, self.subject),
-            float(self.objective.float_hits.mean()),
+            float_accuracy,
             self.features,
             studies.outcomes(self.study),
         )
+
+    def artifact(self, command: str) -> compiler.Result:
+        """Compile the best configuration, and check it."""
+        best = studies.best(self.study)
+        if best is None:
+            raise UsageError("no trial was finished in that time; allow more with --time")
+        findings = self._findings(best.configuration, command)
         report = self._report(best.configuration)
-        return Tuned(compiler.result(replace(findings, tuning=report)), interrupted)
+        return compiler.result(replace(findings, tuning=report))
 
     def _findings(self, configuration: Configuration, command: str) -> Findings:
         """The artifact of a configuration, with the ranges that its trial was measured with."""
         objective, threads = self.objective, self.settings.threads
+        target = targets.by_name(self.settings.target)
         recipe = Recipe(
-            target=self.target.name,
+            target=self.settings.target,
             max_drop=None,
             calibrator=configuration.calibrator,
             scheme=configuration.scheme,
@@ -225,11 +240,11 @@ class Search:
             threads=threads,
         )
         data = objective.calib.first(configuration.samples)
-        subject = Subject(objective.single, data, 1, self.target, recipe, self.stages)
+        subject = Subject(objective.single, data, 1, target, recipe, self.stages)
         choice = calibration.Choice(objective.ranges(configuration), {}, 0)
         observed = objective.observations(configuration.samples)
         found = measure(subject, observed, simulate(subject), choice)
-        planner = planning.Planner.of(objective.single, self.target, recipe, found.sensitivities)
+        planner = planning.Planner.of(objective.single, target, recipe, found.sensitivities)
         precisions, reasons = objective.decisions(configuration)
         totals = planner.problem.totals(precisions)
         chosen = Candidate(Allocation(precisions, reasons, *totals))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"kl": "KL", "accuracy": "lost"}
 _MINUTE, _HOUR = 60.0, 3600.0
+# With so many trials a line says only which it is.
+_MANY = 100
 # Trials in the report's table: the best ones; report.json has them all.
 _SHOWN = 12
 
@@ -37,7 +39,7 @@ class Watch:
         if known:
             self._say(f"going on after {numbers.things(len(known), 'trial')}")
         columns = f"{'top-1':>6} {self._unit:>6} {'best':>6} {'left':>5}"
-        self._say(f"{'trial':>7} {'configuration':<45} {columns}")
+        self._say(f"{'trial':>6} {'configuration':<46} {columns}")
 
     def add(self, outcome: Outcome) -> None:
         """A trial was finished; an accuracy that is an estimate has a ~ before it."""
@@ -47,8 +49,9 @@ class Watch:
         done = self._known + self._added
         accuracy = ("" if outcome.whole else "~") + numbers.percent(outcome.accuracy)
         best = f"{self._best:.2f}" if self._best < float("inf") else ""
+        number = f"{done}/{self._goal}" if self._goal < _MANY else str(done)
         self._say(
-            f"{f'{done}/{self._goal}':>7} {outcome.configuration!s:<45} {accuracy:>6}"
+            f"{number:>6} {outcome.configuration!s:<46} {accuracy:>6}"
             f" {outcome.loss:6.2f} {best:>6} {duration(self._left(done)):>5}"
         )
 
@@ -92,8 +95,8 @@ def sentence(found: TuningReport) -> str:
     (chosen,) = [each for each in found.trials if each.chosen][:1]
     return (
         f"{numbers.things(len(found.trials), 'trial')} in a space of {found.points}"
-        f" configurations, {early} stopped early; least {_WORDS[found.loss]} in trial"
-        f" {chosen.number}: `{_configuration(chosen)}`."
+        f" configurations, {early} stopped early; least {_WORDS[found.loss]}:"
+        f" `{_configuration(chosen)}`."
     )
 
 

@@ -22,7 +22,8 @@ class Settings(Part):
     `trials` are those of the study in all, `seconds` those of this call. `counts` are the numbers
     of calibration samples to choose from; by default the space's, as far as there are so many.
     `study` is an SQLAlchemy address. `loss` is what is made small: the KL to float, or the points
-    of accuracy that are lost.
+    of accuracy that are lost. Trials are measured here, by `workers` processes of this machine, or
+    by the workers of the Dask `scheduler` at an address.
     """
 
     trials: PositiveInt = 20
@@ -35,6 +36,8 @@ class Settings(Part):
     target: str = "x86"
     seed: int = 0
     threads: PositiveInt = 1
+    workers: PositiveInt | None = None
+    scheduler: str | None = None
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Settings:
@@ -42,6 +45,8 @@ class Settings(Part):
         values = {key: value for key, value in given.items() if value is not None}
         for key, words in (("sampler", SAMPLERS), ("space", tuple(SPACES)), ("loss", LOSSES)):
             one_of(words, values.get(key, words[0]), key)
+        if "workers" in values and "scheduler" in values:
+            raise UsageError("the scheduler has workers of its own; give --workers or --scheduler")
         try:
             return cls(**values)
         except ValidationError as error:
