@@ -19,7 +19,7 @@ from mlq import targets
 from mlq.errors import MlqError, UsageError
 from mlq.frontends.data import Samples, load_data
 from mlq.network import load
-from mlq.tuning.objective import Measurement, Objective, Racing
+from mlq.tuning.objective import Measurement, Objective, Racing, never
 from mlq.tuning.racing import Hits
 from mlq.tuning.space import Configuration
 
@@ -85,9 +85,7 @@ class Cluster:
         hits: Hits = self._call(_float_hits)
         return hits
 
-    def measure(
-        self, configuration: Configuration, racing: Racing = lambda _hits: False
-    ) -> Measurement:
+    def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
         """Evaluate a configuration on a worker."""
         found: Measurement = self._call(_measure, configuration, racing)
         return found

@@ -24,12 +24,12 @@ from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Ranges
 from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
+from mlq.tuning.racing import Divergences, Hits
 from mlq.tuning.space import Configuration
 
 Array = NDArray[Any]
-Hits = NDArray[np.bool_]
-Racing = Callable[[Hits], bool]
-"""Told the hits so far, in the samples' order: whether the rest is not worth measuring."""
+Racing = Callable[[Hits, Divergences], bool]
+"""Told hits and KL so far, in the samples' order: whether the rest is not worth measuring."""
 
 _PRECISION = "w8a8"
 
@@ -42,8 +42,8 @@ class Measurement:
     """
 
     hits: Hits = field(repr=False)
+    divergences: Divergences = field(repr=False)
     agreement: float
-    kl_mnat: float
     seconds: float
 
     @property
@@ -55,6 +55,16 @@ class Measurement:
     def accuracy(self) -> float:
         """The share of hits, in [0, 1]."""
         return float(self.hits.mean())
+
+    @property
+    def kl_mnat(self) -> float:
+        """The mean KL to float, in milli-nats."""
+        return max(float(self.divergences.mean()), 0.0)
+
+
+def never(_hits: Hits, _divergences: Divergences) -> bool:
+    """Measure all samples."""
+    return False
 
 
 class Objective:
@@ -86,7 +96,7 @@ class Objective:
     @cached_property
     def simulation(self) -> Simulation:
         """The module that serves every trial, compiled when the first one needs it."""
-        return Simulation(self.network, self._target, threads=self._threads)
+        return Simulation(self.network, self._target, chains=0, threads=self._threads)
 
     @cached_property
     def float_outputs(self) -> Array:
@@ -155,28 +165,27 @@ class Objective:
         )
         return precisions, why
 
-    def measure(
-        self, configuration: Configuration, racing: Racing = lambda _hits: False
-    ) -> Measurement:
+    def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
         """Run the network in a configuration over the samples, or until `racing` says stop."""
         exact = self.float_outputs  # which the first trial waits for, so it is not timed
         start = time.perf_counter()
         simulation = self.simulation.configured(configuration.scheme, configuration.granularity)
         ranges, assignment = self.ranges(configuration), self.assignment(configuration)
         outputs: list[Array] = []
-        hits: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        hits: Hits = np.zeros(0, np.bool_)
+        divergences: Divergences = np.zeros(0)
         for output in self._outputs(simulation, ranges, assignment):
             outputs.append(output)
             here = slice(len(hits), len(hits) + len(output))
             hits = np.append(hits, metrics.correct(output, self.labels[here]))
-            if len(hits) < self.data.samples and racing(hits):
+            divergences = np.append(divergences, metrics.divergences_mnat(exact[here], output))
+            if len(hits) < self.data.samples and racing(hits, divergences):
                 break
         found = self._concatenated(outputs)
-        reference = exact[: len(found)]
         return Measurement(
             hits=hits,
-            agreement=metrics.agreement(reference, found),
-            kl_mnat=metrics.kl_mnat(reference, found),
+            divergences=divergences,
+            agreement=metrics.agreement(exact[: len(found)], found),
             seconds=time.perf_counter() - start,
         )
 

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from mlq.errors import UsageError
 from mlq.tuning.objective import Measurement, Racing
-from mlq.tuning.racing import Hits, Race
+from mlq.tuning.racing import (
+    DivergenceRace,
+    Divergences,
+    Hits,
+    Race,
+    pack,
+    pack_divergences,
+    unpack,
+    unpack_divergences,
+)
 from mlq.tuning.sampler import distributions
 from mlq.tuning.space import Configuration, Space, configuration
 
@@ -195,23 +202,22 @@ def _evaluate(trial: optuna.Trial, measuring: Measuring, point: Configuration, l
     if same:
         whole = same[0].state == TrialState.COMPLETE
         return _tell(trial, same[0].user_attrs, _value(same[0]), whole=whole)
-    race = _race(earlier)
-    found = measuring.measure(point, lambda hits: race is not None and race.is_lost(hits))
-    accuracy = found.accuracy
+    race = _Rivalry.of(earlier, loss)
+    found = measuring.measure(point, race.is_lost)
     stopped = found.samples < len(measuring.float_hits)
-    if stopped and race is not None:
-        accuracy = race.estimate(found.hits)
+    accuracy, kl = race.estimates(found) if stopped else (found.accuracy, found.kl_mnat)
     lost = 100.0 * (float(measuring.float_hits.mean()) - accuracy)
     facts = {
         "accuracy": accuracy,
         "lost_points": lost,
-        "kl_mnat": found.kl_mnat,
+        "kl_mnat": kl,
         "agreement": found.agreement,
         "samples": found.samples,
         "seconds": found.seconds,
         "hits": pack(found.hits),
+        "divergences": pack_divergences(found.divergences),
     }
-    return _tell(trial, facts, found.kl_mnat if loss == "kl" else lost, whole=not stopped)
+    return _tell(trial, facts, kl if loss == "kl" else lost, whole=not stopped)
 
 
 def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float, *, whole: bool) -> float:
@@ -224,24 +230,34 @@ def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float, *, whole:
     raise optuna.TrialPruned
 
 
-def _race(earlier: Sequence[FrozenTrial]) -> Race | None:
-    """The race against the best trial that went over all samples."""
-    whole = [each for each in earlier if each.state == TrialState.COMPLETE]
-    if not whole:
-        return None
-    rival = min(whole, key=_value).user_attrs
-    return Race(unpack(rival["hits"], rival["samples"]))
+@dataclass(frozen=True)
+class _Rivalry:
+    """The races against the best trial that went over all samples, if there is one."""
 
+    loss: Loss
+    accuracy: Race | None = None
+    kl: DivergenceRace | None = None
 
-def pack(hits: Hits) -> str:
-    """Hits as hexadecimal digits, the first sample first."""
-    return np.packbits(hits).tobytes().hex()
+    @classmethod
+    def of(cls, earlier: Sequence[FrozenTrial], loss: Loss) -> _Rivalry:
+        whole = [each for each in earlier if each.state == TrialState.COMPLETE]
+        if not whole:
+            return cls(loss)
+        rival = min(whole, key=_value).user_attrs
+        hits = unpack(rival["hits"], rival["samples"])
+        return cls(loss, Race(hits), DivergenceRace(unpack_divergences(rival["divergences"])))
 
+    def is_lost(self, hits: Hits, divergences: Divergences) -> bool:
+        """Whether the race by what is tuned is lost."""
+        if self.loss == "kl":
+            return self.kl is not None and self.kl.is_lost(divergences)
+        return self.accuracy is not None and self.accuracy.is_lost(hits)
 
-def unpack(digits: str, samples: int) -> Hits:
-    """The hits that `pack` wrote."""
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=samples)
-    return bits.astype(np.bool_)
+    def estimates(self, found: Measurement) -> tuple[float, float]:
+        """Accuracy and KL over all samples of what was stopped early."""
+        assert self.accuracy is not None
+        assert self.kl is not None
+        return self.accuracy.estimate(found.hits), self.kl.estimate(found.divergences)
 
 
 def _value(trial: FrozenTrial) -> float:
