@@ -31,7 +31,7 @@ import onnx
 import onnxruntime
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from onnxruntime_baseline import CALIBRATORS, GRANULARITIES, Batches, logits
+from onnxruntime_baseline import BATCH, CALIBRATORS, GRANULARITIES, Batches, logits
 
 from mlq import tuner
 from mlq.progress import Stages
@@ -100,12 +100,14 @@ def theirs(network: networks.Network, count: int) -> float:
 def quantized(prepared: Path, name: str, inputs: Any, point: Configuration) -> Path:
     """One configuration as a file."""
     int8 = prepared.with_name("int8.onnx")
+    # Whole batches, which its calibrators insist on.
+    samples = point.samples - point.samples % BATCH or point.samples
     ends = weighted(prepared) if point.mixed == "ends" else []
     with quiet():
         quantize_static(
             prepared,
             int8,
-            Batches(name, inputs[: point.samples]),
+            Batches(name, inputs[:samples]),
             quant_format=QuantFormat.QDQ,
             per_channel=GRANULARITIES[
                 "per_channel" if point.granularity == "per_axis" else "per_tensor"

@@ -172,7 +172,10 @@ class Constraint(Part):
 
 
 class TrialReport(Part):
-    """A configuration that was tried; `accuracy` is an estimate if it was stopped early."""
+    """A configuration that was tried; `accuracy` is an estimate if it was stopped early.
+
+    `on_front`: no other trial over all samples has both less loss and less predicted time.
+    """
 
     number: int
     samples: int
@@ -185,6 +188,8 @@ class TrialReport(Part):
     kl_mnat: Real
     evaluated: int
     seconds: Real
+    predicted_us: Real
+    on_front: bool
     chosen: bool = False
 
 

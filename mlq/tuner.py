@@ -252,6 +252,16 @@ class Search:
         return compiler.decide(planner, [chosen], found, judge, command)
 
     def _report(self, best: Configuration) -> TuningReport:
+        outcomes = studies.outcomes(self.study)
+        times = [self._microseconds(each.configuration) for each in outcomes]
+        # The least loss within a time.
+        least = {
+            limit: min(
+                each.loss if each.whole and us <= limit else float("inf")
+                for each, us in zip(outcomes, times, strict=True)
+            )
+            for limit in times
+        }
         rows = [
             TrialReport(
                 **each.configuration.knobs,
@@ -261,9 +271,11 @@ class Search:
                 kl_mnat=each.kl_mnat,
                 evaluated=each.samples,
                 seconds=each.seconds,
+                predicted_us=us,
+                on_front=each.whole and each.loss <= least[us],
                 chosen=each.whole and each.configuration == best,
             )
-            for each in studies.outcomes(self.study)
+            for each, us in zip(outcomes, times, strict=True)
         ]
         return TuningReport(
             sampler=self.settings.sampler,
@@ -273,3 +285,9 @@ class Search:
             prior=self.prior.models,
             trials=tuple(rows),
         )
+
+    def _microseconds(self, configuration: Configuration) -> float:
+        """The predicted time of a call in a configuration."""
+        precisions, _ = self.objective.decisions(configuration)
+        target = targets.by_name(self.settings.target)
+        return planning.predicted_us(self.objective.single, target, precisions)

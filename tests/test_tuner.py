@@ -21,6 +21,7 @@ from mlq.export import to_qdq
 from mlq.pages.trials import Watch, duration
 from mlq.report import Report
 from mlq.tuning import history
+from mlq.tuning.settings import Settings
 from mlq.tuning.space import Configuration
 from mlq.tuning.study import Outcome
 
@@ -101,6 +102,26 @@ def test_the_artifact_does_what_its_trial_did(tuned: tuple[Path, Result]) -> Non
     assert "## Tuning" in (tuned[0] / "report.md").read_text()
 
 
+def test_the_report_marks_what_is_not_beaten(tuned: tuple[Path, Result]) -> None:
+    tuning = Report.from_json(tuned[0] / "report.json").tuning
+    assert tuning is not None
+    whole = [each for each in tuning.trials if each.evaluated == 500]
+    for trial in whole:
+        beaten = any(
+            each.kl_mnat < trial.kl_mnat and each.predicted_us <= trial.predicted_us
+            for each in whole
+        )
+        assert trial.on_front != beaten
+    assert any(trial.on_front for trial in whole if trial.chosen)
+
+
+def test_a_space_can_be_restricted() -> None:
+    points = Settings.of({"only": ("mixed=none", "scheme=symmetric,power_of_two")}).points.points()
+    assert len(points) == 24
+    assert {point.mixed for point in points} == {"none"}
+    assert {point.scheme for point in points} == {"symmetric", "power_of_two"}
+
+
 def test_each_trial_is_a_line_of_at_most_80_columns(tuned: tuple[Path, Result]) -> None:
     _, done = tuned
     lines = done.stderr.splitlines()
@@ -167,6 +188,9 @@ def test_a_kill_loses_no_finished_trial(demo: Path, tmp_path: Path) -> None:
     [
         ("--sampler", "quantum", "did you mean 'quantune'?"),
         ("--space", "quantune69", "did you mean 'quantune96'?"),
+        ("--only", "mixd=none", "did you mean 'mixed'?"),
+        ("--only", "scheme=symetric", "did you mean 'symmetric'?"),
+        ("--only", "samples=3", "unknown knob 'samples'"),
         ("--loss", "top1", "allowed: kl, accuracy"),
         ("--time", "soon", "write 90s, 10m or 2h"),
         ("--time", "0s", "write 90s, 10m or 2h"),

@@ -52,6 +52,7 @@ class Counts(click.ParamType[tuple[int, ...]]):
 )
 @click.option("--sampler", metavar="NAME", help="quantune (default), quantune-cold, random, ...")
 @click.option("--space", metavar="NAME", help="quantune96 (default) or full")
+@click.option("--only", multiple=True, metavar="KNOB=VALUES", help="e.g. mixed=none; repeatable")
 @click.option("--samples", "counts", type=Counts(), metavar="LIST", help="default: 1,128,512")
 @click.option("--loss", metavar="NAME", help="kl (default, in milli-nats) or accuracy")
 @click.option("--study", metavar="ADDRESS", help="default: sqlite, in the folder OUT.tuning")

@@ -75,16 +75,21 @@ def section(found: TuningReport | None) -> list[Block]:
     """The report's part on tuning; nothing where the configuration was given."""
     if found is None:
         return []
-    ordered = sorted(found.trials, key=lambda each: (not each.chosen, _loss(each, found.loss)))
+    ordered = sorted(
+        found.trials,
+        key=lambda each: (not each.chosen, not each.on_front, _loss(each, found.loss)),
+    )
     rows = tuple(map(_row, ordered[:_SHOWN]))
-    header = ("trial", "configuration", "top-1 %", "points lost", "KL mnat", "samples", "")
+    header = ("trial", "configuration", "top-1 %", "lost", "KL mnat", "us", "samples", "")
     learned = ", ".join(f"`{name}`" for name in found.prior) or "no other network"
     said = (
         f"{sentence(found)} Sampler `{found.sampler}`, which had learned from {learned}. A trial"
         " that was stopped early saw fewer samples; its accuracy is an estimate. Accuracy here"
         " is on the samples that the choice was made on: measure it on others with `mlq eval`."
+        " Microseconds are predicted; `front` are the configurations that no other one beats in"
+        " both loss and time: tune again with `--only` to have another of them."
     )
-    table = Table(header, rows, left=frozenset({1, 6}))
+    table = Table(header, rows, left=frozenset({1, 7}))
     return [Heading("Tuning"), Paragraph(said), table]
 
 
@@ -119,6 +124,7 @@ def _row(trial: TrialReport) -> tuple[Cell, ...]:
         numbers.percent(trial.accuracy),
         f"{trial.lost_points:.2f}",
         f"{trial.kl_mnat:.2f}",
+        f"{trial.predicted_us:.1f}",
         str(trial.evaluated),
-        "chosen" if trial.chosen else "",
+        "chosen" if trial.chosen else "front" if trial.on_front else "",
     )

@@ -55,8 +55,9 @@ def keep(
     features: Mapping[str, float],
     outcomes: Sequence[Outcome],
 ) -> Path | None:
-    """Write a network's trials (those over all samples) for later ones to learn from.
+    """Write a network's trials for later ones to learn from.
 
+    Those that were stopped early are among them: an estimate says well enough how they rank.
     A file that cannot be written is done without: what was tuned is worth more than its record.
     """
     own = folder()
@@ -71,7 +72,6 @@ def keep(
     rows = [
         {**each.configuration.knobs, "top1": each.accuracy, "kl_mnat": each.kl_mnat}
         for each in outcomes
-        if each.whole
     ]
     path = own / f"{subject.name}-{subject.whole[:12]}{_SUFFIX}"
     part = path.with_suffix(f".{os.getpid()}.part")

@@ -21,6 +21,7 @@ class Settings(Part):
 
     `trials` are those of the study in all, `seconds` those of this call. `counts` are the numbers
     of calibration samples to choose from; by default the space's, as far as there are so many.
+    `only` are restrictions of the space, `knob=value,value` each.
     `study` is an SQLAlchemy address. `loss` is what is made small: the KL to float, or the points
     of accuracy that are lost. Trials are measured here, by `workers` processes of this machine, or
     by the workers of the Dask `scheduler` at an address.
@@ -31,6 +32,7 @@ class Settings(Part):
     sampler: str = "quantune"
     space: str = "quantune96"
     counts: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    only: tuple[str, ...] = ()
     loss: Literal["kl", "accuracy"] = "kl"
     study: str | None = None
     target: str = "x86"
@@ -48,16 +50,22 @@ class Settings(Part):
         if "workers" in values and "scheduler" in values:
             raise UsageError("the scheduler has workers of its own; give --workers or --scheduler")
         try:
-            return cls(**values)
+            made = cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise UsageError(f"{where}: {first['msg']}, got {first.get('input')!r}") from None
+        made.points.points()
+        return made
 
     @property
     def points(self) -> Space:
         """The space, whatever the samples there are."""
-        return SPACES[self.space]
+        space = SPACES[self.space]
+        for restriction in self.only:
+            knob, _, values = restriction.partition("=")
+            space = space.only(knob, values.split(","))
+        return space
 
     @property
     def transfers(self) -> bool:
