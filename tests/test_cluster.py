@@ -48,8 +48,8 @@ def task(demo: Path) -> cluster.Task:
 def test_a_worker_measures_what_this_process_would(local: Any, demo: Path) -> None:
     address = local.scheduler_address
     with cluster.opened(task(demo), "a", address=address, workers=1) as (measuring, jobs):
-        found = measuring.measure(POINT)
         stopped = measuring.measure(POINT, lambda hits, _kl: len(hits) >= 20)
+        found = measuring.measure(POINT)
     here = task(demo).objective().measure(POINT)
     assert jobs == 2
     assert (found.hits == here.hits).all()

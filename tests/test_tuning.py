@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -333,6 +334,17 @@ def test_configurations_differ_and_come_back(objective: Objective) -> None:
     assert objective.measure(some).kl_mnat == first
 
 
+def test_the_same_network_is_run_once(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = Configuration(8, "asymmetric", "minmax", "per_axis", "none")
+    found = objective.measure(point)
+    monkeypatch.setattr(objective, "_outputs", None)
+    assert (objective.measure(point).divergences == found.divergences).all()
+    with pytest.raises(TypeError):
+        objective.measure(replace(point, scheme="power_of_two"))
+
+
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
     whole = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "none"))
     mixed = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "ends"))
@@ -341,7 +353,8 @@ def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
 
 
 def test_a_hopeless_trial_is_stopped_early(objective: Objective) -> None:
-    found = objective.measure(POINTS[0], lambda hits, _kl: len(hits) >= 20)
+    point = Configuration(8, "power_of_two", "entropy", "per_tensor", "ends")
+    found = objective.measure(point, lambda hits, _kl: len(hits) >= 20)
     assert found.samples == 20
 
 
