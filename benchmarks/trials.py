@@ -1,11 +1,15 @@
 """Measure every configuration of Quantune's 96-point space on the networks: mlq's own trials.
 
-    python benchmarks/trials.py [NETWORK ...] [--limit N]
+    python benchmarks/trials.py [NETWORK ...] [--samples N] [--limit N] [--ship]
 
 One line of JSON per trial is added to benchmarks/out/trials/NETWORK.jsonl; the first line describes
 the network. A run that was stopped goes on where it ended, whatever stopped it; one process per
 network may run at a time. Calibration counts are 1, a quarter of the calibration samples and all of
-them (at most 1, 128 and 512); accuracy is over all evaluation samples, without racing.
+them (at most 1, 128 and 512); accuracy and KL are over all evaluation samples, or N of them; no
+trial is stopped early.
+
+`--ship` then copies what is complete, without what only analyses need (which samples are right), to
+mlq/tuning/data, from where `mlq tune` learns.
 """
 
 from __future__ import annotations
@@ -20,36 +24,62 @@ import networks
 from mlq import targets
 from mlq.frontends.data import load_data
 from mlq.network import load
+from mlq.tuning import history
 from mlq.tuning.features import describe
 from mlq.tuning.objective import Measurement, Objective
+from mlq.tuning.racing import pack
 from mlq.tuning.space import SPACES, Configuration, configuration
-from mlq.tuning.study import pack
 
 OUT = networks.OUT / "trials"
+# What no surrogate learns from.
+ANALYSED = {"hits", "float_hits", "seconds"}
 
 
 def main() -> None:
     """Measure one network after the other."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--samples", type=int, help="evaluate on so many samples (default: all)")
     parser.add_argument("--limit", type=int, help="stop after so many new trials per network")
+    parser.add_argument("--ship", action="store_true", help="copy what is complete to mlq's data")
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     for network in networks.find(arguments.networks):
-        measure(network, OUT / f"{network.name}.jsonl", arguments.limit)
+        path = OUT / f"{network.name}.jsonl"
+        missing = measure(network, path, arguments.samples, arguments.limit)
+        if arguments.ship and not missing:
+            ship(path, history.SHIPPED / path.name)
 
 
-def measure(network: networks.Network, path: Path, limit: int | None) -> None:
-    """Add what is missing of one network's trials to its file."""
+def ship(source: Path, destination: Path) -> None:
+    """Copy a network's trials without what a prior has no use for."""
+    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    kept = [{key: shortened(row[key]) for key in row if key not in ANALYSED} for row in rows]
+    lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in kept]
+    destination.parent.mkdir(exist_ok=True)
+    destination.write_text("".join(lines), encoding="utf-8")
+    print(f"{destination.relative_to(networks.ROOT)}: {len(kept) - 1} trials")
+
+
+def shortened(value: Any) -> Any:
+    """A number with six digits that count, wherever it stands."""
+    if isinstance(value, dict):
+        return {key: shortened(each) for key, each in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def measure(network: networks.Network, path: Path, samples: int | None, limit: int | None) -> int:
+    """Add what is missing of one network's trials to its file; how many are missing still."""
     specs = load(network.model).sample_specs
     calib = load_data(network.calib, specs, model_path=network.model)
-    held_out = load_data(network.eval, specs, model_path=network.model)
+    held_out = load_data(network.eval, specs, model_path=network.model, samples=samples)
     points = SPACES["quantune96"].fitted(calib.samples).points()
     done = read(path)
     missing = [point for point in points if point not in done]
     print(f"{network.name}: {len(points) - len(missing)} of {len(points)} trials are there")
+    left = len(missing)
     if not (missing := missing[:limit]):
-        return
+        return left
     objective = Objective(network.model, calib, held_out, targets.by_name("x86"))
     with path.open("a", encoding="utf-8") as file:
         if not path.stat().st_size:
@@ -63,13 +93,14 @@ def measure(network: networks.Network, path: Path, limit: int | None) -> None:
                 f" KL {found.kl_mnat:.2f} mnat, {found.seconds:.1f} s",
                 flush=True,
             )
+    return left - len(missing)
 
 
 def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
     """The first line of a file: the network, in float."""
     return {
         "model": network.name,
-        "sha256": network.fingerprint(),
+        "sha256": objective.network.model.sha256,
         "calibration_samples": objective.calib.samples,
         "evaluation_samples": objective.data.samples,
         "float_top1": float(objective.float_hits.mean()),

@@ -84,6 +84,16 @@ def analyse(subject: Subject) -> Analysis:
     observations = observe(subject)
     simulation = simulate(subject)
     choice = choose_ranges(subject, observations, simulation)
+    return measure(subject, observations, simulation, choice)
+
+
+def measure(
+    subject: Subject,
+    observations: calibration.Observations,
+    simulation: Simulation,
+    choice: calibration.Choice,
+) -> Analysis:
+    """The sensitivities of a network whose ranges are chosen."""
     with subject.stages.stage("measure sensitivity", subject.data.samples) as advance:
         sensitivities = sensitivity.measure(
             subject.batches(),

@@ -23,7 +23,7 @@ from mlq import (
 from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import Samples, load_data
 from mlq.judge import Judge
-from mlq.network import Network, load
+from mlq.network import load
 from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
@@ -95,31 +95,41 @@ def quantize(
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
+    planner = planning.Planner.of(network, device, settings, found.sensitivities)
+    with stages.stage("allocate"):
+        tries = selection.candidates(planner, found)
     judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)
-    findings = _decide(network, found, judge, command)
-    report = reporting.assemble(findings)
+    return result(decide(planner, tries, found, judge, command), save_stages=save_stages)
+
+
+def result(findings: reporting.Findings, *, save_stages: bool = False) -> Result:
+    """What a run returns: its report, and the files of the output folder."""
+    report, found = reporting.assemble(findings), findings.analysis
     return Result(
         report=report,
         plan=findings.variants["mixed"].plan,
         ranges=found.choice.ranges,
         sensitivities=found.sensitivities,
-        recipe=settings,
+        recipe=findings.recipe,
         vmfb=findings.shipped["mixed"].vmfb,
         files=rendering.files(findings, report, save_stages=save_stages),
     )
 
 
-def _decide(network: Network, found: Analysis, judge: Judge, command: str) -> reporting.Findings:
-    """Choose the plan by simulation, then by artifact; check and time what was chosen.
+def decide(
+    planner: planning.Planner,
+    tries: list[selection.Candidate],
+    found: Analysis,
+    judge: Judge,
+    command: str,
+) -> reporting.Findings:
+    """Choose among the plans to try by their artifacts; check and time what was chosen.
 
     Where the target cannot run here, the host's build of the same plan stands in for it.
     """
     subject, stages = found.subject, found.subject.stages
-    planner = planning.Planner.of(network, subject.target, subject.recipe, found.sensitivities)
     stand_in = _stand_in(subject.target)
     ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
-    with stages.stage("allocate"):
-        tries = selection.candidates(planner, found)
 
     def build_plan(name: str, plan: Plan, device: Target = ground) -> Variant:
         with stages.stage(f"compile {name}"):

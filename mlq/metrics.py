@@ -54,10 +54,15 @@ def kl_mnat(reference: Array, value: Array) -> float:
 
     0 when the predictions agree; about 12 for a loss of 0.3 points of top-1 accuracy.
     """
-    p, q = _log_softmax(reference), _log_softmax(value)
-    divergence = np.sum(np.exp(p) * (p - q), axis=-1)
     # Rounding can leave a divergence of nothing a little below it; a NaN stays one.
-    return 1000.0 * max(float(np.mean(divergence)), 0.0)
+    return max(float(np.mean(divergences_mnat(reference, value))), 0.0)
+
+
+def divergences_mnat(reference: Array, value: Array) -> NDArray[np.float64]:
+    """KL(softmax(reference) || softmax(value)) of each row of logits [N, C], in milli-nats: [N]."""
+    p, q = _log_softmax(reference), _log_softmax(value)
+    divergences: NDArray[np.float64] = 1000.0 * np.sum(np.exp(p) * (p - q), axis=-1)
+    return divergences
 
 
 def top1(logits: Array, labels: Array) -> float:

@@ -49,6 +49,15 @@ def supported(network: Network, target: Target, precisions: Sequence[str]) -> di
     }
 
 
+def predicted_us(network: Network, target: Target, precisions: Mapping[str, str]) -> float:
+    """Microseconds of a call by the target's costs, with every layer in its precision."""
+    choices = []
+    for layer in network.layers:
+        name, work = precisions[layer.name], work_of(layer)
+        choices.append(LayerChoice(layer.name, {name: Option(0.0, target.cost_us(work, name))}))
+    return Problem(choices, _borders(network, target)).totals(precisions).us
+
+
 def noise_budget(recipe: Recipe) -> float | None:
     """Milli-nats that a plan may predict for the accuracy that the recipe allows to lose."""
     if recipe.max_drop is None:

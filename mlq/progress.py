@@ -17,11 +17,15 @@ Advance = Callable[[int], None]
 
 
 class Stages:
-    """Times named stages and shows them on a terminal; silent when there is none."""
+    """Times named stages and shows them on a terminal; silent when there is none.
 
-    def __init__(self, *, visible: bool) -> None:
+    `plain` says lines whatever stderr is, and draws nothing.
+    """
+
+    def __init__(self, *, visible: bool, plain: bool = False) -> None:
         console = Console(stderr=True)
-        self._console = console if visible and console.is_terminal else None
+        self._console = console if visible and console.is_terminal and not plain else None
+        self._lines = Console(stderr=True, color_system=None) if plain else self._console
         self.finished: list[Stage] = []
 
     @contextmanager
@@ -44,6 +48,11 @@ class Stages:
         self.finished.append(Stage(name=name, seconds=seconds, peak_rss_mb=_peak_rss_mb()))
         if self._console is not None:
             self._console.print(f"{name:<28} [dim]{seconds:6.1f} s[/dim]", highlight=False)
+
+    def say(self, line: str) -> None:
+        """Show a line as it stands, above whatever bar there is."""
+        if self._lines is not None:
+            self._lines.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _peak_rss_mb() -> float:

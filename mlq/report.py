@@ -219,6 +219,39 @@ class Constraint(Part):
     met: bool
 
 
+class TrialReport(Part):
+    """A configuration that was tried; `accuracy` is an estimate if it was stopped early.
+
+    `on_front`: no other trial over all samples has both less loss and less predicted time.
+    """
+
+    number: int
+    samples: int
+    scheme: str
+    calibrator: str
+    granularity: str
+    mixed: str
+    accuracy: Real
+    lost_points: Real
+    kl_mnat: Real
+    evaluated: int
+    seconds: Real
+    predicted_us: Real
+    on_front: bool
+    chosen: bool = False
+
+
+class TuningReport(Part):
+    """How `mlq tune` came to the configuration; `prior` are the networks it had learned from."""
+
+    sampler: str
+    space: str
+    points: int
+    loss: str
+    prior: tuple[str, ...]
+    trials: tuple[TrialReport, ...]
+
+
 class Report(Value):
     """Everything `mlq quantize` found out; `schema_version` 1."""
 
@@ -246,5 +279,6 @@ class Report(Value):
     constraints: tuple[Constraint, ...]
     stand_in: StandIn | None = None
     targets: AgreementCheck | None = None
+    tuning: TuningReport | None = None
 
     kind: Literal["mlq report"] = "mlq report"

@@ -29,6 +29,7 @@ from mlq.report import (
     Report,
     Sizes,
     StandIn,
+    TuningReport,
 )
 from mlq.targets.host import cpu_model
 from mlq.variant import Variant
@@ -36,7 +37,7 @@ from mlq.variant import Variant
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a run of `mlq quantize` found, for the report.
+    """All that a run of `mlq quantize` or `mlq tune` found, for the report.
 
     `variants` were evaluated on this machine, `shipped` are for the target: the same, unless the
     target cannot run here.
@@ -55,6 +56,7 @@ class Findings:
     command: str
     shipped: dict[str, Variant]
     stand_in: StandIn | None
+    tuning: TuningReport | None = None
 
 
 def assemble(found: Findings) -> Report:
@@ -92,6 +94,7 @@ def assemble(found: Findings) -> Report:
         plans=found.plans,
         constraints=(),
         stand_in=found.stand_in,
+        tuning=found.tuning,
     )
     return report.model_copy(update={"constraints": tuple(_constraints(found, report))})
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,16 @@ from mlq.network import load
 from mlq.simulation import Simulation
 from mlq.tuning import study as studies
 from mlq.tuning.features import describe, encode
-from mlq.tuning.objective import Measurement, Objective, Racing
-from mlq.tuning.racing import Race, log_capital
+from mlq.tuning.objective import Measurement, Objective, Racing, never
+from mlq.tuning.racing import (
+    DivergenceRace,
+    Race,
+    log_capital,
+    pack,
+    pack_divergences,
+    unpack,
+    unpack_divergences,
+)
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
 from mlq.tuning.space import SPACES, Configuration, Space, configuration
 from mlq.tuning.surrogate import Surrogate
@@ -60,16 +69,15 @@ class Toy:
         self.float_hits = np.ones(200, np.bool_)
         self.measured: list[Configuration] = []
 
-    def measure(
-        self, configuration: Configuration, racing: Racing = lambda _hits: False
-    ) -> Measurement:
+    def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
         self.measured.append(configuration)
         wrong = loss_of(configuration, self.goal)
         hits = np.arange(200) % 10 >= wrong
+        kl = np.full(200, float(wrong))
         for end in range(20, 200, 20):
-            if racing(hits[:end]):
-                hits = hits[:end]
-        return Measurement(hits, float(hits.mean()), float(wrong), 0.0)
+            if racing(hits[:end], kl[:end]):
+                hits, kl = hits[:end], kl[:end]
+        return Measurement(hits, kl, float(hits.mean()), 0.0)
 
 
 def loss_of(point: Configuration, goal: Configuration) -> int:
@@ -218,6 +226,33 @@ def test_a_much_worse_network_is_stopped_soon() -> None:
     assert not race.is_lost(rival)
 
 
+def test_equally_divergent_networks_race_to_the_end() -> None:
+    random = np.random.default_rng(0)
+    stopped = 0
+    for _ in range(400):
+        rival, own = random.lognormal(0.0, 2.0, (2, 400))
+        race = DivergenceRace(rival, alpha=0.05)
+        stopped += any(race.is_lost(own[:end]) for end in range(10, 401, 10))
+    assert stopped <= 0.05 * 400
+
+
+def test_a_more_divergent_network_is_stopped_within_a_few_samples() -> None:
+    rival = np.random.default_rng(0).lognormal(0.0, 2.0, 1000)
+    race = DivergenceRace(rival)
+    assert race.is_lost(3.0 * rival[:20])
+    assert race.estimate(3.0 * rival[:20]) == pytest.approx(3.0 * rival.mean())
+    assert not race.is_lost(0.9 * rival)
+    assert not race.is_lost(np.zeros(0))
+
+
+def test_what_is_packed_comes_back() -> None:
+    random = np.random.default_rng(0)
+    hits, kl = random.random(99) < 0.5, random.lognormal(0.0, 3.0, 99)
+    assert (unpack(pack(hits), 99) == hits).all()
+    np.testing.assert_allclose(unpack_divergences(pack_divergences(kl)), kl, rtol=1e-3)
+    assert np.isfinite(unpack_divergences(pack_divergences(np.array([1e9])))).all()
+
+
 def test_betting_gains_nothing_on_draws() -> None:
     assert log_capital(np.zeros(10)) == pytest.approx(0.0)
     assert log_capital(np.full(10, -1.0)) > 0.0 > log_capital(np.full(10, 1.0))
@@ -284,7 +319,7 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     )
     batch = next(objective._inputs(objective.network, objective.data, 10))
     arguments = (batch, objective.ranges(point), objective.assignment(point))
-    configured = objective._simulation.configured("symmetric", "per_tensor")
+    configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
     assert found.samples == 95
     assert found.accuracy > 0.9
@@ -299,6 +334,17 @@ def test_configurations_differ_and_come_back(objective: Objective) -> None:
     assert objective.measure(some).kl_mnat == first
 
 
+def test_the_same_network_is_run_once(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = Configuration(8, "asymmetric", "minmax", "per_axis", "none")
+    found = objective.measure(point)
+    monkeypatch.setattr(objective, "_outputs", None)
+    assert (objective.measure(point).divergences == found.divergences).all()
+    with pytest.raises(TypeError):
+        objective.measure(replace(point, scheme="power_of_two"))
+
+
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
     whole = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "none"))
     mixed = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "ends"))
@@ -307,7 +353,8 @@ def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
 
 
 def test_a_hopeless_trial_is_stopped_early(objective: Objective) -> None:
-    found = objective.measure(POINTS[0], lambda hits: len(hits) >= 20)
+    point = Configuration(8, "power_of_two", "entropy", "per_tensor", "ends")
+    found = objective.measure(point, lambda hits, _kl: len(hits) >= 20)
     assert found.samples == 20
 
 
@@ -360,7 +407,7 @@ from mlq.tuning import study as studies
 from mlq.tuning.sampler import sampler
 
 class Slow(Toy):
-    def measure(self, configuration, racing=lambda _hits: False):
+    def measure(self, configuration, racing=None):
         time.sleep(0.05)
         return super().measure(configuration)
 

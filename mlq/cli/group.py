@@ -15,7 +15,7 @@ from mlq import __version__
 from mlq.errors import MlqError
 from mlq.pages.terminal import rendered
 
-_USAGE, _BROKEN, _STOPPED = 2, 3, 130
+_USAGE, _BROKEN, STOPPED = 2, 3, 130
 
 
 class Verbs(click.Group):
@@ -30,7 +30,7 @@ class Verbs(click.Group):
             code = super().main(plain, *more, **extra)
         except (KeyboardInterrupt, click.Abort) as stop:
             _complain(str(stop.__cause__ or stop) or "stopped; nothing was written")
-            code = _STOPPED
+            code = STOPPED
         except click.UsageError as error:
             hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
             code = _complain(error.format_message().rstrip(".") + hint)

@@ -71,6 +71,13 @@ class Dataset:
         labels = None if self.labels is None else self.labels[order]
         return replace(self, labels=labels, _picked=picked)
 
+    def first(self, count: int) -> Dataset:
+        """The first `count` samples, in their order."""
+        labels = None if self.labels is None else self.labels[:count]
+        picked = self._picked[:count]
+        digest = _sha256(self._source, picked, labels)
+        return replace(self, samples=len(picked), labels=labels, sha256=digest, _picked=picked)
+
     def batches(self, size: int) -> Iterator[Batch]:
         """All samples by input name, `size` at a time; the last batch may be smaller.
 
@@ -114,11 +121,16 @@ def load_data(
         raise DataError(f"{name}: holds {total} samples; give at least {needs}")
     if labels is not None:
         labels = labels[picked]
+    digest = _sha256(opened, picked, labels)
+    return Dataset(name, len(picked), labels, digest, batch, opened, tuple(picked))
+
+
+def _sha256(source: Source, picked: Sequence[int], labels: Array | None) -> str:
     digest = hashlib.sha256()
-    for content in opened.content(picked):
+    for content in source.content(picked):
         digest.update(content)
     digest.update(b"" if labels is None else labels.tobytes())
-    return Dataset(name, len(picked), labels, digest.hexdigest(), batch, opened, tuple(picked))
+    return digest.hexdigest()
 
 
 def _open(

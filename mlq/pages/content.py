@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import PurePath
 
-from mlq.pages import agreement, numbers
+from mlq.pages import agreement, numbers, trials
 from mlq.pages.blocks import Bar, Block, Cell, Code, Heading, Page, Paragraph, Table
 from mlq.report import Constraint, LatencyPart, LayerReport, Report
 
@@ -18,6 +18,7 @@ def page(report: Report) -> Page:
         *verdict(report),
         comparison(report),
         Paragraph(_how_compared(report)),
+        *trials.section(report.tuning),
         *_precisions(report),
         *_layers(report),
         *_float_ops(report),

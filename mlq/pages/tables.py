@@ -25,14 +25,16 @@ def sentence(text: str) -> list[Block]:
 
 
 def summary(report: Report, out: str) -> list[Block]:
-    """The end of `mlq quantize`: within 80 columns."""
-    from mlq.pages import content
+    """The end of `mlq quantize` and `mlq tune`: within 80 columns."""
+    from mlq.pages import content, trials
 
+    blocks: list[Block] = [_forms(report), *content.verdict(report)]
+    if report.tuning is not None:
+        return [*blocks, Paragraph(f"{trials.sentence(report.tuning)}\nopen {out}/report.md")]
     chosen = f"Calibrator `{report.calibrator}`"
     tried = report.calibrators_kl_mnat
     if tried:
         chosen += f", the best of {len(tried)} by KL on the calibration samples"
-    blocks: list[Block] = [_forms(report), *content.verdict(report)]
     return [*blocks, Paragraph(f"{chosen}.\nopen {out}/report.md")]
 
 

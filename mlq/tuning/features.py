@@ -31,6 +31,8 @@ _ONE_HOT = (
     ("granularity", GRANULARITIES),
     ("mixed", MIXED),
 )
+# What the columns of `encode` are called.
+COLUMNS = ("samples", *(f"{knob} {value}" for knob, values in _ONE_HOT for value in values))
 
 
 def describe(network: Network, observations: Observations) -> dict[str, float]:

@@ -5,10 +5,12 @@ Module, calibration statistics and float results are made once and serve every t
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,12 @@ from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Ranges
 from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
+from mlq.tuning.racing import Divergences, Hits
 from mlq.tuning.space import Configuration
 
 Array = NDArray[Any]
-Hits = NDArray[np.bool_]
-Racing = Callable[[Hits], bool]
-"""Told the hits so far, in the samples' order: whether the rest is not worth measuring."""
+Racing = Callable[[Hits, Divergences], bool]
+"""Told hits and KL so far, in the samples' order: whether the rest is not worth measuring."""
 
 _PRECISION = "w8a8"
 
@@ -41,8 +43,8 @@ class Measurement:
     """
 
     hits: Hits = field(repr=False)
+    divergences: Divergences = field(repr=False)
     agreement: float
-    kl_mnat: float
     seconds: float
 
     @property
@@ -54,6 +56,16 @@ class Measurement:
     def accuracy(self) -> float:
         """The share of hits, in [0, 1]."""
         return float(self.hits.mean())
+
+    @property
+    def kl_mnat(self) -> float:
+        """The mean KL to float, in milli-nats."""
+        return max(float(self.divergences.mean()), 0.0)
+
+
+def never(_hits: Hits, _divergences: Divergences) -> bool:
+    """Measure all samples."""
+    return False
 
 
 class Objective:
@@ -78,17 +90,35 @@ class Objective:
         self.single = load(model, batch=1)
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
         self._target, self._threads, self._batch = target, threads, batch
-        self._simulation = Simulation(self.network, target, threads=threads)
         self._supported = planning.supported(self.network, target, [_PRECISION])
         self._instrumented: runtime.Executable | None = None
         self._observations: dict[int, calibration.Observations] = {}
         self._ranges: dict[tuple[int, Calibrator, Scheme], Ranges] = {}
+        # Whole measurements, by what is computed.
+        self._measured: dict[str, Measurement] = {}
+
+    @cached_property
+    def simulation(self) -> Simulation:
+        """The module that serves every trial, compiled when the first one needs it."""
+        return Simulation(self.network, self._target, chains=0, threads=self._threads)
+
+    @cached_property
+    def float_outputs(self) -> Array:
+        """The float network's logits over all samples: [N, classes]."""
         # Nothing is quantized, so what the ranges are does not matter.
         unused = self.ranges(Configuration(1, "asymmetric", "minmax", "per_axis", "none"))
-        self.float_outputs = self._concatenated(self._outputs(self._simulation, unused, {}))
-        labels = self.data.labels
-        self.labels: Array = np.argmax(self.float_outputs, -1) if labels is None else labels
-        self.float_hits = metrics.correct(self.float_outputs, self.labels)
+        return self._concatenated(self._outputs(self.simulation, unused, {}))
+
+    @cached_property
+    def labels(self) -> Array:
+        """What is right: the data's labels or, without, what float predicts."""
+        known = self.data.labels
+        return np.argmax(self.float_outputs, -1) if known is None else known
+
+    @cached_property
+    def float_hits(self) -> Hits:
+        """Which samples float classifies right."""
+        return metrics.correct(self.float_outputs, self.labels)
 
     def observations(self, samples: int) -> calibration.Observations:
         """What the float network's tensors hold over the first `samples`; observed once."""
@@ -123,35 +153,61 @@ class Objective:
     def assignment(self, configuration: Configuration) -> Assignment:
         """The precision of every layer."""
         assignment = dict(uniform(self.network, _PRECISION, self._supported))
-        if configuration.mixed == "ends":
-            weighted = [layer.name for layer in self.network.layers if layer.weight is not None]
-            for name in (weighted[0], weighted[-1]) if weighted else ():
-                assignment.pop(name, None)
+        for name in self._kept_float(configuration):
+            assignment.pop(name, None)
         return assignment
 
-    def measure(
-        self, configuration: Configuration, racing: Racing = lambda _hits: False
-    ) -> Measurement:
-        """Run the network in a configuration over the samples, or until `racing` says stop."""
+    def _kept_float(self, configuration: Configuration) -> tuple[str, ...]:
+        """The layers that a configuration leaves in float though they could be integer."""
+        weighted = [layer.name for layer in self.network.layers if layer.weight is not None]
+        return (weighted[0], weighted[-1]) if configuration.mixed == "ends" and weighted else ()
+
+    def decisions(self, configuration: Configuration) -> tuple[dict[str, str], dict[str, str]]:
+        """The precision of every layer, float ones too, and the sentence that says why."""
+        chosen = self.assignment(configuration)
+        precisions = {each.name: chosen.get(each.name, "f32") for each in self.network.layers}
+        why = dict.fromkeys(precisions, "f32: the target has no integer precision for it")
+        why |= dict.fromkeys(chosen, f"{_PRECISION}: as every layer that can be")
+        why |= dict.fromkeys(
+            self._kept_float(configuration), "f32: the first and the last layer stay float"
+        )
+        return precisions, why
+
+    def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
+        """Run the network in a configuration over the samples, or until `racing` says stop.
+
+        Configurations can compute the very same network (unsigned activations have the same range
+        in two schemes): it is run once.
+        """
+        exact = self.float_outputs  # which the first trial waits for, so it is not timed
         start = time.perf_counter()
-        simulation = self._simulation.configured(configuration.scheme, configuration.granularity)
+        simulation = self.simulation.configured(configuration.scheme, configuration.granularity)
         ranges, assignment = self.ranges(configuration), self.assignment(configuration)
+        computed = _digest(
+            simulation.table(ranges, assignment), simulation.simulated_weights(assignment, "")
+        )
+        if computed in self._measured:
+            return replace(self._measured[computed], seconds=time.perf_counter() - start)
         outputs: list[Array] = []
-        hits: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        hits: Hits = np.zeros(0, np.bool_)
+        divergences: Divergences = np.zeros(0)
         for output in self._outputs(simulation, ranges, assignment):
             outputs.append(output)
             here = slice(len(hits), len(hits) + len(output))
             hits = np.append(hits, metrics.correct(output, self.labels[here]))
-            if len(hits) < self.data.samples and racing(hits):
+            divergences = np.append(divergences, metrics.divergences_mnat(exact[here], output))
+            if len(hits) < self.data.samples and racing(hits, divergences):
                 break
         found = self._concatenated(outputs)
-        reference = self.float_outputs[: len(found)]
-        return Measurement(
+        measured = Measurement(
             hits=hits,
-            agreement=metrics.agreement(reference, found),
-            kl_mnat=metrics.kl_mnat(reference, found),
+            divergences=divergences,
+            agreement=metrics.agreement(exact[: len(found)], found),
             seconds=time.perf_counter() - start,
         )
+        if measured.samples == self.data.samples:
+            self._measured[computed] = measured
+        return measured
 
     def _outputs(
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
@@ -170,3 +226,11 @@ class Objective:
     @staticmethod
     def _concatenated(outputs: Iterator[Array] | list[Array]) -> Array:
         return np.concatenate(list(outputs))
+
+
+def _digest(table: Array, weights: Mapping[str, Array]) -> str:
+    """A hash of all that a simulated network depends on, besides its samples."""
+    digest = hashlib.sha256(table.tobytes())
+    for name in sorted(weights):
+        digest.update(np.ascontiguousarray(weights[name]).data)
+    return digest.hexdigest()

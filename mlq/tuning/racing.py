@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hits = NDArray[np.bool_]
+Divergences = NDArray[np.float64]
+"""KL to float of each sample, in milli-nats."""
 
 # The capital is spread evenly over gamblers with these stakes.
 _STAKES = (np.arange(32) + 0.5) / 32
@@ -33,7 +35,7 @@ def log_capital(differences: NDArray[np.floating]) -> float:
 
 @dataclass(frozen=True)
 class Race:
-    """Runs a configuration against a rival's `hits` on the same samples, in a random order.
+    """By accuracy, against a rival's `hits` on the same samples, which are in a random order.
 
     A configuration that is no worse than its rival is stopped with a probability of at most
     `alpha`. Whatever is stopped is then worse by more than chance; nothing is said of by how much.
@@ -52,3 +54,52 @@ class Race:
 
     def _differences(self, hits: Hits) -> NDArray[np.float64]:
         return hits.astype(np.float64) - self.rival[: len(hits)]
+
+
+@dataclass(frozen=True)
+class DivergenceRace:
+    """By KL: what is compared is (rival - this) / (rival + this) of each sample, in [-1, 1].
+
+    A configuration whose mean of that is zero or more, which diverges as much as its rival or less
+    on a typical sample, is stopped with a probability of at most `alpha`. It is the mean of the KL
+    that is tuned, which a few samples can dominate: a comparison of these alone would need all.
+    """
+
+    rival: Divergences
+    alpha: float = 0.01
+
+    def is_lost(self, divergences: Divergences) -> bool:
+        """Whether the samples so far show that the rival diverges less."""
+        rival, own = (np.maximum(x, 0.0) for x in (self.rival[: len(divergences)], divergences))
+        total = rival + own
+        differences = (rival - own) / np.where(total > 0.0, total, 1.0)
+        return log_capital(differences) > -math.log(self.alpha)
+
+    def estimate(self, divergences: Divergences) -> float:
+        """The mean KL over all samples, from the rival's and the quotient of both so far."""
+        before = float(self.rival[: len(divergences)].sum())
+        if before <= 0.0:
+            return float(divergences.mean())
+        return float(self.rival.mean() * divergences.sum() / before)
+
+
+def pack(hits: Hits) -> str:
+    """Hits as hexadecimal digits, the first sample first."""
+    return np.packbits(hits).tobytes().hex()
+
+
+def unpack(digits: str, samples: int) -> Hits:
+    """The hits that `pack` wrote."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=samples)
+    return bits.astype(np.bool_)
+
+
+def pack_divergences(divergences: Divergences) -> str:
+    """Divergences as hexadecimal digits, four a sample: to three digits, which is enough."""
+    bounded = np.minimum(divergences, float(np.finfo(np.float16).max))
+    return bounded.astype("<f2").tobytes().hex()
+
+
+def unpack_divergences(digits: str) -> Divergences:
+    """The divergences that `pack_divergences` wrote."""
+    return np.frombuffer(bytes.fromhex(digits), "<f2").astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -44,6 +45,9 @@ class _PointSampler(BaseSampler, abc.ABC):
     def __init__(self, space: Space, points: Sequence[Configuration] | None = None) -> None:
         self._distributions: dict[str, BaseDistribution] = {**distributions(space)}
         self._points = tuple(space.points() if points is None else points)
+        # What this process proposed, by trial: the study learns of it a little later.
+        self._proposed: dict[int, Configuration] = {}
+        self._one_at_a_time = threading.Lock()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -60,8 +64,13 @@ class _PointSampler(BaseSampler, abc.ABC):
     ) -> dict[str, Any]:
         """The next configuration; when none is left, any, for a study that does not stop."""
         del search_space
-        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-        taken = {_configuration(each) for each in others if each.state in _TAKEN}
+        with self._one_at_a_time:
+            self._proposed[trial.number] = self._propose(study, trial.number)
+        return self._proposed[trial.number].knobs
+
+    def _propose(self, study: optuna.Study, number: int) -> Configuration:
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != number]
+        taken = {self._point(each) for each in others if each.state in _TAKEN}
         free = [point for point in self._points if point not in taken] or list(self._points)
         told = [
             (point, float(each.value) * _sign(study))
@@ -69,7 +78,10 @@ class _PointSampler(BaseSampler, abc.ABC):
             if each.state in _TOLD and each.value is not None
             if (point := _configuration(each)) is not None
         ]
-        return self._next(free, told).knobs
+        return self._next(free, told)
+
+    def _point(self, trial: FrozenTrial) -> Configuration | None:
+        return _configuration(trial) or self._proposed.get(trial.number)
 
     def sample_independent(
         self,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from mlq.precision import CALIBRATORS, GRANULARITIES, SCHEMES, Calibrator, Granularity, Scheme
+from mlq.precision import (
+    CALIBRATORS,
+    GRANULARITIES,
+    SCHEMES,
+    Calibrator,
+    Granularity,
+    Scheme,
+    one_of,
+)
 
 Mixed = Literal["none", "ends"]
 """Which layers stay float: none that can be quantized, or the first and the last with weights."""
@@ -37,6 +45,8 @@ class Configuration:
 
 
 KNOBS = tuple(field.name for field in fields(Configuration))
+# Those whose values are words; calibration counts are another matter.
+_WORDS = tuple(knob for knob in KNOBS if knob != "samples")
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,12 @@ class Space:
         order = ("mixed", "samples", "granularity", "calibrator", "scheme")
         product = itertools.product(*(self.choices[knob] for knob in order))
         return tuple(Configuration(**dict(zip(order, values, strict=True))) for values in product)
+
+    def only(self, knob: str, values: Sequence[str]) -> Space:
+        """This space with no other values of a knob; UsageError for what it does not have."""
+        one_of(_WORDS, knob, "knob")
+        kept = tuple(one_of(self.choices[knob], each, knob) for each in values)
+        return replace(self, **{knob: kept})
 
     def fitted(self, available: int) -> Space:
         """This space for `available` calibration samples.

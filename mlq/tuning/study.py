@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
-
-import numpy as np
 
 from mlq.errors import UsageError
 from mlq.tuning.objective import Measurement, Racing
-from mlq.tuning.racing import Hits, Race
+from mlq.tuning.racing import (
+    DivergenceRace,
+    Divergences,
+    Hits,
+    Race,
+    pack,
+    pack_divergences,
+    unpack,
+    unpack_divergences,
+)
 from mlq.tuning.sampler import distributions
 from mlq.tuning.space import Configuration, Space, configuration
 
@@ -22,6 +31,7 @@ try:
 except ImportError:
     raise UsageError("tuning needs optuna; install it with: pip install 'mlq[tune]'") from None
 
+Study = optuna.Study
 Loss = Literal["kl", "accuracy"]
 """What is made small: KL to float in milli-nats, or the points of accuracy that are lost.
 
@@ -41,10 +51,34 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class Measuring(Protocol):
     """What a study asks for measurements: `Objective`, or what stands in for it."""
 
-    float_hits: Hits
+    @property
+    def float_hits(self) -> Hits:
+        """Which samples float classifies right."""
 
     def measure(self, configuration: Configuration, racing: Racing = ...) -> Measurement:
         """Evaluate a configuration, until `racing` says stop."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial; not `whole` if it was stopped early: its accuracy is then an estimate.
+
+    `accuracy` and `agreement` are shares in [0, 1], `lost_points` is against float.
+    """
+
+    number: int
+    configuration: Configuration
+    loss: float
+    whole: bool
+    accuracy: float
+    lost_points: float
+    kl_mnat: float
+    agreement: float
+    samples: int
+    seconds: float
+
+
+_FACTS = ("accuracy", "lost_points", "kl_mnat", "agreement", "samples", "seconds")
 
 
 @dataclass(frozen=True)
@@ -54,6 +88,25 @@ class Best:
     configuration: Configuration
     loss: float
     trials: int
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna from saying what mlq says itself."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def address(path: Path) -> str:
+    """A file of SQLite as the address of a data base, whatever characters its name has."""
+    import sqlalchemy
+
+    made = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
+    return made.render_as_string()
 
 
 def open_study(
@@ -86,12 +139,13 @@ def run(
     loss: Loss = "kl",
     seconds: float | None = None,
     subject: str = "",
+    jobs: int = 1,
     advance: Callable[[FrozenTrial], None] = lambda _trial: None,
 ) -> None:
     """Add trials until the study has `trials` in all, whoever made them, or the space is used up.
 
     `subject` says what is tuned (a hash of network and samples); UsageError when the study is of
-    another. `advance` is told of each finished trial.
+    another. `jobs` trials run at once, if `measuring` can. `advance` is told of each finished one.
     """
     known = study.user_attrs.get(_SUBJECT, (subject, loss))
     if tuple(known) != (subject, loss):
@@ -113,7 +167,7 @@ def run(
             study.stop()
 
     if _count(study) < goal:
-        study.optimize(objective, timeout=seconds, callbacks=[finished])
+        study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[finished])
 
 
 def best(study: optuna.Study) -> Best | None:
@@ -125,6 +179,22 @@ def best(study: optuna.Study) -> Best | None:
     return Best(configuration(chosen.params), _value(chosen), _count(study))
 
 
+def outcomes(study: optuna.Study) -> tuple[Outcome, ...]:
+    """Every finished trial, in the order of their beginnings."""
+    return tuple(map(outcome, study.get_trials(deepcopy=False, states=_FINISHED)))
+
+
+def outcome(trial: FrozenTrial) -> Outcome:
+    """What is known of a finished trial."""
+    return Outcome(
+        number=trial.number,
+        configuration=configuration(trial.params),
+        loss=_value(trial),
+        whole=trial.state == TrialState.COMPLETE,
+        **{name: trial.user_attrs[name] for name in _FACTS},
+    )
+
+
 def _evaluate(trial: optuna.Trial, measuring: Measuring, point: Configuration, loss: Loss) -> float:
     """The loss of a configuration; what the study knows already is not measured again."""
     earlier = trial.study.get_trials(deepcopy=False, states=_FINISHED)
@@ -132,23 +202,22 @@ def _evaluate(trial: optuna.Trial, measuring: Measuring, point: Configuration, l
     if same:
         whole = same[0].state == TrialState.COMPLETE
         return _tell(trial, same[0].user_attrs, _value(same[0]), whole=whole)
-    race = _race(earlier)
-    found = measuring.measure(point, lambda hits: race is not None and race.is_lost(hits))
-    accuracy = found.accuracy
+    race = _Rivalry.of(earlier, loss)
+    found = measuring.measure(point, race.is_lost)
     stopped = found.samples < len(measuring.float_hits)
-    if stopped and race is not None:
-        accuracy = race.estimate(found.hits)
+    accuracy, kl = race.estimates(found) if stopped else (found.accuracy, found.kl_mnat)
     lost = 100.0 * (float(measuring.float_hits.mean()) - accuracy)
     facts = {
         "accuracy": accuracy,
         "lost_points": lost,
-        "kl_mnat": found.kl_mnat,
+        "kl_mnat": kl,
         "agreement": found.agreement,
         "samples": found.samples,
         "seconds": found.seconds,
         "hits": pack(found.hits),
+        "divergences": pack_divergences(found.divergences),
     }
-    return _tell(trial, facts, found.kl_mnat if loss == "kl" else lost, whole=not stopped)
+    return _tell(trial, facts, kl if loss == "kl" else lost, whole=not stopped)
 
 
 def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float, *, whole: bool) -> float:
@@ -161,24 +230,34 @@ def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float, *, whole:
     raise optuna.TrialPruned
 
 
-def _race(earlier: Sequence[FrozenTrial]) -> Race | None:
-    """The race against the best trial that went over all samples."""
-    whole = [each for each in earlier if each.state == TrialState.COMPLETE]
-    if not whole:
-        return None
-    rival = min(whole, key=_value).user_attrs
-    return Race(unpack(rival["hits"], rival["samples"]))
+@dataclass(frozen=True)
+class _Rivalry:
+    """The races against the best trial that went over all samples, if there is one."""
 
+    loss: Loss
+    accuracy: Race | None = None
+    kl: DivergenceRace | None = None
 
-def pack(hits: Hits) -> str:
-    """Hits as hexadecimal digits, the first sample first."""
-    return np.packbits(hits).tobytes().hex()
+    @classmethod
+    def of(cls, earlier: Sequence[FrozenTrial], loss: Loss) -> _Rivalry:
+        whole = [each for each in earlier if each.state == TrialState.COMPLETE]
+        if not whole:
+            return cls(loss)
+        rival = min(whole, key=_value).user_attrs
+        hits = unpack(rival["hits"], rival["samples"])
+        return cls(loss, Race(hits), DivergenceRace(unpack_divergences(rival["divergences"])))
 
+    def is_lost(self, hits: Hits, divergences: Divergences) -> bool:
+        """Whether the race by what is tuned is lost."""
+        if self.loss == "kl":
+            return self.kl is not None and self.kl.is_lost(divergences)
+        return self.accuracy is not None and self.accuracy.is_lost(hits)
 
-def unpack(digits: str, samples: int) -> Hits:
-    """The hits that `pack` wrote."""
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=samples)
-    return bits.astype(np.bool_)
+    def estimates(self, found: Measurement) -> tuple[float, float]:
+        """Accuracy and KL over all samples of what was stopped early."""
+        assert self.accuracy is not None
+        assert self.kl is not None
+        return self.accuracy.estimate(found.hits), self.kl.estimate(found.divergences)
 
 
 def _value(trial: FrozenTrial) -> float:

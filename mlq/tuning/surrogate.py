@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.errors import UsageError
-from mlq.tuning.features import Features, Matrix, encode
+from mlq.tuning.features import COLUMNS, Features, Matrix, encode
 from mlq.tuning.space import Configuration
 from mlq.tuning.trials import Trial, Trials
 
@@ -59,12 +59,34 @@ class Surrogate:
         self, own: Sequence[tuple[Configuration, float]], candidates: Sequence[Configuration]
     ) -> Prediction:
         """Scores of `candidates`, given (configuration, loss) of the network that is tuned."""
+        matrix = self._training(own)
+        if matrix is None:
+            flat = np.zeros(len(candidates))
+            return Prediction(flat, flat)
+        asked = xgboost.DMatrix(self._matrix(candidates, [""] * len(candidates)), nthread=1)
+        boosters = (self._boost(matrix, member) for member in range(self.members))
+        scores = np.stack([_standardised(booster.predict(asked)) for booster in boosters])
+        return Prediction(scores.mean(axis=0), scores.std(axis=0))
+
+    def importance(self, own: Sequence[tuple[Configuration, float]] = ()) -> dict[str, float]:
+        """By how much each column made the trees better (gain): shares of 1, greatest first."""
+        matrix = self._training(own)
+        gains: dict[str, float] = {}
+        for member in range(self.members if matrix is not None else 0):
+            found = self._boost(matrix, member).get_score(importance_type="total_gain")
+            for key, gain in found.items():
+                gains[key] = gains.get(key, 0.0) + float(np.sum(gain))
+        total, names = sum(gains.values()), (*COLUMNS, *self._shared())
+        ordered = sorted(gains.items(), key=lambda each: -each[1])
+        return {names[int(key[1:])]: gain / total for key, gain in ordered}
+
+    def _training(self, own: Sequence[tuple[Configuration, float]]) -> Any:
+        """All trials, those of a network a group; None where no network has two."""
         groups = [self.prior.of(model) for model in self.prior.models]
         mine = tuple(Trial("", each, loss) for each, loss in own)
         groups = [group for group in (*groups, mine) if len(group) > 1]
         if not groups:
-            flat = np.zeros(len(candidates))
-            return Prediction(flat, flat)
+            return None
         rows = [trial for group in groups for trial in group]
         matrix = xgboost.DMatrix(
             self._matrix([each.configuration for each in rows], [each.model for each in rows]),
@@ -73,12 +95,10 @@ class Surrogate:
             nthread=1,
         )
         matrix.set_weight([1.0 if group[0].model else self.own_weight for group in groups])
-        asked = xgboost.DMatrix(self._matrix(candidates, [""] * len(candidates)), nthread=1)
-        scores = np.stack([self._boost(matrix, asked, member) for member in range(self.members)])
-        return Prediction(scores.mean(axis=0), scores.std(axis=0))
+        return matrix
 
-    def _boost(self, matrix: Any, asked: Any, member: int) -> NDArray[np.float64]:
-        """One member's scores, with a mean of zero and a standard deviation of one."""
+    def _boost(self, matrix: Any, member: int) -> xgboost.Booster:
+        """One member of the ensemble."""
         parameters = {
             "objective": "rank:pairwise",
             "eta": self.rate,
@@ -89,20 +109,27 @@ class Surrogate:
             "lambdarank_pair_method": "mean",
             "lambdarank_num_pair_per_sample": 20,
         }
-        booster = xgboost.train(parameters, matrix, num_boost_round=self.rounds)
-        scores: NDArray[np.float64] = np.asarray(booster.predict(asked), np.float64)
-        scores -= scores.mean()
-        return scores / (float(scores.std()) or 1.0)
+        return xgboost.train(parameters, matrix, num_boost_round=self.rounds)
 
     def _matrix(self, configurations: Sequence[Configuration], models: Sequence[str]) -> Matrix:
         """Knobs, and the features of the networks where there are enough networks for them."""
         known = {**self.prior.features, "": self.features}
+        facts = [[known[model][name] for name in self._shared()] for model in models]
+        return np.hstack([encode(configurations), np.array(facts).reshape(len(models), -1)])
+
+    def _shared(self) -> list[str]:
+        """The features that all networks have; none where there are too few networks for them."""
+        known = {**self.prior.features, "": self.features}
         tables = [known.get(model, {}) for model in {*self.prior.models, ""}]
         shared = sorted(set.intersection(*(set(table) for table in tables)))
-        if len(tables) < _MODELS_PER_FEATURE * len(shared):
-            shared = []
-        facts = [[known[model][name] for name in shared] for model in models]
-        return np.hstack([encode(configurations), np.array(facts).reshape(len(models), -1)])
+        return shared if len(tables) >= _MODELS_PER_FEATURE * len(shared) else []
+
+
+def _standardised(scores: Any) -> NDArray[np.float64]:
+    """Scores with a mean of zero and a standard deviation of one."""
+    found: NDArray[np.float64] = np.asarray(scores, np.float64)
+    found = found - found.mean()
+    return found / (float(found.std()) or 1.0)
 
 
 def _standing(group: Sequence[Trial]) -> NDArray[np.float64]:

@@ -74,6 +74,16 @@ def read(paths: Iterable[Path], *, loss: str = "accuracy") -> Trials:
     return Trials(tuple(trials), features)
 
 
+def identity(path: Path) -> str | None:
+    """The SHA-256 of the network whose trials a `.jsonl` holds; None where it does not say."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.loads(file.readline())["sha256"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    return str(found)
+
+
 def _from_csv(path: Path, text: str) -> Trials:
     """Column `clipping` is the calibrator; `mixed` is 1 where first and last layer are float."""
     trials: list[Trial] = []

@@ -1,0 +1,144 @@
+"""How long a search takes: `mlq tune` against trying configurations with ONNX Runtime.
+
+    python benchmarks/tuning_time.py [NETWORK ...] [--trials N] [--configurations N]
+
+mlq's side is the whole search from nothing: import, calibration, compilation (nothing cached),
+the float network over all evaluation samples, and N trials of quantune, which does not know the
+network's own trials; then the artifact of the best. ONNX Runtime's side is what its user does for
+each configuration: `quantize_static` (calibrating anew), then every evaluation sample through the
+int8 file. It is timed on N of the configurations that it has (no power of two), drawn at random;
+the mean is multiplied by the 96 of Quantune's space (all), and by the half that random search
+needs on average to meet the best one (random). Seconds are CPU seconds of one core, children
+included, so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import resource
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime_baseline import BATCH, CALIBRATORS, GRANULARITIES, Batches, logits
+
+from mlq import tuner
+from mlq.progress import Stages
+from mlq.tuning.cluster import Task
+from mlq.tuning.settings import Settings
+from mlq.tuning.space import SPACES, Configuration
+
+POINTS = len(SPACES["quantune96"].points())
+WEIGHTED = {"Conv", "Gemm", "MatMul"}
+
+
+def main() -> None:
+    """One line for each network."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", default=["mlperf_tiny_ic_resnet8"])
+    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--configurations", type=int, default=6)
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.environ["MLQ_TRIALS"] = "off"
+    onnxruntime.set_default_logger_severity(3)
+    print(f"{'CPU seconds':28} {'mlq':>7} {'artifact':>9} {'each':>7} {'random':>8} {'all':>8}")
+    for network in networks.find(arguments.networks):
+        search, artifact = ours(network, arguments.trials)
+        each = theirs(network, arguments.configurations)
+        every, half = POINTS * each, (POINTS + 1) / 2 * each
+        print(
+            f"{network.name:28} {search:7.1f} {artifact:9.1f} {each:7.1f}"
+            f" {half / search:7.1f}x {every / search:7.1f}x",
+            flush=True,
+        )
+
+
+def ours(network: networks.Network, trials: int) -> tuple[float, float]:
+    """CPU seconds of a search, and of the artifact after it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLQ_CACHE"] = folder
+        start = cpu()
+        settings = Settings(trials=trials)
+        task = Task(network.model, network.calib, network.eval, settings.target)
+        search = tuner.Search(task.objective(), settings, Stages(visible=False), None)
+        search.run(search.objective, 1)
+        between = cpu()
+        search.artifact("benchmarks/tuning_time.py")
+        return between - start, cpu() - between
+
+
+def theirs(network: networks.Network, count: int) -> float:
+    """Mean CPU seconds of a configuration in ONNX Runtime."""
+    calib, samples = network.samples(network.calib), network.samples(network.eval)
+    space = SPACES["quantune96"].fitted(len(calib.labels))
+    points = [each for each in space.points() if each.scheme in ("asymmetric", "symmetric")]
+    order = np.random.default_rng(0).permutation(len(points))[:count]
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder, "prepared.onnx")
+        quant_pre_process(str(network.model), str(prepared))
+        for index in order:
+            start = cpu()
+            int8 = quantized(prepared, network.input, calib.inputs, points[index])
+            logits(int8, network.input, samples, network.name)
+            times.append(cpu() - start)
+    return statistics.fmean(times)
+
+
+def quantized(prepared: Path, name: str, inputs: Any, point: Configuration) -> Path:
+    """One configuration as a file."""
+    int8 = prepared.with_name("int8.onnx")
+    # Whole batches, which its calibrators insist on.
+    samples = point.samples - point.samples % BATCH or point.samples
+    ends = weighted(prepared) if point.mixed == "ends" else []
+    with quiet():
+        quantize_static(
+            prepared,
+            int8,
+            Batches(name, inputs[:samples]),
+            quant_format=QuantFormat.QDQ,
+            per_channel=GRANULARITIES[
+                "per_channel" if point.granularity == "per_axis" else "per_tensor"
+            ],
+            activation_type=QuantType.QUInt8 if point.scheme == "asymmetric" else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CALIBRATORS[point.calibrator],
+            nodes_to_exclude=ends,
+            extra_options={"ActivationSymmetric": point.scheme == "symmetric"},
+        )
+    return int8
+
+
+def weighted(path: Path) -> list[str]:
+    """The first and the last node with weights."""
+    nodes = [each.name for each in onnx.load(path).graph.node if each.op_type in WEIGHTED]
+    return [nodes[0], nodes[-1]]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The calibrators report with print, and nothing that a benchmark's reader needs."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def cpu() -> float:
+    """CPU seconds of this process and of its children that ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Tuning: the configuration of the quantizer that suits a network, and the artifact made with it.
+
+Trials are simulated on one compiled module; only what is chosen is compiled. They are written to a
+study as they finish, so the same call goes on where an earlier one ended, whatever ended it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlq import calibration, compiler, planning, targets
+from mlq.allocation import Allocation
+from mlq.analysis import Subject, measure, simulate
+from mlq.errors import DataError, UsageError
+from mlq.frontends.data import Samples
+from mlq.judge import Judge
+from mlq.pages.trials import Watch
+from mlq.progress import Stages
+from mlq.recipe import Recipe
+from mlq.report import TrialReport, TuningReport
+from mlq.reporting import Findings
+from mlq.selection import Candidate
+from mlq.tuning import cluster, history
+from mlq.tuning import study as studies
+from mlq.tuning.cluster import Task
+from mlq.tuning.features import describe
+from mlq.tuning.objective import Objective
+from mlq.tuning.sampler import sampler
+from mlq.tuning.settings import Settings
+from mlq.tuning.space import Configuration, Space
+from mlq.tuning.trials import Trials
+
+STUDY = "study.db"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The artifact of the best configuration, and whether the search was stopped by hand."""
+
+    result: compiler.Result
+    interrupted: bool
+
+
+def tune(
+    model: str | Path,
+    calib: Samples,
+    eval: Samples,
+    *,
+    work: Path | None = None,
+    preprocess: Path | None = None,
+    progress: bool = False,
+    plain: bool = False,
+    command: str = "mlq.tuner.tune(...)",
+    **options: Any,
+) -> Tuned:
+    """Find the configuration that loses least on `eval`, calibrated on `calib`; compile it.
+
+    `options` are the fields of `Settings`. Without `study` trials are kept in the folder `work`,
+    and without that in memory. KeyboardInterrupt ends the search, and the best so far is compiled;
+    it passes through only while there is none. Raises an MlqError, one line, for what is wrong.
+    """
+    settings = Settings.of(options)
+    stages = Stages(visible=progress, plain=plain)
+    task = Task(
+        model=Path(model),
+        calib=calib,
+        eval=eval,
+        target=settings.target,
+        preprocess=preprocess,
+        seed=settings.seed,
+        threads=settings.threads,
+    )
+    with stages.stage("import"):
+        objective = task.objective()
+    search = Search(objective, settings, stages, work)
+    with search.measuring(task) as (measuring, jobs):
+        float_accuracy, interrupted = search.run(measuring, jobs)
+    search.keep(float_accuracy)
+    return Tuned(search.artifact(command), interrupted)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One network, its samples, and a study of its configurations."""
+
+    objective: Objective
+    settings: Settings
+    stages: Stages
+    work: Path | None
+
+    @cached_property
+    def space(self) -> Space:
+        """The configurations to choose from."""
+        available, counts = self.objective.calib.samples, self.settings.counts
+        if counts is None:
+            return self.settings.points.fitted(available)
+        if max(counts) > available:
+            raise DataError(
+                f"{self.objective.calib.name}: has {available} samples, and {max(counts)} were"
+                " asked for; list fewer calibration samples or give more data"
+            )
+        return replace(self.settings.points, samples=counts)
+
+    @cached_property
+    def subject(self) -> str:
+        """A hash of all that a trial depends on: trials of one subject can be compared."""
+        parts = [
+            self.objective.network.model.sha256,
+            self.objective.calib.sha256,
+            self.objective.data.sha256,
+            self.settings.target,
+            self.settings.seed,
+            self.settings.loss,
+            self.space.choices,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @cached_property
+    def name(self) -> str:
+        """What the network is called."""
+        return self.objective.network.model.path.stem
+
+    @cached_property
+    def features(self) -> Mapping[str, float]:
+        """What a surrogate is told of the network."""
+        with self.stages.stage("calibrate"):
+            observed = self.objective.observations(self.objective.calib.samples)
+        return describe(self.objective.single, observed)
+
+    @cached_property
+    def prior(self) -> Trials:
+        """The trials of other networks, where the sampler makes use of them."""
+        if not self.settings.transfers:
+            return Trials()
+        return history.known(self.objective.network.model.sha256, loss=self.settings.loss)
+
+    @cached_property
+    def study(self) -> studies.Study:
+        """The study, opened or made."""
+        settings = self.settings
+        chooser = sampler(
+            settings.sampler,
+            self.space,
+            prior=self.prior,
+            features=self.features if settings.transfers else {},
+            seed=settings.seed,
+        )
+        with studies.quiet():
+            return studies.open_study(self._storage(), f"{self.name} {self.subject[:12]}", chooser)
+
+    def _storage(self) -> str | None:
+        """Where the trials are: an SQLAlchemy address, or None for memory."""
+        if self.settings.study is not None or self.work is None:
+            return self.settings.study
+        if self.work.exists() and not self.work.is_dir():
+            raise UsageError(
+                f"{self.work}: is a file; move it away, trials are kept in that folder"
+            )
+        self.work.mkdir(parents=True, exist_ok=True)
+        return studies.address(self.work / STUDY)
+
+    @contextmanager
+    def measuring(self, task: Task) -> Iterator[tuple[studies.Measuring, int]]:
+        """What measures the trials, and how many at once."""
+        address, workers = self.settings.scheduler, self.settings.workers
+        if address is None and workers is None:
+            yield self.objective, 1
+            return
+        with cluster.opened(task, self.subject, address=address, workers=workers or 1) as found:
+            yield found
+
+    def run(self, measuring: studies.Measuring, jobs: int) -> tuple[float, bool]:
+        """Add trials; the accuracy of float, and whether that was stopped by hand meanwhile.
+
+        KeyboardInterrupt passes through as long as no trial went over all samples.
+        """
+        settings, study = self.settings, self.study
+        goal = min(settings.trials, len(self.space.points()))
+        with self.stages.stage("compile simulation"):
+            float_accuracy = float(measuring.float_hits.mean())
+        watch = Watch(settings.loss, goal, self.stages.say, seconds=settings.seconds)
+        watch.begin(studies.outcomes(study))
+        try:
+            with self.stages.stage("tune"), studies.quiet():
+                studies.run(
+                    study,
+                    measuring,
+                    self.space,
+                    trials=goal,
+                    loss=settings.loss,
+                    seconds=settings.seconds,
+                    subject=self.subject,
+                    jobs=jobs,
+                    advance=lambda trial: watch.add(studies.outcome(trial)),
+                )
+        except KeyboardInterrupt:
+            if studies.best(study) is None:
+                raise
+            self.stages.say("stopped; compiling the best so far (Ctrl-C again to give it up)")
+            return float_accuracy, True
+        return float_accuracy, False
+
+    def keep(self, float_accuracy: float) -> None:
+        """Keep the trials for the networks that are tuned next."""
+        history.keep(
+            history.Subject(self.name, self.objective.network.model.sha256, self.subject),
+            float_accuracy,
+            self.features,
+            studies.outcomes(self.study),
+        )
+
+    def artifact(self, command: str) -> compiler.Result:
+        """Compile the best configuration, and check it."""
+        best = studies.best(self.study)
+        if best is None:
+            raise UsageError("no trial was finished in that time; allow more with --time")
+        findings = self._findings(best.configuration, command)
+        report = self._report(best.configuration)
+        return compiler.result(replace(findings, tuning=report))
+
+    def _findings(self, configuration: Configuration, command: str) -> Findings:
+        """The artifact of a configuration, with the ranges that its trial was measured with."""
+        objective, threads = self.objective, self.settings.threads
+        target = targets.by_name(self.settings.target)
+        recipe = Recipe(
+            target=self.settings.target,
+            max_drop=None,
+            calibrator=configuration.calibrator,
+            scheme=configuration.scheme,
+            granularity=configuration.granularity,
+            samples=configuration.samples,
+            seed=self.settings.seed,
+            threads=threads,
+        )
+        data = objective.calib.first(configuration.samples)
+        subject = Subject(objective.single, data, 1, target, recipe, self.stages)
+        choice = calibration.Choice(objective.ranges(configuration), {}, 0)
+        observed = objective.observations(configuration.samples)
+        found = measure(subject, observed, simulate(subject), choice)
+        planner = planning.Planner.of(objective.single, target, recipe, found.sensitivities)
+        precisions, reasons = objective.decisions(configuration)
+        totals = planner.problem.totals(precisions)
+        chosen = Candidate(Allocation(precisions, reasons, *totals))
+        judge = Judge(objective.single, objective.data, self.stages, batch=1, threads=threads)
+        return compiler.decide(planner, [chosen], found, judge, command)
+
+    def _report(self, best: Configuration) -> TuningReport:
+        outcomes = studies.outcomes(self.study)
+        times = [self._microseconds(each.configuration) for each in outcomes]
+        # The least loss within a time.
+        least = {
+            limit: min(
+                each.loss if each.whole and us <= limit else float("inf")
+                for each, us in zip(outcomes, times, strict=True)
+            )
+            for limit in times
+        }
+        rows = [
+            TrialReport(
+                **each.configuration.knobs,
+                number=each.number + 1,
+                accuracy=each.accuracy,
+                lost_points=each.lost_points,
+                kl_mnat=each.kl_mnat,
+                evaluated=each.samples,
+                seconds=each.seconds,
+                predicted_us=us,
+                on_front=each.whole and each.loss <= least[us],
+                chosen=each.whole and each.configuration == best,
+            )
+            for each, us in zip(outcomes, times, strict=True)
+        ]
+        return TuningReport(
+            sampler=self.settings.sampler,
+            space=self.settings.space,
+            points=len(self.space.points()),
+            loss=self.settings.loss,
+            prior=self.prior.models,
+            trials=tuple(rows),
+        )
+
+    def _microseconds(self, configuration: Configuration) -> float:
+        """The predicted time of a call in a configuration."""
+        precisions, _ = self.objective.decisions(configuration)
+        target = targets.by_name(self.settings.target)
+        return planning.predicted_us(self.objective.single, target, precisions)
