@@ -28,7 +28,7 @@ from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
-from mlq.report import DeviceCheck, Report, StandIn
+from mlq.report import DeviceCheck, LatencyReport, Report, StandIn
 from mlq.sensitivities import Sensitivities
 from mlq.targets.base import Target
 from mlq.variant import Variant, build
@@ -144,10 +144,6 @@ def decide(
         name: each if stand_in is None else build_plan(f"{name} to ship", each.plan, subject.target)
         for name, each in variants.items()
     }
-    with stages.stage("check artifact"):
-        checked = _checked(mixed, subject.target, ground, judge)
-    with stages.stage("measure latency"):
-        latency = judge.latency(("float", "int8", "mixed"))
     return reporting.Findings(
         network=planner.network,
         planner=planner,
@@ -156,13 +152,18 @@ def decide(
         variants=variants,
         judge=judge,
         plans=selection.points(tried, mixed),
-        latency=latency,
-        device_check=checked,
+        device_check=_checked(mixed, subject.target, ground, judge, stages),
+        latency=_latency(judge, stages),
         stages=stages,
         command=command,
         shipped=shipped,
         stand_in=stand_in,
     )
+
+
+def _latency(judge: Judge, stages: Stages) -> LatencyReport:
+    with stages.stage("measure latency"):
+        return judge.latency(("float", "int8", "mixed"))
 
 
 def _stand_in(target: Target) -> StandIn | None:
@@ -171,10 +172,13 @@ def _stand_in(target: Target) -> StandIn | None:
     return StandIn(target=targets.host_target().name, reason=reason) if reason else None
 
 
-def _checked(mixed: Variant, target: Target, ground: Target, judge: Judge) -> DeviceCheck:
+def _checked(
+    mixed: Variant, target: Target, ground: Target, judge: Judge, stages: Stages
+) -> DeviceCheck:
     """Layers checked on the target, in an emulator if need be; if there is none, on `ground`."""
     on = ground if emulation.why_not_at_all(target) else target
-    return check_device(mixed, on, next(judge.batches()), outputs=judge.results)
+    with stages.stage("check artifact"):
+        return check_device(mixed, on, next(judge.batches()), outputs=judge.results)
 
 
 def _baselines(planner: planning.Planner, found: Analysis) -> dict[str, Plan]:

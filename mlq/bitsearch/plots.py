@@ -1,4 +1,4 @@
-"""The figures of a search as SVG, by matplotlib (the extra `plot`): front, bits, chains."""
+"""The figures of a search as SVG, by matplotlib (the extra `plots`): front, bits, chains."""
 
 from __future__ import annotations
 
