@@ -51,7 +51,7 @@ def made(name: str, model: Path, calib: Path) -> Path:
     names = [spec.name for spec in network.model.inputs]
     batches = ([batch[name] for name in names] for batch in data.batches(1))
     host, recipe = targets.host_target(), resolve({})
-    seen = calibration.observe(network, batches, host)
+    seen = calibration.observe(network, calibration.instrument(network, host), batches)
     plan = planning.uniform_plan(
         network, recipe, "w8a8", planning.supported(network, host, ["w8a8"])
     )
