@@ -18,8 +18,9 @@ from mlq.sensitivities import Sensitivities
 from mlq.simulation import Simulation, uniform
 from mlq.targets.base import Target
 
-# A batch of the measuring modules; what divides the samples, so that none is counted twice.
-_BATCH = 8
+# A batch of the measuring modules: what divides the samples, so that none is counted twice, and
+# leaves in the cache what two networks in lockstep are compared by.
+_BATCH, _BATCH_ELEMENTS = 8, 1 << 17
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,12 @@ class Subject:
         cls, path: Path, data: Dataset, target: Target, recipe: Recipe, stages: Stages
     ) -> Subject:
         """Import the network once more, in batches that divide the samples."""
-        batch = max(size for size in range(1, _BATCH + 1) if data.samples % size == 0)
-        network = load(path, batch=batch, ir_level=recipe.ir_level)
+        network = load(path, batch=1, ir_level=recipe.ir_level)
+        widest = max((layer.output_elements for layer in network.layers), default=1)
+        most = max(1, min(_BATCH, _BATCH_ELEMENTS // widest))
+        batch = max(size for size in range(1, most + 1) if data.samples % size == 0)
+        if batch > 1:
+            network = load(path, batch=batch, ir_level=recipe.ir_level)
         return cls(network, data, batch, target, recipe, stages)
 
     @property

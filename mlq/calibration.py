@@ -26,13 +26,15 @@ Advance = Callable[[int], None]
 """Called with the number of samples that were done since the last call."""
 
 BINS = 128
-MAX_ELEMENTS = 16384
-# Samples on which calibrators are compared, and on which plans are; KL needs no labels and
-# resolves what top-1 cannot, but a few samples say little: most are classified without any doubt.
-# Calibrators race: all on a third of these, then the best two on the rest. On fewer, one image
-# decides: on ten of SqueezeNet's the worst of three is the best.
-PROBE_SAMPLES = 60
+# Elements of a tensor that are counted, of each sample: enough samples make up for few of them.
+_COUNTED = 4096
+# Samples on which calibrators are compared, by the SQNR of the output: the KL of a few is that of
+# the one or two that are not classified beyond doubt, so that it says less on 100 than SQNR on 24
+# (benchmarks/choosing_calibrators.py). Calibrators race: all on half of them, the best two on the
+# rest; where there are few samples, on fewer, so that it stays a small part of a pass.
+PROBE_SAMPLES, _PROBE_SHARE = 32, 6
 _FINALISTS = 2
+# Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
 # How many bins of a histogram are kept for people to look at.
 _REPORTED_BINS = 64
@@ -54,7 +56,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Choice:
-    """The ranges that were chosen, and the KL (milli-nats) of each calibrator that was tried.
+    """The ranges that were chosen, and the output's SQNR (dB) by each calibrator that was tried.
 
     `probed_samples` counts a sample once for each time that it was simulated.
     """
@@ -66,8 +68,9 @@ class Choice:
 
 def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime.Executable:
     """The float network, compiled to measure its own tensors."""
+    samples = next((spec.shape[0] or 1 for spec in network.model.inputs if spec.shape), 1)
     pipeline = instrument_pipeline(
-        bins=BINS, max_elements=MAX_ELEMENTS, lower=lowering(target.cpu_features)
+        bins=BINS, max_elements=_COUNTED * samples, lower=lowering(target.cpu_features)
     )
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)
@@ -134,27 +137,28 @@ def choose(
     scheme: Scheme = "asymmetric",
     advance: Advance = lambda _samples: None,
 ) -> Choice:
-    """The ranges of one calibrator; `auto` takes the one with the least KL of `assignment`.
+    """The ranges of one calibrator; `auto` takes the one with the greatest output SQNR.
 
-    The KL is that of the simulated network against the float one on the first samples: no
+    That of the network simulated in `assignment` against the float one, on the first samples: no
     calibrator wins everywhere, and the least local error is not the least loss.
     """
     if calibrator != "auto":
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
-    few = _first(batches(), observations, PROBE_SAMPLES)
-    third = -(-len(few) // 3)
-    totals: dict[Calibrator, float] = dict.fromkeys(CALIBRATORS, 0.0)
+    most = max(min(PROBE_SAMPLES, observations.samples // _PROBE_SHARE), 1)
+    few = _first(batches(), observations, most)
+    half = -(-len(few) // 2)
+    energies = {name: np.zeros(2) for name in CALIBRATORS}
     racing, tried, probed = list(CALIBRATORS), dict[Calibrator, float](), 0
-    for part, seen in ((few[:third], few[:third]), (few[third:], few)):
-        samples = sum(len(reference) for _, reference in part)
+    for part in (few[:half], few[half:]):
         for name in racing:
-            totals[name] += _total_kl(part, simulation, candidates[name], assignment)
-            tried[name] = totals[name] / sum(len(reference) for _, reference in seen)
-            probed += samples
-            advance(samples)
-        racing = sorted(racing, key=lambda name: (tried[name], name))[:_FINALISTS]
+            energies[name] += _energies(part, simulation, candidates[name], assignment)
+            tried[name] = metrics.bounded(metrics.decibels(*energies[name]))
+        samples = len(racing) * sum(len(reference) for _, reference in part)
+        probed += samples
+        advance(samples)
+        racing = sorted(racing, key=lambda name: (-tried[name], name))[:_FINALISTS]
     return Choice(candidates[racing[0]], tried, probed)
 
 
@@ -166,8 +170,11 @@ def divergence(
     assignment: Assignment,
 ) -> float:
     """KL (milli-nats) of the simulated network to the float one, on the first `CHECK_SAMPLES`."""
-    pairs = zip(batches, observations.outputs, strict=False)
-    return _total_kl(pairs, simulation, ranges, assignment) / observations.checked_samples
+    total = sum(
+        metrics.kl_mnat(reference, simulation.run(batch, ranges, assignment)[0]) * len(reference)
+        for batch, reference in zip(batches, observations.outputs, strict=False)
+    )
+    return total / observations.checked_samples
 
 
 def _first(
@@ -182,17 +189,19 @@ def _first(
     return few
 
 
-def _total_kl(
+def _energies(
     pairs: Iterable[tuple[Batch, Array]],
     simulation: Simulation,
     ranges: Ranges,
     assignment: Assignment,
-) -> float:
-    """The sum over samples of the KL (milli-nats) of the simulated network to the float one."""
-    return sum(
-        metrics.kl_mnat(reference, simulation.run(batch, ranges, assignment)[0]) * len(reference)
-        for batch, reference in pairs
-    )
+) -> NDArray[np.float64]:
+    """Energy of the float outputs, and of what the simulated network makes different in them."""
+    found = np.zeros(2)
+    for batch, reference in pairs:
+        exact = reference.astype(np.float64)
+        change = simulation.run(batch, ranges, assignment)[0] - exact
+        found += np.vdot(exact, exact), np.vdot(change, change)
+    return found
 
 
 def _coarse(histogram: Histogram) -> Histogram:

@@ -48,21 +48,25 @@ class HistogramAccumulator:
                 f"{self.name}: takes NaN or infinity on the calibration samples;"
                 f" look at the samples, their preprocessing and the weights before it"
             )
-        self.minimum = min(self.minimum, minimum)
-        self.maximum = max(self.maximum, maximum)
-        self._grow()
+        if not (self.minimum <= minimum and maximum <= self.maximum):
+            self.minimum = min(self.minimum, minimum)
+            self.maximum = max(self.maximum, maximum)
+            self._grow()
         width = math.ldexp(1.0, self._exponent)
-        total = int(counts.sum(dtype=np.int64))
         if minimum == maximum:
             # Every value lies on one point: the bin that holds it, or the last one below its end.
             bin_of = min(math.floor(minimum / width) - self._first, len(self._counts) - 1)
-            self._counts[bin_of] += total
+            self._counts[bin_of] += int(counts.sum(dtype=np.int64))
             return
         batch: Reals = np.linspace(minimum, maximum, len(counts) + 1, dtype=np.float64)
         edges, cumulative = gather_bounds(batch, counts)
-        grid = (self._first + np.arange(len(self._counts) + 1)) * width
+        # The bins from the one that holds the least value to the one that holds the greatest.
+        reached = math.ceil(maximum / width) - self._first
+        first = min(math.floor(minimum / width) - self._first, reached - 1)
+        grid = np.arange(self._first + first, self._first + reached + 1) * width
         # Cutting the running total to integers keeps every count whole and their sum exact.
-        self._counts += np.diff(np.interp(grid, edges, cumulative).astype(np.int64))
+        totals = np.interp(grid, edges, cumulative).astype(np.int64)
+        self._counts[first:reached] += totals[1:] - totals[:-1]
 
     def histogram(self) -> Histogram:
         """The histogram of all batches; DataError if there was none."""
@@ -103,16 +107,15 @@ def gather_bounds(edges: Reals, counts: NDArray[np.integer[Any]]) -> tuple[Reals
     An activation function leaves many values exactly on its bounds; what the first and last bin
     hold beyond their neighbours is taken to lie there. Returns edges and totals for np.interp.
     """
-    cumulative = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
-    if len(counts) < 2:  # noqa: PLR2004 - one bin has no neighbour to compare with
-        return edges, cumulative
-    low_pile = max(float(counts[0]) - float(counts[1]), 0.0)
-    high_pile = max(float(counts[-1]) - float(counts[-2]), 0.0)
-    low_edge = edges[0] + (edges[1] - edges[0]) * _SLIVER
-    high_edge = edges[-1] - (edges[-1] - edges[-2]) * _SLIVER
-    return (
-        np.concatenate([edges[:1], [low_edge], edges[1:-1], [high_edge], edges[-1:]]),
-        np.concatenate(
-            [[0.0, low_pile], cumulative[1:-1], [cumulative[-1] - high_pile], cumulative[-1:]]
-        ),
-    )
+    bins = len(counts)
+    if bins < 2:  # noqa: PLR2004 - one bin has no neighbour to compare with
+        return edges, np.array([0.0, *np.cumsum(counts, dtype=np.float64)])
+    where, totals = np.empty(bins + 3), np.empty(bins + 3)
+    where[0], where[2:-2], where[-1] = edges[0], edges[1:-1], edges[-1]
+    where[1] = edges[0] + (edges[1] - edges[0]) * _SLIVER
+    where[-2] = edges[-1] - (edges[-1] - edges[-2]) * _SLIVER
+    np.cumsum(counts[:-1], out=totals[2:-2])
+    totals[0], totals[-1] = 0.0, totals[-3] + float(counts[-1])
+    totals[1] = max(float(counts[0]) - float(counts[1]), 0.0)
+    totals[-2] = totals[-1] - max(float(counts[-1]) - float(counts[-2]), 0.0)
+    return where, totals

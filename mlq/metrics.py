@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# More than any tensor has that was rounded; JSON cannot hold infinity.
+MOST_DB = 200.0
+
 
 def sqnr_db(reference: Array, value: Array) -> float:
     """Signal to quantization noise, `10 log10(sum r^2 / sum (r - v)^2)`, in decibels.
@@ -30,6 +33,11 @@ def decibels(signal: float, noise: float) -> float:
         return math.inf
     # A difference of logarithms: the quotient of the two can underflow.
     return -math.inf if signal == 0.0 else 10.0 * (math.log10(signal) - math.log10(noise))
+
+
+def bounded(ratio: float) -> float:
+    """Decibels within `MOST_DB` of zero: what files can hold where nothing was lost, or all."""
+    return max(-MOST_DB, min(ratio, MOST_DB))
 
 
 def mse(reference: Array, value: Array) -> float:

@@ -13,8 +13,6 @@ from mlq.ranges import Ranges
 from mlq.sensitivities import LayerSensitivity, Sensitivities
 from mlq.simulation import Array, Assignment, Simulation, uniform
 
-# A tensor without any noise has an infinite SQNR, which JSON cannot hold.
-_MOST_DB = 200.0
 # What trying layers alone may cost, in passes over the samples; more samples than these add little.
 _MOST_PASSES = 5
 _ENOUGH_SAMPLES = 16
@@ -120,11 +118,11 @@ def _output_error(
 def _weight_metrics(simulation: Simulation, layer: Layer, precision: str) -> dict[str, float]:
     """SQNR (dB) and MSE of a layer's weight; a layer without one loses nothing there."""
     if layer.weight is None:
-        return {"weight_sqnr_db": _MOST_DB, "weight_mse": 0.0}
+        return {"weight_sqnr_db": metrics.MOST_DB, "weight_mse": 0.0}
     weight = simulation.network.weights[layer.weight]
     stored = simulation.stored_weight(layer, precision)
     return {
-        "weight_sqnr_db": _bounded(metrics.sqnr_db(weight, stored)),
+        "weight_sqnr_db": metrics.bounded(metrics.sqnr_db(weight, stored)),
         "weight_mse": metrics.mse(weight, stored),
     }
 
@@ -135,8 +133,8 @@ def _activation_metrics(
     """SQNR and MSE of the layer's result, and how much SQNR it lost between operands and result."""
     signal, noise = (float(each) for each in energies[layer.name, "output"])
     entering = np.sum([energies[layer.name, flow.role] for flow in layer.flows], axis=0)
-    before = _bounded(metrics.decibels(*entering.tolist()))
-    after = _bounded(metrics.decibels(signal, noise))
+    before = metrics.bounded(metrics.decibels(*entering.tolist()))
+    after = metrics.bounded(metrics.decibels(signal, noise))
     return {
         "activation_sqnr_db": after,
         "activation_sqnr_delta_db": after - before,
@@ -165,7 +163,3 @@ def _added_noise(metrics_: Mapping[str, float]) -> float:
     after = metrics_["activation_sqnr_db"]
     before = after - metrics_["activation_sqnr_delta_db"]
     return float(max(10 ** (-after / 10) - 10 ** (-before / 10), 0.0))
-
-
-def _bounded(decibels: float) -> float:
-    return max(-_MOST_DB, min(decibels, _MOST_DB))

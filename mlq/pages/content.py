@@ -206,14 +206,17 @@ def _float_ops(report: Report) -> list[Block]:
 def _choices(report: Report) -> list[Block]:
     """Which calibrator and which plan were taken, and what else was looked at."""
     blocks: list[Block] = [Heading("Calibrator")]
-    if report.calibrators_kl_mnat:
-        ordered = sorted(report.calibrators_kl_mnat.items(), key=lambda entry: entry[1])
+    if report.calibrators_sqnr_db:
+        ordered = sorted(report.calibrators_sqnr_db.items(), key=lambda entry: -entry[1])
         rows = tuple(
-            (name, f"{kl:.2f}", "chosen" if name == report.calibrator else "")
-            for name, kl in ordered
+            (name, f"{sqnr:.2f}", "chosen" if name == report.calibrator else "")
+            for name, sqnr in ordered
         )
-        said = "KL of the simulated all-integer network to float, in milli-nats."
-        table = Table(("calibrator", "KL mnat", ""), rows, left=frozenset({0, 2}))
+        said = (
+            "What the output of the simulated all-integer network keeps of the float one: the two"
+            " best of the first half of the probe samples went on to the rest."
+        )
+        table = Table(("calibrator", "SQNR dB", ""), rows, left=frozenset({0, 2}))
         blocks += [Paragraph(said), table]
     else:
         blocks.append(Paragraph(f"`{report.calibrator}`, as asked for."))
