@@ -1,0 +1,87 @@
+"""Where precisions meet in a QUANTIZED module: casts, and results that are never rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch_mlir.dialects import func
+from torch_mlir.ir import Operation, OpView, Value
+
+from mlq.casts import Border
+from mlq.dialect import bridge, build, functions, layers, quant
+from mlq.dialect.locations import names_of
+from mlq.dialect.ops import DequantizeOp, QuantizeOp, RequantizeOp, WeightOp
+
+_CASTS: tuple[type[OpView], ...] = (QuantizeOp, DequantizeOp, RequantizeOp)
+RESULT = "(result)"
+"""Who reads what the network returns."""
+
+
+def borders(module: Operation) -> tuple[Border, ...]:
+    """Every border of the module's @main, in its order."""
+    ops = functions.ops_of(functions.main_of(module))
+    return tuple(border for op in ops for border in _borders_of(op))
+
+
+def _borders_of(op: OpView) -> Iterator[Border]:
+    if isinstance(op, _CASTS) and not isinstance(_owner(op.input), WeightOp):
+        kind = str(op.operation.name).removeprefix("mlq.")
+        yield _border(kind, op.input, op.output, list(_readers(op.output)))
+    elif isinstance(op, layers.LAYERS) and quant.is_quantized(op.operation.operands[0].type):
+        inside = not quant.is_quantized(op.output.type)
+        readers = [op for op in _readers(op.output) if not isinstance(op, _CASTS)]
+        if inside and readers:
+            yield _border("unrounded", op.output, op.output, readers, before="i32")
+
+
+def _border(
+    kind: str, value: Value, cast: Value, readers: list[OpView], *, before: str = ""
+) -> Border:
+    return Border(
+        kind=kind,
+        tensor=_name(value),
+        producer=_name(_made(value)),
+        consumers=tuple(dict.fromkeys(map(_called, readers))),
+        before=before or quant.storage_name(value.type),
+        after=quant.storage_name(cast.type),
+    )
+
+
+def _readers(value: Value) -> Iterator[OpView]:
+    """The ops that compute with a tensor, seen through those that only move it, in their order."""
+    for use in reversed(list(value.uses)):
+        reader = use.owner.opview
+        if _moves(reader):
+            yield from _readers(reader.operation.results[0])
+        else:
+            yield reader
+
+
+def _made(value: Value) -> Value:
+    """The tensor that was computed, seen through ops that only move one."""
+    owner = _owner(value)
+    if owner is None or not _moves(owner) or len(owner.operation.operands) > 1:
+        return value
+    return _made(owner.operation.operands[0])
+
+
+def _moves(op: OpView) -> bool:
+    return isinstance(op, layers.MOVES) or op.operation.name in {bridge.FROM, bridge.TO}
+
+
+def _owner(value: Value) -> OpView | None:
+    return None if layers.is_argument(value) else value.owner.opview
+
+
+def _name(value: Value) -> str:
+    """What a tensor is called: by its `mlq.name`, or after the ONNX node that made it."""
+    owner = _owner(value)
+    known = layers.tensor_name(value)
+    return known or ("(input)" if owner is None else _called(owner))
+
+
+def _called(op: OpView) -> str:
+    if isinstance(op, func.ReturnOp):
+        return RESULT
+    known = build.name_of(op)
+    return known or next(iter(names_of(op.location)), str(op.operation.name))
