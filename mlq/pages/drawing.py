@@ -19,6 +19,7 @@ _RIGHT_PART = 0.72
 
 _SPREAD_WIDTH, _SPREAD_HEIGHT, _BASE = 260.0, 78.0, 62.0
 _HANDLE = 3.0
+_LEAST = 0.5  # of a bar, so that it is seen
 _LABEL_ROOM = 34.0
 
 
@@ -113,17 +114,19 @@ def spread(drawn: Spread) -> str:
 
 
 def _bars(drawn: Spread, x: Linear) -> Iterator[str]:
-    """The bins inside the range that is kept, and those beyond it."""
+    """The bins inside the range that is kept, and those beyond it; no bin goes on beyond values."""
     heights = logarithmic(drawn.counts)
     width = (drawn.high - drawn.low) / len(heights)
     paths = {"inside": "", "beyond": ""}
     for index, height in enumerate(heights):
-        left = drawn.low + index * width
-        inside = drawn.kept[0] <= left + width / 2 <= drawn.kept[1]
-        rise, across = height * (_BASE - 10.0), x(left + width) - x(left)
-        if height > 0.0:
-            bar = f"M{x(left):.1f} {_BASE:g}v-{rise:.1f}h{across:.2f}v{rise:.1f}z"
-            paths["inside" if inside else "beyond"] += bar
+        if height == 0.0:
+            continue
+        start = max(drawn.low + index * width, drawn.extremes[0])
+        end = min(drawn.low + (index + 1) * width, drawn.extremes[1])
+        inside = drawn.kept[0] <= (start + end) / 2 <= drawn.kept[1]
+        rise, across = height * (_BASE - 10.0), max(x(end) - x(start), _LEAST)
+        bar = f"M{x(start):.1f} {_BASE:g}v-{rise:.1f}h{across:.2f}v{rise:.1f}z"
+        paths["inside" if inside else "beyond"] += bar
     yield from (shape("path", d=path, class_=name) for name, path in paths.items() if path)
 
 
