@@ -1,4 +1,9 @@
-"""A headless Chromium over its DevTools pipe: what a page does in a real browser."""
+"""A headless Chromium over its DevTools pipe: what a page does in a real browser.
+
+    python tests/chromium.py OUT/report.html FOLDER
+
+writes pictures of a page to look at.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -137,3 +143,20 @@ class Chromium:
         if "method" in message:
             self.events.append(message)
         return message
+
+
+def photograph(page: Path, folder: Path) -> None:
+    """Pictures of a page: on a phone, on a desk, in the light, in the dark; and its print."""
+    program = installed()
+    assert program is not None, f"none of {', '.join(NAMES)} is installed"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Chromium(program) as browser:
+        for name, size in (("phone", PHONE), ("desktop", DESKTOP)):
+            for scheme in ("light", "dark"):
+                browser.open(page, size, scheme=scheme)
+                (folder / f"{name}-{scheme}.png").write_bytes(browser.screenshot())
+        (folder / "print.pdf").write_bytes(browser.pdf())
+
+
+if __name__ == "__main__":
+    photograph(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -102,7 +102,7 @@ def test_summary_fits_a_terminal_and_says_where_the_report_is(
         "int8",
         "mixed",
     ]
-    assert f"{out}/report.md" in done.stdout.replace("\n", "")
+    assert f"{out}/report.html" in done.stdout.replace("\n", "")
     assert done.stderr == ""
 
 

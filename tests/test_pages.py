@@ -95,6 +95,7 @@ def test_html_escapes_and_suits_its_reader() -> None:
     assert "a|b &lt;i&gt; &amp; c" in text
     assert "<code>conv&lt;2&gt;</code>" in text
     assert "--share:50.0%" in text
+    assert "50&nbsp;%" in text
     assert '<a href="#layers">' in text
     assert '<h2 id="layers">' in text
     assert "prefers-color-scheme: dark" in text

@@ -6,8 +6,6 @@ from mlq.casts import Border, Casts
 from mlq.pages import layers, numbers
 from mlq.pages.blocks import Block, Cell, Heading, Paragraph
 
-_HEADER = ("tensor", "made by", "stored", "read by", "cast")
-
 
 def section(casts: Casts) -> list[Block]:
     """The number of casts, and every border with who stands on its two sides."""
@@ -22,14 +20,18 @@ def section(casts: Casts) -> list[Block]:
             f" At {numbers.things(free, 'other border')} an integer layer hands on its result as"
             " f32 before it is ever rounded, which takes no cast and loses nothing."
         )
-    rows = [_row(border) for border in casts.borders]
+    moved = any(border.producer != border.tensor for border in casts.borders)
+    header = ("tensor", *["made by"] * moved, "stored", "read by", "cast")
+    rows = [_row(border, moved=moved) for border in casts.borders]
     table = layers.shortened(
-        _HEADER, rows, left=frozenset(range(len(_HEADER))), others="The other {} borders"
+        header, rows, left=frozenset(range(len(header))), others="The other {} borders"
     )
     return [Heading("Borders"), Paragraph(said), *(table if rows else [])]
 
 
-def _row(border: Border) -> tuple[Cell, ...]:
+def _row(border: Border, *, moved: bool) -> tuple[Cell, ...]:
+    """`moved`: some tensors were reshaped or pooled since they were made; who made them is told."""
     kind = "none" if border.kind == "unrounded" else border.kind
     stored = f"{border.before} > {border.after}"
-    return (border.tensor, border.producer, stored, ", ".join(border.consumers), kind)
+    made = [border.producer] if moved else []
+    return (border.tensor, *made, stored, ", ".join(border.consumers), kind)

@@ -13,7 +13,7 @@ _WIDTH, _HEIGHT = 420.0, 280.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 410.0, 26.0, 240.0
 _ABOVE_ZERO = 30.0  # of the axis, before it begins to be logarithmic
 _TICKS = 6
-_RADIUS = {"dots": 3.0, "line": 2.5, "marks": 6.0, "crosses": 4.0}
+_RADIUS = {"dots": 3.0, "line": 2.5, "marks": 6.0, "crosses": 7.0}
 # Names of dots in this part of the plot stand to their left.
 _RIGHT_PART = 0.72
 
@@ -63,7 +63,8 @@ def _series(series: Series, x: Linear, y: Logarithmic) -> Iterator[str]:
 def _dot(dot: Dot, x: float, y: float, kind: str, class_: str) -> str:
     radius = _RADIUS[kind]
     if kind == "crosses":
-        arms = f"M{x - radius:.1f} {y - radius:.1f}l8 8m0-8l-8 8"
+        left, top, size = f"{x - radius:.1f}", f"{y - radius:.1f}", f"{2 * radius:g}"
+        arms = f"M{left} {top}l{size} {size}m0-{size}l-{size} {size}"
         return shape("path", d=arms, class_=class_)
     named = f"{class_} n-{dot.named}" if dot.named else class_
     return shape("circle", cx=x, cy=y, r=radius, class_=named)
@@ -87,7 +88,7 @@ def legend_mark(kind: str) -> str:
     """What stands before the name of a series in a legend."""
     drawn = _dot(Dot(8.0, 6.0, ""), 8.0, 6.0, kind, f"s-{kind}")
     line = shape("polyline", points="0,6 16,6", class_="s-line") if kind == "line" else ""
-    return shape("svg", line + drawn, viewBox="0 0 16 12", class_="mark", aria_hidden="true")
+    return shape("svg", line + drawn, viewBox="0 -2 16 16", class_="mark", aria_hidden="true")
 
 
 def spread(drawn: Spread) -> str:

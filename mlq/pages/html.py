@@ -182,4 +182,6 @@ def _anchor(heading: str) -> str:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    # A number and its unit stay on one line.
+    return re.sub(r"(?<=\d) (?=(?:%|ms|us|mn|dB|[kMG]?B|points)(?:\W|$))", "&nbsp;", marked)

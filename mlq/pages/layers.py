@@ -52,9 +52,8 @@ def worst_first(report: Report) -> list[Block]:
     rows = [_row(layer, most) for layer in ordered]
     said = (
         "The layer first that integers cost most: the KL, in milli-nats, that it is predicted to"
-        " add in the noisiest precision it may have. Layers that were given a quieter one, shown"
-        f" by their colour, do not add that. Microseconds are what the plan reckons with:"
-        f" {report.cost_source}."
+        " add in the noisiest precision it may have. Layers that were given a quieter one do not"
+        f" add that. Microseconds are what the plan reckons with: {report.cost_source}."
     )
     return [
         Heading("Layers"),

@@ -14,7 +14,8 @@ _LEAST_SHARE = 1e-4
 def section(report: Report, ranges: Ranges) -> list[Block]:
     """A histogram of every tensor with its range, those first of which most is cut off."""
     places = {layer.name: index for index, layer in enumerate(report.layers)}
-    ordered = sorted(ranges.tensors, key=lambda name: (places.get(name, -1), name))
+    # What is no layer's result (an input, a concatenation) has no place of its own: it comes last.
+    ordered = sorted(ranges.tensors, key=lambda name: (places.get(name, len(places)), name))
     beyond = {name: share_beyond(ranges.tensors[name]) for name in ordered}
     worst = sorted(ordered, key=lambda name: -beyond[name])[:_SHOWN]
     spreads = {name: _spread(name, ranges.tensors[name], beyond[name]) for name in ordered}
@@ -30,8 +31,7 @@ def section(report: Report, ranges: Ranges) -> list[Block]:
         Spreads(tuple(spreads[name] for name in worst)),
     ]
     if others:
-        folded = f"The other {len(others)} tensors, in the network's order"
-        blocks.append(Fold(folded, (Spreads(others),)))
+        blocks.append(Fold(f"The other {len(others)} tensors", (Spreads(others),)))
     return blocks
 
 

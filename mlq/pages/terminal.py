@@ -24,7 +24,7 @@ def _block(block: Block) -> RenderableType:
         return Text(block.text, no_wrap=True, overflow="ignore")
     if isinstance(block, Paragraph):
         return _inline(block.text, "bold red" if block.alarm else "")
-    return Group(*map(_block, block.blocks)) if isinstance(block, Fold) else Text(end="")
+    return _inline(f"{block.said}: in report.html", "dim") if isinstance(block, Fold) else Text()
 
 
 def _table(shown: Table) -> RichTable:
