@@ -256,7 +256,11 @@ class TuningReport(Part):
 
 
 class Report(Value):
-    """Everything `mlq quantize` found out; `schema_version` 1."""
+    """Everything `mlq quantize` found out; `schema_version` 1.
+
+    `noise_budget_mnat` is the KL that a plan may have for the accuracy that was allowed to be lost;
+    `minimised` is what plans save: time or size.
+    """
 
     model: ModelFacts
     target: str
@@ -279,6 +283,8 @@ class Report(Value):
     casts: Casts
     device_check: DeviceCheck
     plans: tuple[PlanPoint, ...]
+    noise_budget_mnat: Real | None = None
+    minimised: Literal["us", "bytes"] = "us"
     constraints: tuple[Constraint, ...]
     stand_in: StandIn | None = None
     targets: AgreementCheck | None = None

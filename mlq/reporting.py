@@ -11,7 +11,7 @@ from mlq.analysis import Analysis
 from mlq.judge import Judge
 from mlq.manifest import versions
 from mlq.network import Network
-from mlq.planning import Planner, work_of
+from mlq.planning import Planner, noise_budget, work_of
 from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.report import (
@@ -91,6 +91,8 @@ def assemble(found: Findings) -> Report:
         casts=variants["mixed"].casts(),
         device_check=found.device_check,
         plans=found.plans,
+        noise_budget_mnat=noise_budget(found.recipe),
+        minimised=found.planner.target.minimise,
         constraints=(),
         stand_in=found.stand_in,
         tuning=found.tuning,

@@ -18,6 +18,7 @@ from mlq.pages.blocks import (
     Dot,
     Fold,
     Heading,
+    Limit,
     Page,
     Paragraph,
     Piece,
@@ -30,7 +31,7 @@ from mlq.pages.blocks import (
     Table,
     Tag,
 )
-from mlq.pages.drawing import spread
+from mlq.pages.drawing import plot, spread
 from mlq.pages.html import html
 from mlq.pages.markdown import markdown
 from mlq.pages.svg import Linear, Logarithmic
@@ -48,12 +49,13 @@ PAGE = Page(
 )
 SPREAD = Spread("x<1>", "keeps -1 to 2", -2.0, 2.0, (1, 0, 9, 1), (-1.5, 2.0), (-1.0, 2.0))
 DOTS = (Dot(1.0, 0.0, "a<b", "float"), Dot(2.0, 10.0, "c", reach=3.0))
+PLOT = Plot("Front", "ms", "KL", (Series("all", "line", DOTS),), (Limit("most", x=4.0),))
 PICTURES = Page(
     "pictures",
     (
         Cards((Card("Size", "3 B", "small", (("a", Bar(1.0, "3 B", "w8a8")),)),)),
         Strip("Layers", (Piece("a&b", "w8a8", 0.25), Piece("c", "f32", 0.75))),
-        Plots((Plot("Front", "ms", "KL", (Series("all", "line", DOTS),)),)),
+        Plots((PLOT,)),
         Fold("The others", (Spreads((SPREAD,)), Table(("p",), ((Tag("f32"),),)))),
     ),
 )
@@ -141,6 +143,14 @@ def test_axes_have_round_numbers(values: list[float], expected: list[str]) -> No
     axis = Linear.around(values, 0.0, 100.0)
     assert [said for _, said in axis.ticks(6)] == expected
     assert all(0.0 <= axis(value) <= 100.0 for value in values)
+
+
+def test_limits_are_inside_the_plot_whatever_the_dots() -> None:
+    drawn = plot(PLOT)
+    ((start, end),) = re.findall(r'<line x1="([\d.]+)" x2="([\d.]+)"[^>]*class="limit"', drawn)
+    dots = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)]
+    assert start == end
+    assert max(dots) < float(end) < 420.0
 
 
 def test_histogram_tells_what_is_cut_off() -> None:

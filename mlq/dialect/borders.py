@@ -28,9 +28,8 @@ def _borders_of(op: OpView) -> Iterator[Border]:
         kind = str(op.operation.name).removeprefix("mlq.")
         yield _border(kind, op.input, op.output, list(_readers(op.output)))
     elif isinstance(op, layers.LAYERS) and quant.is_quantized(op.operation.operands[0].type):
-        inside = not quant.is_quantized(op.output.type)
-        readers = [op for op in _readers(op.output) if not isinstance(op, _CASTS)]
-        if inside and readers:
+        readers = list(_readers(op.output, stored_alike=True))
+        if readers and not quant.is_quantized(op.output.type):
             yield _border("unrounded", op.output, op.output, readers, before="i32")
 
 
@@ -47,26 +46,30 @@ def _border(
     )
 
 
-def _readers(value: Value) -> Iterator[OpView]:
-    """The ops that compute with a tensor, seen through those that only move it, in their order."""
+def _readers(value: Value, *, stored_alike: bool = False) -> Iterator[OpView]:
+    """The ops that compute with a tensor, seen through those that move or cast it, in their order.
+
+    With `stored_alike` only those that read it as it is stored.
+    """
     for use in reversed(list(value.uses)):
         reader = use.owner.opview
-        if _moves(reader):
-            yield from _readers(reader.operation.results[0])
-        else:
+        if not _passes(reader):
             yield reader
+        elif not (stored_alike and isinstance(reader, _CASTS)):
+            yield from _readers(reader.operation.results[0], stored_alike=stored_alike)
 
 
 def _made(value: Value) -> Value:
-    """The tensor that was computed, seen through ops that only move one."""
+    """The tensor that was computed, seen through ops that only move or cast one."""
     owner = _owner(value)
-    if owner is None or not _moves(owner) or len(owner.operation.operands) > 1:
+    if owner is None or not _passes(owner) or len(owner.operation.operands) > 1:
         return value
     return _made(owner.operation.operands[0])
 
 
-def _moves(op: OpView) -> bool:
-    return isinstance(op, layers.MOVES) or op.operation.name in {bridge.FROM, bridge.TO}
+def _passes(op: OpView) -> bool:
+    moves = isinstance(op, (*layers.MOVES, *_CASTS))
+    return moves or op.operation.name in {bridge.FROM, bridge.TO}
 
 
 def _owner(value: Value) -> OpView | None:
@@ -75,9 +78,14 @@ def _owner(value: Value) -> OpView | None:
 
 def _name(value: Value) -> str:
     """What a tensor is called: by its `mlq.name`, or after the ONNX node that made it."""
-    owner = _owner(value)
     known = layers.tensor_name(value)
-    return known or ("(input)" if owner is None else _called(owner))
+    if known:
+        return known
+    made = _made(value)
+    if made != value:
+        return _name(made)
+    owner = _owner(value)
+    return "(input)" if owner is None else _called(owner)
 
 
 def _called(op: OpView) -> str:

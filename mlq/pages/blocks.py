@@ -118,6 +118,15 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A line that dots should be below (`y`) or left of (`x`), and what it is called."""
+
+    name: str
+    x: float | None = None
+    y: float | None = None
+
+
+@dataclass(frozen=True)
 class Plot:
     """Loss, on a logarithmic axis that has a zero, against a cost on a linear one."""
 
@@ -125,6 +134,7 @@ class Plot:
     x: str
     y: str
     series: tuple[Series, ...]
+    limits: tuple[Limit, ...] = ()
     said: str = ""
 
 

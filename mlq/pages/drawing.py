@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from mlq.pages.blocks import Dot, Plot, Series, Spread
+from mlq.pages.blocks import Dot, Limit, Plot, Series, Spread
 from mlq.pages.svg import Linear, Logarithmic, picture, shape, text, titled
 
 # A plot in units that are a pixel or a little more: wide enough for a phone, no wider.
@@ -26,10 +26,12 @@ _LABEL_ROOM = 34.0
 def plot(drawn: Plot) -> str:
     """A plot with its axes; dots say their labels when they are pointed at."""
     dots = [dot for series in drawn.series for dot in series.dots]
-    across = [*(dot.x for dot in dots), *(dot.reach for dot in dots if dot.reach is not None)]
-    x = Linear.around(across, _LEFT, _RIGHT)
-    y = Logarithmic.around([dot.y for dot in dots], _BOTTOM - _ABOVE_ZERO, _TOP, _BOTTOM)
-    shapes = [*_axes(drawn, x, y)]
+    reaches = [dot.reach for dot in dots if dot.reach is not None]
+    least = [limit.x for limit in drawn.limits if limit.x is not None]
+    most = [limit.y for limit in drawn.limits if limit.y is not None]
+    x = Linear.around([*(dot.x for dot in dots), *reaches, *least], _LEFT, _RIGHT)
+    y = Logarithmic.around([*(dot.y for dot in dots), *most], _BOTTOM - _ABOVE_ZERO, _TOP, _BOTTOM)
+    shapes = [*_axes(drawn, x, y), *(_limit(each, x, y) for each in drawn.limits)]
     for series in drawn.series:
         shapes += _series(series, x, y)
     shapes += [_name(dot, x, y) for dot in dots if dot.named]
@@ -48,6 +50,17 @@ def _axes(drawn: Plot, x: Linear, y: Logarithmic) -> Iterator[str]:
         yield text(place, _BOTTOM + 17, said, text_anchor="middle")
     yield text(_RIGHT, _HEIGHT - 6, drawn.x, text_anchor="end", class_="unit")
     yield text(0.0, 10.0, drawn.y, class_="unit")
+
+
+def _limit(limit: Limit, x: Linear, y: Logarithmic) -> str:
+    """A dashed line from end to end; its name is where dots seldom are, right or below."""
+    if limit.y is not None:
+        height = y(limit.y)
+        line = shape("line", x1=_LEFT, x2=_RIGHT, y1=height, y2=height, class_="limit")
+        return line + text(_RIGHT, height - 5, limit.name, text_anchor="end")
+    place = x(limit.x or 0.0)
+    line = shape("line", x1=place, x2=place, y1=_TOP, y2=_BOTTOM, class_="limit")
+    return line + text(place - 5, _BOTTOM - 6, limit.name, text_anchor="end")
 
 
 def _series(series: Series, x: Linear, y: Logarithmic) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from mlq.pages import numbers
 from mlq.pages.blocks import (
     Block,
@@ -9,6 +11,7 @@ from mlq.pages.blocks import (
     Dot,
     Fold,
     Heading,
+    Limit,
     Paragraph,
     Plot,
     Plots,
@@ -17,7 +20,7 @@ from mlq.pages.blocks import (
 )
 from mlq.report import PlanPoint, Report
 
-_KILO = 1000.0
+_KILO, _MEGA = 1e3, 1e6
 _Y = "KL to float, milli-nats"
 
 
@@ -49,35 +52,54 @@ def _is_tried(plan: PlanPoint) -> bool:
 
 def _predicted(report: Report) -> Plot:
     """What every plan is predicted to lose and to cost."""
+    cost = _cost(report)
     named = [plan for plan in report.plans if plan.chosen or plan.form]
     plain = [plan for plan in report.plans if plan not in named]
-    front = _front(report.plans)
-    simulated = [plan for plan in report.plans if plan.simulated_kl_mnat is not None]
     crosses = (
-        Dot(plan.predicted_us / _KILO, plan.simulated_kl_mnat or 0.0, f"simulated: {_said(plan)}")
-        for plan in simulated
+        Dot(cost(plan), plan.simulated_kl_mnat, f"simulated: {_said(plan)}")
+        for plan in report.plans
+        if plan.simulated_kl_mnat is not None
     )
+
+    def dot(plan: PlanPoint, name: str = "") -> Dot:
+        return Dot(cost(plan), plan.predicted_kl_mnat, _said(plan), name)
+
     series = (
-        Series("no plan beats these", "line", tuple(map(_dot, front))),
-        Series("considered", "dots", tuple(map(_dot, plain))),
-        Series("", "marks", tuple(_dot(plan, _names(plan)) for plan in named)),
+        Series("no plan beats these", "line", tuple(map(dot, _front(report.plans, cost)))),
+        Series("considered", "dots", tuple(map(dot, plain))),
+        Series("", "marks", tuple(dot(plan, _names(plan)) for plan in named)),
         Series("simulated", "crosses", tuple(crosses)),
     )
     shown = tuple(each for each in series if each.dots)
-    return Plot("Predicted: every plan considered", "predicted ms a call", _Y, shown)
+    x = "predicted ms a call" if report.minimised == "us" else "predicted MB"
+    return Plot("Predicted: every plan considered", x, _Y, shown, tuple(_limits(report)))
 
 
-def _front(plans: tuple[PlanPoint, ...]) -> list[PlanPoint]:
-    """The plans that no other beats in both predicted noise and predicted time, fastest first."""
+def _cost(report: Report) -> Callable[[PlanPoint], float]:
+    """What plans of this report save: milliseconds, or megabytes."""
+    if report.minimised == "us":
+        return lambda plan: plan.predicted_us / _KILO
+    return lambda plan: plan.predicted_bytes / _MEGA
+
+
+def _limits(report: Report) -> Iterator[Limit]:
+    """The limits that can be drawn into the plot of predictions."""
+    if report.noise_budget_mnat is not None:
+        yield Limit("KL allowed", y=report.noise_budget_mnat)
+    axes = {"us": ("max-latency", 1.0), "bytes": ("max-size", _MEGA)}
+    name, unit = axes[report.minimised]
+    for each in report.constraints:
+        if each.name == name:
+            yield Limit(name, x=each.limit / unit)
+
+
+def _front(plans: tuple[PlanPoint, ...], cost: Callable[[PlanPoint], float]) -> list[PlanPoint]:
+    """The plans that no other beats in both predicted noise and predicted cost, cheapest first."""
     front: list[PlanPoint] = []
-    for plan in sorted(plans, key=lambda each: (each.predicted_us, each.predicted_kl_mnat)):
+    for plan in sorted(plans, key=lambda each: (cost(each), each.predicted_kl_mnat)):
         if not front or plan.predicted_kl_mnat < front[-1].predicted_kl_mnat:
             front.append(plan)
     return front
-
-
-def _dot(plan: PlanPoint, named: str = "") -> Dot:
-    return Dot(plan.predicted_us / _KILO, plan.predicted_kl_mnat, _said(plan), named)
 
 
 def _names(plan: PlanPoint) -> str:
