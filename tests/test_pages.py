@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -151,6 +152,16 @@ def test_limits_are_inside_the_plot_whatever_the_dots() -> None:
     dots = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)]
     assert start == end
     assert max(dots) < float(end) < 420.0
+
+
+def test_names_of_dots_that_are_close_do_not_lie_over_each_other() -> None:
+    dots = tuple(Dot(x, y, "", "chosen") for x, y in ((1.0, 1.0), (1.02, 1.1), (2.0, 0.1)))
+    drawn = plot(Plot("Front", "ms", "KL", (Series("", "marks", dots),)))
+    words = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="name"', drawn)
+    places = [(float(x), float(y)) for x, y in words]
+    assert len(places) == 3
+    for (x, y), (other_x, other_y) in itertools.combinations(places, 2):
+        assert abs(x - other_x) > 40 or abs(y - other_y) > 11
 
 
 def test_histogram_tells_what_is_cut_off() -> None:

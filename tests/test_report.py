@@ -121,6 +121,19 @@ def test_report_fits_the_window_and_can_be_read(
     assert browser.evaluate(headings) == SECTIONS
 
 
+@pytest.mark.parametrize("name", ["/features/features.10" * 6, "x" * 120], ids=["path", "word"])
+def test_long_names_do_not_widen_the_report(browser: Chromium, page: Path, name: str) -> None:
+    named = page.with_name("named.html")
+    named.write_text(page.read_text().replace("<wbr>", "").replace("block2/expand/conv", name))
+    assert named.read_text().count(name) > 6
+    browser.open(named, PHONE)
+    browser.evaluate(UNFOLD)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    assert not browser.evaluate(OVERFLOW)
+    lists = "[...document.querySelectorAll('.wide:has(.many)')]"
+    assert browser.evaluate(f"{lists}.every(each => each.scrollWidth <= each.clientWidth)")
+
+
 def test_report_shows_its_pictures_and_folds_what_is_long(
     browser: Chromium, page: Path, result: Result
 ) -> None:

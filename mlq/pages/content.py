@@ -15,9 +15,11 @@ FORMS = ("float", "int8", "mixed")
 
 def page(report: Report, ranges: Ranges) -> Page:
     """The whole report; `ranges` are those that the network was quantized with."""
+    *alarms, said = verdict(report)
     blocks: list[Block] = [
+        *alarms,
         cards(report),
-        *verdict(report),
+        said,
         comparison(report),
         Paragraph(_how_compared(report)),
         *plans.trade_off(report),
@@ -72,10 +74,11 @@ def cards(report: Report) -> Cards:
     files = {form: float(getattr(sizes, form)) for form in FORMS}
     faster, smaller = times["float"] / times["mixed"], sizes.float / sizes.mixed
     threads = numbers.things(report.hardware.threads, "thread")
+    stand_in = report.stand_in
     return Cards((
         _closeness(report),
         Card(
-            "Latency of a call",
+            "Latency of a call" if stand_in is None else f"Latency of a call on {stand_in.target}",
             numbers.ms(times["mixed"]),
             f"{numbers.ratio(faster)} as fast as float, on {threads}",
             _bars({form: (each, numbers.ms(each)) for form, each in times.items()}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mlq.pages.blocks import Dot, Limit, Plot, Series, Spread
 from mlq.pages.svg import Linear, Logarithmic, picture, shape, text, titled
@@ -14,8 +15,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 410.0, 26.0, 240.0
 _ABOVE_ZERO = 30.0  # of the axis, before it begins to be logarithmic
 _TICKS = 6
 _RADIUS = {"dots": 3.0, "line": 2.5, "marks": 6.0, "crosses": 7.0}
-# Names of dots in this part of the plot stand to their left.
-_RIGHT_PART = 0.72
+# Names of dots: how far they stand beside, above and below; how wide a letter is, how high a line.
+_BESIDE, _ABOVE, _BELOW, _LETTER, _LINE = 9.0, 6.0, 18.0, 7.0, 12.0
 
 _SPREAD_WIDTH, _SPREAD_HEIGHT, _BASE = 260.0, 78.0, 62.0
 _HANDLE = 3.0
@@ -34,7 +35,7 @@ def plot(drawn: Plot) -> str:
     shapes = [*_axes(drawn, x, y), *(_limit(each, x, y) for each in drawn.limits)]
     for series in drawn.series:
         shapes += _series(series, x, y)
-    shapes += [_name(dot, x, y) for dot in dots if dot.named]
+    shapes += _names([(x(dot.x), y(dot.y), dot.named) for dot in dots if dot.named])
     return picture(_WIDTH, _HEIGHT, f"{drawn.title}: {drawn.y} against {drawn.x}",
                    "".join(shapes), "plot")  # fmt: skip
 
@@ -90,11 +91,39 @@ def _whisker(dot: Dot, x: Linear, y: float, class_: str) -> str:
     return shape("path", d=f"M{start:.1f} {y:.1f}H{end:.1f}m0-4v8", class_=f"{class_} whisker")
 
 
-def _name(dot: Dot, x: Linear, y: Logarithmic) -> str:
-    place = x(dot.x)
-    left = place > _LEFT + _RIGHT_PART * (_RIGHT - _LEFT)
-    shift, anchor = (-9, "end") if left else (9, "start")
-    return text(place + shift, y(dot.y) - 8, dot.named, text_anchor=anchor, class_="name")
+class _Box(NamedTuple):
+    """Where something lies in a plot."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: _Box) -> bool:
+        """Whether they lie over each other."""
+        beside = self.right < other.left or other.right < self.left
+        return not beside and self.top < other.bottom and other.top < self.bottom
+
+
+def _names(dots: list[tuple[float, float, str]]) -> Iterator[str]:
+    """Names beside their dots, right and above if nothing is there, else in another corner."""
+    size = _RADIUS["marks"]
+    taken = [_Box(x - size, y - size, x + size, y + size) for x, y, _ in dots]
+    for x, y, named in dots:
+        width = _LETTER * len(named)
+        boxes = [
+            _Box(left, y + rise - _LINE, left + width, y + rise)
+            for rise in (-_ABOVE, _BELOW)
+            for left in (x + _BESIDE, x - _BESIDE - width)
+        ]
+        free = (
+            box
+            for box in boxes
+            if box.left > 0.0 and box.right < _RIGHT and not any(map(box.meets, taken))
+        )
+        box = next(free, boxes[0])
+        taken.append(box)
+        yield text(box.left, box.bottom - 1, named, class_="name")
 
 
 def legend_mark(kind: str) -> str:

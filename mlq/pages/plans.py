@@ -30,10 +30,15 @@ def trade_off(report: Report) -> list[Block]:
     others = sorted(
         (plan for plan in report.plans if not _is_tried(plan)), key=lambda each: each.predicted_us
     )
+    how = (
+        "That of the best trial was compiled and measured."
+        if report.tuning is not None
+        else "Those below were tried in this order until one kept the limits: simulated first, then"
+        " compiled and measured."
+    )
     said = (
-        f"{numbers.things(len(report.plans), 'plan')} considered. Those below were tried in this"
-        " order until one kept the limits: simulated first, then compiled and measured. KL in"
-        " milli-nats; microseconds and sizes are predicted."
+        f"{numbers.things(len(report.plans), 'plan')} considered. {how} KL in milli-nats;"
+        " microseconds and sizes are predicted."
     )
     blocks: list[Block] = [
         Heading("Trade-off"),
