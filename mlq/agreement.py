@@ -17,6 +17,7 @@ from mlq.formats import Files
 from mlq.frontends.data import Samples
 from mlq.output import MANIFEST
 from mlq.progress import Stages
+from mlq.ranges import Ranges
 from mlq.report import AgreementCheck, Report, TargetCheck, TensorDifference
 from mlq.targets.base import Target
 from mlq.verification import DTYPES, Exposed, difference
@@ -167,7 +168,8 @@ def _save(artifact: Artifact, found: AgreementCheck) -> None:
     if not (artifact.folder / "report.json").is_file():
         return
     report = Report.from_json(artifact.folder / "report.json")
-    pages = rendering.report_files(report.model_copy(update={"targets": found}))
+    ranges = Ranges.from_json(artifact.folder / "ranges.json")
+    pages = rendering.report_files(report.model_copy(update={"targets": found}), ranges)
     kept: Files = {name: (artifact.folder / name).read_bytes() for name in artifact.manifest.files}
     files = {**kept, **pages}
     files[MANIFEST] = artifact.manifest.listing(files).to_json()

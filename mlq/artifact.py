@@ -26,7 +26,7 @@ from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.rendering import PREPROCESS
-from mlq.report import AgreementPart, LatencyPart, Real
+from mlq.report import AgreementPart, LatencyPart, Real, Report
 from mlq.targets.host import cpu_model
 from mlq.transforms.pipelines import lowering
 from mlq.values import Part
@@ -249,6 +249,14 @@ def bench(
         batch=found.manifest.batch,
         latency_ms={name: LatencyPart.of(each) for name, each in zip(calls, times, strict=True)},
     )
+
+
+def reported(out: str | Path) -> Report:
+    """What the run that made OUT found; UsageError where nothing was measured."""
+    path = Artifact.open(out).folder / "report.json"
+    if not path.is_file():
+        raise UsageError(f"{path}: is not there; only mlq quantize, demo and tune make a report")
+    return Report.from_json(path)
 
 
 def _peer(

@@ -28,7 +28,7 @@ from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
-from mlq.report import DeviceCheck, LatencyReport, Report, StandIn
+from mlq.report import DeviceCheck, LatencyReport, PlanPoint, Report, StandIn
 from mlq.sensitivities import Sensitivities
 from mlq.targets.base import Target
 from mlq.variant import Variant, build
@@ -151,7 +151,7 @@ def decide(
         analysis=found,
         variants=variants,
         judge=judge,
-        plans=selection.points(tried, mixed),
+        plans=_considered(tried, planner, variants, stages),
         device_check=_checked(mixed, subject.target, ground, judge, stages),
         latency=_latency(judge, stages),
         stages=stages,
@@ -159,6 +159,16 @@ def decide(
         shipped=shipped,
         stand_in=stand_in,
     )
+
+
+def _considered(
+    tried: list[selection.Candidate],
+    planner: planning.Planner,
+    variants: dict[str, Variant],
+    stages: Stages,
+) -> tuple[PlanPoint, ...]:
+    with stages.stage("find the front"):
+        return selection.points(tried, planner, variants)
 
 
 def _latency(judge: Judge, stages: Stages) -> LatencyReport:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch_mlir.ir import Location, Module, OpView, Value
 
 from mlq import reference
+from mlq.casts import Border
 from mlq.dialect import build, context, functions, layers, ops
+from mlq.dialect.borders import borders as borders_of
 from mlq.dialect.shapes import DYNAMIC
 from mlq.dialect.weights import WeightStore, bound
 from mlq.errors import ModelError
@@ -168,6 +170,12 @@ def exposed(made: Transformed) -> list[tuple[str, ...]]:
     with context(), Location.unknown():
         module = Module.parse(made.text)
         return functions.rows_of(functions.main_of(module.operation).attributes["mlq.exposed"])
+
+
+def borders(made: Transformed) -> tuple[Border, ...]:
+    """Where precisions meet in a module at QUANTIZED."""
+    with context(), Location.unknown(), bound(made.weights):
+        return borders_of(Module.parse(made.text).operation)
 
 
 def load(path: Path, *, batch: int | None = 1, ir_level: str = "fused") -> Network:

@@ -123,6 +123,15 @@ class Planner:
         except PlanError:
             return (self.solve(noise),)
 
+    def front(self) -> tuple[Allocation, ...]:
+        """The plans that no other plan beats, whatever the limits: cheapest first, float last."""
+        return frontier(self.problem, minimise=self.target.minimise)
+
+    def predict(self, plan: Plan) -> Allocation:
+        """What a plan is predicted to cost."""
+        precisions = {layer.name: plan.precision(layer.name) for layer in self.network.layers}
+        return Allocation(precisions, {}, **self.problem.totals(precisions)._asdict())
+
     def plan(self, allocation: Allocation) -> Plan:
         """An allocation as the plan that is written and stamped."""
         chosen = {

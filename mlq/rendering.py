@@ -16,6 +16,7 @@ from mlq.output import MANIFEST
 from mlq.pages import content
 from mlq.pages.html import html
 from mlq.pages.markdown import markdown
+from mlq.ranges import Ranges
 from mlq.report import Report
 from mlq.reporting import Findings
 from mlq.targets.static import STATIC_LIBRARY
@@ -28,7 +29,7 @@ def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
     """Everything that `mlq quantize` writes, by its name in the folder."""
     made: Files = {
         MODULE: found.shipped["mixed"].vmfb,
-        **report_files(report),
+        **report_files(report, found.analysis.choice.ranges),
         "plan.json": found.variants["mixed"].plan.to_json(),
         "ranges.json": found.analysis.choice.ranges.to_json(),
         "sensitivities.json": found.analysis.sensitivities.to_json(),
@@ -50,9 +51,9 @@ def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
     return made
 
 
-def report_files(report: Report) -> Files:
-    """The report in its three forms."""
-    page = content.page(report)
+def report_files(report: Report, ranges: Ranges) -> Files:
+    """The report in its three forms; `ranges` are those that the network was quantized with."""
+    page = content.page(report, ranges)
     return {
         "report.json": report.to_json(),
         "report.md": markdown(page),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
+from mlq.casts import Casts
 from mlq.latency import Latency
 from mlq.values import Part, Value
 
@@ -50,7 +53,10 @@ class Stage(Part):
 
 
 class LayerReport(Part):
-    """One layer: what was chosen for it, and the measurements behind the choice."""
+    """One layer: what was chosen for it, and the measurements behind the choice.
+
+    `noise_mnat` is the KL that it is predicted to add in each precision it may have.
+    """
 
     name: str
     op: str
@@ -60,6 +66,7 @@ class LayerReport(Part):
     metrics: dict[str, Real]
     cost_us: dict[str, Real]
     reason: str
+    noise_mnat: dict[str, Real] = Field(default_factory=dict)
 
 
 class FloatOp(Part):
@@ -133,14 +140,6 @@ class Sizes(Part):
     mixed: int
 
 
-class Casts(Part):
-    """Casts that remain in the quantized network."""
-
-    quantize: int
-    dequantize: int
-    requantize: int
-
-
 class DeviceCheck(Part):
     """The artifact against the reference: greatest difference of any stored integer."""
 
@@ -199,7 +198,10 @@ class AgreementCheck(Value):
 
 
 class PlanPoint(Part):
-    """A plan that was considered: predicted, and where it was tried, measured."""
+    """A plan that was considered: predicted, and where it was tried, measured.
+
+    `form` says which plan it is if it has a name: float or int8.
+    """
 
     float_layers: int
     predicted_kl_mnat: Real
@@ -208,6 +210,7 @@ class PlanPoint(Part):
     simulated_kl_mnat: Real | None = None
     drop: Real | None = None
     chosen: bool = False
+    form: str = ""
 
 
 class Constraint(Part):
@@ -253,7 +256,11 @@ class TuningReport(Part):
 
 
 class Report(Value):
-    """Everything `mlq quantize` found out; `schema_version` 1."""
+    """Everything `mlq quantize` found out; `schema_version` 1.
+
+    `noise_budget_mnat` is the KL that a plan may have for the accuracy that was allowed to be lost;
+    `minimised` is what plans save: time or size.
+    """
 
     model: ModelFacts
     target: str
@@ -276,6 +283,8 @@ class Report(Value):
     casts: Casts
     device_check: DeviceCheck
     plans: tuple[PlanPoint, ...]
+    noise_budget_mnat: Real | None = None
+    minimised: Literal["us", "bytes"] = "us"
     constraints: tuple[Constraint, ...]
     stand_in: StandIn | None = None
     targets: AgreementCheck | None = None

@@ -11,12 +11,11 @@ from mlq.analysis import Analysis
 from mlq.judge import Judge
 from mlq.manifest import versions
 from mlq.network import Network
-from mlq.planning import Planner, work_of
+from mlq.planning import Planner, noise_budget, work_of
 from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.report import (
     AgreementReport,
-    Casts,
     Constraint,
     DeviceCheck,
     FloatOp,
@@ -89,9 +88,11 @@ def assemble(found: Findings) -> Report:
             onnx=found.network.model.path.stat().st_size,
             **{name: len(variant.vmfb) for name, variant in variants.items()},
         ),
-        casts=Casts(**variants["mixed"].casts()),
+        casts=variants["mixed"].casts(),
         device_check=found.device_check,
         plans=found.plans,
+        noise_budget_mnat=noise_budget(found.recipe),
+        minimised=found.planner.target.minimise,
         constraints=(),
         stand_in=found.stand_in,
         tuning=found.tuning,
@@ -125,6 +126,7 @@ def _layers(found: Findings) -> list[LayerReport]:
     plan = found.variants["mixed"].plan
     base = found.recipe.integer_precisions()[0]
     target = found.planner.target
+    options = {choice.name: choice.options for choice in found.planner.problem.layers}
     rows = []
     for layer in found.network.layers:
         candidates = found.analysis.sensitivities.layers[layer.name].candidates
@@ -142,6 +144,7 @@ def _layers(found: Findings) -> list[LayerReport]:
                     name: target.cost_us(work_of(layer), name) for name in (*candidates, "f32")
                 },
                 reason=chosen.reason if chosen else "f32: the plan does not name it",
+                noise_mnat={name: each.noise for name, each in options[layer.name].items()},
             )
         )
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mlq.allocation import Allocation
@@ -84,20 +84,40 @@ def choose(
     return best.variant, [*done, *tries[len(done) :]]
 
 
-def points(tried: list[Candidate], chosen: Variant) -> tuple[PlanPoint, ...]:
-    """The plans that were considered, for the report."""
+def points(
+    tried: list[Candidate], planner: Planner, variants: Mapping[str, Variant]
+) -> tuple[PlanPoint, ...]:
+    """Every plan that was considered, for the report: those to try in their order, then the others.
+
+    Of the `variants`, "mixed" is the one that was chosen; the plans of the others are marked by
+    their names. The rest is the whole front from the fastest plan to float, whatever the limits.
+    """
+    predicted = {n: planner.predict(each.plan) for n, each in variants.items() if n != "mixed"}
+    forms = {_key(allocation): name for name, allocation in predicted.items()}
+    others = [*predicted.values(), *planner.front()]
+    known: dict[tuple[str, ...], Candidate] = {}
+    for each in (*tried, *map(Candidate, others)):
+        first = known.setdefault(_key(each.allocation), each)
+        if first.simulated_kl_mnat is None and each.simulated_kl_mnat is not None:
+            known[_key(each.allocation)] = replace(first, simulated_kl_mnat=each.simulated_kl_mnat)
     return tuple(
         PlanPoint(
-            float_layers=list(each.allocation.precisions.values()).count("f32"),
+            float_layers=key.count("f32"),
             predicted_kl_mnat=each.allocation.noise,
             predicted_us=each.allocation.us,
             predicted_bytes=each.allocation.bytes,
             simulated_kl_mnat=each.simulated_kl_mnat,
             drop=each.drop,
-            chosen=each.variant is chosen,
+            chosen=each.variant is variants["mixed"],
+            form=forms.get(key, ""),
         )
-        for each in tried
+        for key, each in known.items()
     )
+
+
+def _key(allocation: Allocation) -> tuple[str, ...]:
+    """What tells plans apart: the precision of each layer."""
+    return tuple(precision for _, precision in sorted(allocation.precisions.items()))
 
 
 def _missed(candidate: Candidate, limit: float | None) -> float:

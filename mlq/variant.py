@@ -6,7 +6,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlq.network import Network, Transformed, transform
+from mlq.casts import Casts
+from mlq.network import Network, Transformed, borders, transform
 from mlq.plan import Plan
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
@@ -29,10 +30,13 @@ class Variant:
         """What the passes left alone on the way, and why."""
         return (*self.quantized.skips, *self.lowered.skips)
 
-    def casts(self) -> dict[str, int]:
-        """Casts that remain, by kind."""
+    def casts(self) -> Casts:
+        """Casts that remain, by kind, and where."""
         counts = self.quantized.counts
-        return {kind: counts[f"mlq.{kind}"] for kind in ("quantize", "dequantize", "requantize")}
+        kinds = ("quantize", "dequantize", "requantize")
+        return Casts(
+            **{kind: counts[f"mlq.{kind}"] for kind in kinds}, borders=borders(self.quantized)
+        )
 
 
 def quantize(network: Network, plan: Plan, ranges: Ranges) -> Transformed:

@@ -102,7 +102,7 @@ def test_summary_fits_a_terminal_and_says_where_the_report_is(
         "int8",
         "mixed",
     ]
-    assert f"{out}/report.md" in done.stdout.replace("\n", "")
+    assert f"{out}/report.html" in done.stdout.replace("\n", "")
     assert done.stderr == ""
 
 
@@ -115,6 +115,19 @@ def test_report_in_words_and_in_json_agree(out: Path) -> None:
     assert "http://" not in html
     assert "https://" not in html
     assert "<script" not in html
+
+
+def test_report_fits_a_terminal_and_says_why(out: Path, tmp_path: Path) -> None:
+    shown = mlq("report", out).stdout
+    report = Report.from_json(out / "report.json")
+    assert all(len(line) <= WIDTH for line in shown.splitlines() if str(out) not in line)
+    assert all(layer.name in shown for layer in report.layers)
+    assert all(heading in shown for heading in ("Layers", "Stayed float", "Borders"))
+    bare = tmp_path / "bare"
+    shutil.copytree(out, bare)
+    (bare / "report.json").unlink()
+    line = refused("report", bare)
+    assert line.startswith(f"{bare}/report.json: is not there; ")
 
 
 def test_stages_are_what_mlq_opt_reads(out: Path) -> None:

@@ -7,7 +7,7 @@ mlq itself, 130 stopped by hand.
 
 from __future__ import annotations
 
-from mlq.cli import agreement, artifacts, devices, route, search, tuning
+from mlq.cli import agreement, artifacts, devices, reporting, route, search, tuning
 from mlq.cli.group import main
 
-__all__ = ["agreement", "artifacts", "devices", "main", "route", "search", "tuning"]
+__all__ = ["agreement", "artifacts", "devices", "main", "reporting", "route", "search", "tuning"]

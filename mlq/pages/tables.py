@@ -30,12 +30,26 @@ def summary(report: Report, out: str) -> list[Block]:
 
     blocks: list[Block] = [_forms(report), *content.verdict(report)]
     if report.tuning is not None:
-        return [*blocks, Paragraph(f"{trials.sentence(report.tuning)}\nopen {out}/report.md")]
+        return [*blocks, Paragraph(f"{trials.sentence(report.tuning)}\nopen {out}/report.html")]
     chosen = f"Calibrator `{report.calibrator}`"
     tried = report.calibrators_sqnr_db
     if tried:
         chosen += f", the best of {len(tried)} by the SQNR of the output"
-    return [*blocks, Paragraph(f"{chosen}.\nopen {out}/report.md")]
+    return [*blocks, Paragraph(f"{chosen}.\nopen {out}/report.html")]
+
+
+def report(found: Report, out: str) -> list[Block]:
+    """The report without pictures, and of long tables the first rows: within 80 columns."""
+    from mlq.pages import borders, content, layers
+
+    return [
+        _forms(found),
+        *content.verdict(found),
+        *layers.worst_first(found),
+        *layers.stayed_float(found),
+        *borders.section(found.casts),
+        Paragraph(f"\nopen {out}/report.html"),
+    ]
 
 
 def _forms(report: Report) -> Table:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mlq.pages.blocks import Bar, Block, Cell, Code, Heading, Table
+from mlq.pages.blocks import Bar, Block, Cell, Code, Fold, Heading, Paragraph, Table, Tag
 
 
 def rendered(*blocks: Block) -> RenderableType:
@@ -22,7 +22,9 @@ def _block(block: Block) -> RenderableType:
         return Text(f"\n{block.text}", style="bold")
     if isinstance(block, Code):
         return Text(block.text, no_wrap=True, overflow="ignore")
-    return _inline(block.text, "bold red" if block.alarm else "")
+    if isinstance(block, Paragraph):
+        return _inline(block.text, "bold red" if block.alarm else "")
+    return _inline(f"{block.said}: in report.html", "dim") if isinstance(block, Fold) else Text()
 
 
 def _table(shown: Table) -> RichTable:
@@ -36,6 +38,8 @@ def _table(shown: Table) -> RichTable:
 
 
 def _cell(cell: Cell) -> Text:
+    if isinstance(cell, Tag):
+        return Text(cell.tone)
     return Text(cell.text if isinstance(cell, Bar) else cell.replace("`", ""))
 
 
