@@ -15,16 +15,24 @@ from mlq.values import Part
 
 CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
 IR_LEVELS = ("fused", "folded", "onnx")
-EFFORTS = ("quick", "default")
+EFFORTS = ("quick", "default", "extensive")
 METRICS = {
     "output-error": "output_error",
-    "sqnr-delta": "activation_sqnr_delta_db",
+    "output-kl": "output_kl_mnat",
+    "combined": "combined_error",
+    "propagated": "propagated_error",
+    "own-share": "own_share",
+    "own-error": "own_error",
     "sqnr": "activation_sqnr_db",
-    "mse": "activation_mse",
+    "sqnr-delta": "activation_sqnr_delta_db",
     "noise-share": "noise_share",
+    "mse": "activation_mse",
     "weight-sqnr": "weight_sqnr_db",
+    "weight-sqnr-delta": "weight_sqnr_delta_db",
     "weight-mse": "weight_mse",
 }
+# Those that two inferences do not give.
+_TRIED_ALONE = ("output-error", "output-kl")
 
 
 class Recipe(Part):
@@ -32,7 +40,8 @@ class Recipe(Part):
 
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes, `max_latency` in
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
-    each layer alone on a few samples. `metric` auto is the best that the effort measures.
+    each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
+    measures.
     """
 
     target: str = "x86"
@@ -56,8 +65,8 @@ class Recipe(Part):
         one_of(IR_LEVELS, self.ir_level, "IR level")
         one_of(EFFORTS, self.effort, "effort")
         one_of(("auto", *METRICS), self.metric, "metric")
-        if self.metric == "output-error" and self.effort == "quick":
-            raise UsageError("effort quick measures no output-error; use --effort default")
+        if self.metric in _TRIED_ALONE and self.effort == "quick":
+            raise UsageError(f"effort quick measures no {self.metric}; use --effort default")
         one_of(CALIBRATORS, self.calibrator, "calibrator")
         one_of(SCHEMES, self.scheme, "scheme")
         one_of(GRANULARITIES, self.granularity, "granularity")
@@ -68,7 +77,7 @@ class Recipe(Part):
     def sensitivity_metric(self) -> str:
         """The metric that allocation goes by, as sensitivities.json calls it."""
         if self.metric == "auto":
-            return METRICS["sqnr-delta" if self.effort == "quick" else "output-error"]
+            return METRICS["combined" if self.effort == "quick" else "output-error"]
         return METRICS[self.metric]
 
     def integer_precisions(self) -> tuple[str, ...]:
