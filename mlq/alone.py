@@ -6,6 +6,7 @@ nothing of a model of how noise spreads. It takes a run for each layer and preci
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
@@ -27,8 +28,10 @@ _ENOUGH_SAMPLES = 16
 # Samples held in memory at once; binding a layer's weights takes about as long as running a few.
 _CHUNK_SAMPLES = 64
 # The names under which O1 stands beside the local metrics, and those of O1 on all samples.
-TRIED = ("output_error", "output_kl_mnat")
-ORACLE = ("oracle_output_error", "oracle_kl_mnat")
+TRIED = ("output_error", "output_typical_error", "output_kl_mnat")
+ORACLE = ("oracle_output_error", "oracle_typical_error", "oracle_kl_mnat")
+# What a sample without any change counts for in a mean of logarithms.
+_LEAST_ERROR = 1e-30
 
 
 def try_alone(
@@ -37,26 +40,27 @@ def try_alone(
     simulation: Simulation,
     ranges: Ranges,
     *,
-    names: tuple[str, str] = TRIED,
+    names: tuple[str, str, str] = TRIED,
     journal: Journal | None = None,
     advance: Advance = lambda _runs: None,
 ) -> Sensitivities:
     """Add what each layer alone, at each of its precisions, changes the output by.
 
     Under `names`: the energy of the change over that of the output, logits less their mean, which
-    no softmax sees; and the KL to float, in milli-nats. `advance` counts runs over a chunk of
-    samples. What is in the `journal` is not run again.
+    no softmax sees; the geometric mean of that ratio over samples, which a few samples beyond the
+    calibrated ranges do not decide; and the KL to float, in milli-nats. `advance` counts runs over
+    a chunk of samples. What is in the `journal` is not run again.
     """
     journal = Journal() if journal is None else journal
     runs = _runs(known)
-    totals = {run: np.zeros(2) for run in runs}
+    totals = {run: np.zeros(len(names)) for run in runs}
     signal, samples = 0.0, 0
     for number, chunk in enumerate(_chunks(pairs)):
         for run in runs:
             effect = partial(_effect, simulation, ranges, dict([run]), chunk)
             totals[run] += journal.recall((number, *run), effect)
             advance(1)
-        signal += sum(_energy(_centred(reference)) for _, reference in chunk)
+        signal += sum(float(np.sum(_energies(_centred(ref)))) for _, ref in chunk)
         samples += _samples(chunk)
     found = {}
     for name, layer in known.layers.items():
@@ -114,19 +118,26 @@ def _samples(pairs: Sequence[Pair]) -> int:
 
 def _effect(
     simulation: Simulation, ranges: Ranges, assignment: dict[str, str], chunk: Sequence[Pair]
-) -> tuple[float, float]:
-    """Energy of the change of centred logits, and KL (milli-nats), each summed over samples."""
-    noise = divergence = 0.0
+) -> Array:
+    """Summed over samples: energy of the change, logarithm of its ratio, KL in milli-nats."""
+    sums = np.zeros(len(TRIED))
     for batch, reference in chunk:
         value = simulation.run(batch, ranges, assignment)[0]
-        noise += _energy(_centred(value) - _centred(reference))
-        divergence += metrics.kl_mnat(reference, value) * len(reference)
-    return noise, divergence
+        exact = _centred(reference)
+        noise, signal = _energies(_centred(value) - exact), _energies(exact)
+        ratio = np.divide(noise, signal, out=noise.copy(), where=signal > 0.0)
+        divergence = metrics.kl_mnat(reference, value) * len(reference)
+        sums += np.sum(noise), np.sum(np.log(np.maximum(ratio, _LEAST_ERROR))), divergence
+    return sums
 
 
-def _means(totals: Array, signal: float, samples: int) -> tuple[float, float]:
-    noise, divergence = totals.tolist()
-    return noise / signal if signal else noise, divergence / samples
+def _means(totals: Array, signal: float, samples: int) -> tuple[float, float, float]:
+    noise, logarithm, divergence = totals.tolist()
+    return (
+        noise / signal if signal else noise,
+        math.exp(logarithm / samples),
+        divergence / samples,
+    )
 
 
 def _centred(output: Array) -> Array:
@@ -138,5 +149,7 @@ def _centred(output: Array) -> Array:
     return centred
 
 
-def _energy(values: Array) -> float:
-    return float(np.sum(np.square(values)))
+def _energies(values: Array) -> Array:
+    """The energy of each sample."""
+    energies: Array = np.sum(np.square(values.reshape(len(values), -1)), axis=1)
+    return energies

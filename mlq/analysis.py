@@ -120,12 +120,12 @@ def with_oracle(found: Analysis) -> Analysis:
     return _with(found, _tried_on_all(found, alone.ORACLE))
 
 
-def _tried_on_all(found: Analysis, names: tuple[str, str]) -> Sensitivities:
+def _tried_on_all(found: Analysis, names: tuple[str, str, str]) -> Sensitivities:
     """Try layers alone on all samples; killed, the next run goes on from what was measured."""
     subject, simulation, ranges = found.subject, found.simulation, found.choice.ranges
     known = found.sensitivities
     identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())
-    measured = journal.cached(simulation.identity, *identity)
+    measured = journal.cached(simulation.identity, repr(alone.TRIED), *identity)
     steps = alone.steps(known, subject.data.samples, subject.batch)
     with subject.stages.stage("layers alone, all samples", steps) as advance:
         return alone.try_alone(

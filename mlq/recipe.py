@@ -17,6 +17,7 @@ CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
 IR_LEVELS = ("fused", "folded", "onnx")
 EFFORTS = ("quick", "default", "extensive")
 METRICS = {
+    "output-typical": "output_typical_error",
     "output-error": "output_error",
     "output-kl": "output_kl_mnat",
     "combined": "combined_error",
@@ -32,7 +33,7 @@ METRICS = {
     "weight-mse": "weight_mse",
 }
 # Those that two inferences do not give.
-_TRIED_ALONE = ("output-error", "output-kl")
+_TRIED_ALONE = ("output-typical", "output-error", "output-kl")
 
 
 class Recipe(Part):
@@ -77,7 +78,7 @@ class Recipe(Part):
     def sensitivity_metric(self) -> str:
         """The metric that allocation goes by, as sensitivities.json calls it."""
         if self.metric == "auto":
-            return METRICS["combined" if self.effort == "quick" else "output-error"]
+            return METRICS["combined" if self.effort == "quick" else "output-typical"]
         return METRICS[self.metric]
 
     def integer_precisions(self) -> tuple[str, ...]:

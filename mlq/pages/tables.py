@@ -151,7 +151,7 @@ def _shares(known: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {name: each[best] / total for name, each in known.items()}
 
 
-_BY_TRUST = ("oracle_output_error", "output_error", "combined_error", "noise_share")
+_BY_TRUST = ("oracle_typical_error", "output_typical_error", "combined_error", "noise_share")
 
 
 _FIRST_TWO = frozenset({0, 1})
