@@ -11,6 +11,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from mlq.errors import UsageError
 from mlq.precision import GRANULARITIES, SCHEMES, Granularity, Precision, Scheme, one_of
+from mlq.rules import Rule
 from mlq.values import Part
 
 CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
@@ -42,7 +43,7 @@ class Recipe(Part):
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes, `max_latency` in
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
     each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
-    measures.
+    measures; `select` is a rule of `mlq.rules`.
     """
 
     target: str = "x86"
@@ -53,6 +54,7 @@ class Recipe(Part):
     ir_level: str = "fused"
     effort: str = "default"
     metric: str = "auto"
+    select: str = "program"
     calibrator: str = "auto"
     scheme: Scheme = "asymmetric"
     granularity: Granularity = "per_axis"
@@ -68,6 +70,12 @@ class Recipe(Part):
         one_of(("auto", *METRICS), self.metric, "metric")
         if self.metric in _TRIED_ALONE and self.effort == "quick":
             raise UsageError(f"effort quick measures no {self.metric}; use --effort default")
+        limits = [self.max_size, self.max_latency]
+        if Rule.parse(self.select).name != "program" and limits != [None, None]:
+            raise UsageError(
+                f"select {self.select} knows accuracy only; leave out max-size and max-latency, or"
+                " select by program"
+            )
         one_of(CALIBRATORS, self.calibrator, "calibrator")
         one_of(SCHEMES, self.scheme, "scheme")
         one_of(GRANULARITIES, self.granularity, "granularity")

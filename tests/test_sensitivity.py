@@ -9,39 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlq import alone, analysis, calibration, sensitivity, targets
-from mlq.analysis import Analysis, Subject
-from mlq.frontends.data import load_data
+from mlq import alone, analysis, calibration, sensitivity
+from mlq.analysis import Analysis
 from mlq.journal import Journal
-from mlq.network import load
-from mlq.progress import Stages
 from mlq.propagation import gains, own_metrics
-from mlq.recipe import Recipe, resolve
+from mlq.recipe import Recipe
 from mlq.sensitivities import noise_from_sensitivities
 
-SAMPLES = 40
 PRECISIONS = ("w8a8", "w4a8")
 
 
 @pytest.fixture(scope="module")
-def found(demo: Path) -> Analysis:
-    """The bundled network at effort quick, two precisions."""
-    recipe = resolve({"effort": "quick", "precisions": "f32,w8a8,w4a8", "calibrator": "minmax"})
-    model = demo / "digits.onnx"
-    data = load_data(
-        str(demo / "digits-calib.npz"), load(model).sample_specs, model_path=model, samples=SAMPLES
-    )
-    device = targets.by_name("x86")
-    measured = analysis.analyse(Subject.of(model, data, device, recipe, Stages(visible=False)))
-    # Whether or not the target can have them, two precisions are simulated.
+def found(analysed: Analysis) -> Analysis:
+    """The bundled network at effort quick; whether or not the target can, all in two precisions."""
     sensitivities = sensitivity.measure(
-        measured.subject.batches(),
-        measured.simulation,
-        measured.choice.ranges,
+        analysed.subject.batches(),
+        analysed.simulation,
+        analysed.choice.ranges,
         precisions=PRECISIONS,
-        supported=dict.fromkeys(measured.subject.allowed, PRECISIONS),
+        supported=dict.fromkeys(analysed.subject.allowed, PRECISIONS),
     )
-    return replace(measured, sensitivities=sensitivities)
+    return replace(analysed, sensitivities=sensitivities)
 
 
 def with_effort(found: Analysis, **options: str) -> Analysis:
@@ -95,11 +83,12 @@ def test_oracle_predicts_what_all_layers_lose_together(found: Analysis) -> None:
 
 
 def test_efforts_cost_what_they_say(found: Analysis) -> None:
+    samples = found.subject.data.samples
     assert found.sensitivities.samples_alone == 0
     default, extensive = (with_effort(found, effort=each) for each in ("default", "extensive"))
-    assert 0 < default.sensitivities.samples_alone <= alone.MOST_PASSES * SAMPLES
+    assert 0 < default.sensitivities.samples_alone <= alone.MOST_PASSES * samples
     runs = sum(len(layer.candidates) for layer in extensive.sensitivities.layers.values())
-    assert extensive.sensitivities.samples_alone == runs * SAMPLES
+    assert extensive.sensitivities.samples_alone == runs * samples
     assert set(values(extensive, "output_error")) == set(values(default, "output_error"))
 
 

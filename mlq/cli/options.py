@@ -62,6 +62,7 @@ RECIPE = options(
     click.option("--recipe", type=FOLDER, metavar="FILE", help="options from a recipe.toml"),
 )
 LIMITS = options(
+    click.option("--select", metavar="RULE", help="program (default), threshold, top-k or knee"),
     click.option("--eval", metavar="DATA", help="labelled data to check the accuracy on"),
     click.option("--max-drop", type=float, metavar="SHARE", help="0.01 (default) is one point"),
     click.option("--max-size", type=int, metavar="BYTES", help="of model.vmfb"),
