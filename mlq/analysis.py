@@ -127,16 +127,20 @@ def _tried_on_all(found: Analysis, names: tuple[str, str, str]) -> Sensitivities
     identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())
     measured = journal.cached(simulation.identity, repr(alone.TRIED), *identity)
     steps = alone.steps(known, subject.data.samples, subject.batch)
-    with subject.stages.stage("layers alone, all samples", steps) as advance:
-        return alone.try_alone(
-            known,
-            pairs(found),
-            simulation,
-            ranges,
-            names=names,
-            journal=measured,
-            advance=advance,
-        )
+    try:
+        with subject.stages.stage("layers alone, all samples", steps) as advance:
+            return alone.try_alone(
+                known,
+                pairs(found),
+                simulation,
+                ranges,
+                names=names,
+                journal=measured,
+                advance=advance,
+            )
+    except KeyboardInterrupt:
+        said = "stopped; the same command goes on from here"
+        raise KeyboardInterrupt(said if measured.is_kept else "") from None
 
 
 def pairs(found: Analysis) -> Iterator[alone.Pair]:

@@ -22,6 +22,11 @@ class Journal:
         self._file = file
         self._known = dict(filter(None, map(_read, _lines(file))))
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether another process will find it."""
+        return self._file is not None
+
     def __len__(self) -> int:
         return len(self._known)
 

@@ -19,7 +19,7 @@ from mlq.simulation import Array, Assignment, Simulation, uniform
 _LEAST_ENERGY = 1e-30
 # A tensor without any noise has an infinite SQNR, which JSON cannot hold.
 _MOST_DB = 200.0
-DEFAULT_METRIC = "activation_sqnr_delta_db"
+DEFAULT_METRIC = "combined_error"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,20 @@ def test_killed_the_oracle_goes_on(
     assert again == fresh
 
 
+def test_stopped_by_hand_it_says_whether_it_goes_on(
+    found: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_given: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(alone, "try_alone", stopped)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on from here"):
+        analysis.with_oracle(found)
+    monkeypatch.setenv("MLQ_CACHE", "off")
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        analysis.with_oracle(found)
+
+
 def pairs_of(found: Analysis) -> list[alone.Pair]:
     return list(analysis.pairs(found))
 
