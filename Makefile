@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3.10 pyth
 BIN := .venv/bin
 NO_PYTHON := mlq needs Python 3.10, 3.11, 3.12 or 3.13 with its venv module; install one, or name it: make PYTHON=/path/to/python3.12
 
-.PHONY: demo test table docs format clean
+.PHONY: demo test table figures docs format clean
 
 demo: .venv/installed
 	$(BIN)/mlq demo
@@ -26,6 +26,10 @@ test: .venv/installed-dev
 
 table: .venv/installed-dev
 	$(BIN)/python benchmarks/table.py
+
+# Tables and figures of docs/quantunev2.md; hours on all networks, less with what benchmarks/out holds.
+figures: .venv/installed-dev
+	$(BIN)/python benchmarks/figures.py
 
 # What the docs take from the code: the dialect's page, help texts, the table of passes.
 docs: .venv/installed-dev

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq import calibration, planning, sensitivity, targets
+from mlq import alone, calibration, journal, planning, sensitivity, targets
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.progress import Stages
@@ -109,28 +109,57 @@ def measure(
             metric=subject.recipe.sensitivity_metric,
             advance=advance,
         )
-    if subject.recipe.effort != "quick":
-        sensitivities = _tried_alone(subject, observations, simulation, choice, sensitivities)
-    return Analysis(subject, simulation, observations, choice, sensitivities)
+    found = Analysis(subject, simulation, observations, choice, sensitivities)
+    if subject.recipe.effort == "quick":
+        return found
+    if subject.recipe.effort == "extensive":
+        return _with(found, _tried_on_all(found, alone.TRIED))
+    few = alone.few(sensitivities, pairs(found))
+    with subject.stages.stage("try layers alone", alone.steps(sensitivities, 1, 1)) as advance:
+        tried = alone.try_alone(sensitivities, few, simulation, choice.ranges, advance=advance)
+    return _with(found, tried)
 
 
-def _tried_alone(
-    subject: Subject,
-    observations: calibration.Observations,
-    simulation: Simulation,
-    choice: calibration.Choice,
-    known: Sensitivities,
-) -> Sensitivities:
-    """Add what each layer alone does to the output, on a few samples."""
-    with subject.stages.stage("try layers alone", len(subject.network.layers)) as advance:
-        return sensitivity.try_alone(
-            known,
-            subject.batches(),
-            observations.outputs,
-            simulation,
-            choice.ranges,
-            advance=advance,
-        )
+def with_oracle(found: Analysis) -> Analysis:
+    """Add what each layer alone does to the output over all samples (O1): the oracle."""
+    return _with(found, _tried_on_all(found, alone.ORACLE))
+
+
+def _tried_on_all(found: Analysis, names: tuple[str, str, str]) -> Sensitivities:
+    """Try layers alone on all samples; killed, the next run goes on from what was measured."""
+    subject, simulation, ranges = found.subject, found.simulation, found.choice.ranges
+    known = found.sensitivities
+    identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())
+    measured = journal.cached(simulation.identity, repr(alone.TRIED), *identity)
+    steps = alone.steps(known, subject.data.samples, subject.batch)
+    try:
+        with subject.stages.stage("layers alone, all samples", steps) as advance:
+            return alone.try_alone(
+                known,
+                pairs(found),
+                simulation,
+                ranges,
+                names=names,
+                journal=measured,
+                advance=advance,
+            )
+    except KeyboardInterrupt:
+        said = "stopped; the same command goes on from here"
+        raise KeyboardInterrupt(said if measured.is_kept else "") from None
+
+
+def pairs(found: Analysis) -> Iterator[alone.Pair]:
+    """Every batch with the float network's output; beyond what was kept it is computed again."""
+    outputs = iter(found.observations.outputs)
+    for batch in found.subject.batches():
+        reference = next(outputs, None)
+        if reference is None:
+            reference = found.simulation.run(batch, found.choice.ranges, {})[0]
+        yield batch, reference
+
+
+def _with(found: Analysis, sensitivities: Sensitivities) -> Analysis:
+    return replace(found, sensitivities=sensitivities)
 
 
 def observe(subject: Subject) -> calibration.Observations:

@@ -65,6 +65,11 @@ class Layer:
     product: Product | None = None
     pads: tuple[int, ...] = (0, 0, 0, 0)
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """What mlq-simulate compares of the layer, in the order of its results."""
+        return (*(flow.role for flow in self.flows), "output", "own")
+
 
 @dataclass(frozen=True)
 class Transformed:
@@ -112,11 +117,7 @@ class Network:
     @property
     def compared(self) -> tuple[tuple[str, str], ...]:
         """Layer and role of what mlq-simulate compares, in the order of its results."""
-        return tuple(
-            (layer.name, role)
-            for layer in self.layers
-            for role in (*(flow.role for flow in layer.flows), "output")
-        )
+        return tuple((layer.name, role) for layer in self.layers for role in layer.compared)
 
     def transform(self, pipeline: str, *, generic: bool = True) -> Transformed:
         """Run a pipeline on a copy of the network; weights that it makes stay in the copy."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlq import targets
-from mlq.analysis import Analysis, Subject, analyse
+from mlq.analysis import Analysis, Subject, analyse, with_oracle
 from mlq.formats import Files, ship
 from mlq.frontends.data import Samples, load_data
 from mlq.manifest import manifest
@@ -28,14 +28,15 @@ def sensitivity(
     *,
     preprocess: Path | None = None,
     recipe: Path | None = None,
+    oracle: bool = False,
     progress: bool = False,
     command: str = "mlq.partial.sensitivity(...)",
     **options: Any,
 ) -> tuple[Analysis, Files]:
     """Calibrate a network and measure its layers, without deciding anything.
 
-    Returns what was found and the files that `mlq sensitivity` writes. `options` are those of
-    `mlq.quantize`.
+    Returns what was found and the files that `mlq sensitivity` writes. `oracle` adds what each
+    layer alone does to the output over all samples. `options` are those of `mlq.quantize`.
     """
     settings = resolve({"target": target, **options}, recipe)
     path, stages = Path(model), Stages(visible=progress)
@@ -51,6 +52,7 @@ def sensitivity(
         )
     device = targets.integer_target(settings.target)
     found = analyse(Subject.of(path, data, device, settings, stages))
+    found = with_oracle(found) if oracle else found
     files: Files = {
         "ranges.json": found.choice.ranges.to_json(),
         "sensitivities.json": found.sensitivities.to_json(),

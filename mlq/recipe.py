@@ -11,20 +11,30 @@ from tomlkit.exceptions import TOMLKitError
 
 from mlq.errors import UsageError
 from mlq.precision import GRANULARITIES, SCHEMES, Granularity, Precision, Scheme, one_of
+from mlq.rules import Rule
 from mlq.values import Part
 
 CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
 IR_LEVELS = ("fused", "folded", "onnx")
-EFFORTS = ("quick", "default")
+EFFORTS = ("quick", "default", "extensive")
 METRICS = {
+    "output-typical": "output_typical_error",
     "output-error": "output_error",
-    "sqnr-delta": "activation_sqnr_delta_db",
+    "output-kl": "output_kl_mnat",
+    "combined": "combined_error",
+    "propagated": "propagated_error",
+    "own-share": "own_share",
+    "own-error": "own_error",
     "sqnr": "activation_sqnr_db",
-    "mse": "activation_mse",
+    "sqnr-delta": "activation_sqnr_delta_db",
     "noise-share": "noise_share",
+    "mse": "activation_mse",
     "weight-sqnr": "weight_sqnr_db",
+    "weight-sqnr-delta": "weight_sqnr_delta_db",
     "weight-mse": "weight_mse",
 }
+# Those that two inferences do not give.
+_TRIED_ALONE = ("output-typical", "output-error", "output-kl")
 
 
 class Recipe(Part):
@@ -32,7 +42,8 @@ class Recipe(Part):
 
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes, `max_latency` in
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
-    each layer alone on a few samples. `metric` auto is the best that the effort measures.
+    each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
+    measures; `select` is a rule of `mlq.rules`.
     """
 
     target: str = "x86"
@@ -43,6 +54,7 @@ class Recipe(Part):
     ir_level: str = "fused"
     effort: str = "default"
     metric: str = "auto"
+    select: str = "program"
     calibrator: str = "auto"
     scheme: Scheme = "asymmetric"
     granularity: Granularity = "per_axis"
@@ -56,8 +68,14 @@ class Recipe(Part):
         one_of(IR_LEVELS, self.ir_level, "IR level")
         one_of(EFFORTS, self.effort, "effort")
         one_of(("auto", *METRICS), self.metric, "metric")
-        if self.metric == "output-error" and self.effort == "quick":
-            raise UsageError("effort quick measures no output-error; use --effort default")
+        if self.metric in _TRIED_ALONE and self.effort == "quick":
+            raise UsageError(f"effort quick measures no {self.metric}; use --effort default")
+        limits = [self.max_size, self.max_latency]
+        if Rule.parse(self.select).name != "program" and limits != [None, None]:
+            raise UsageError(
+                f"select {self.select} knows accuracy only; leave out max-size and max-latency, or"
+                " select by program"
+            )
         one_of(CALIBRATORS, self.calibrator, "calibrator")
         one_of(SCHEMES, self.scheme, "scheme")
         one_of(GRANULARITIES, self.granularity, "granularity")
@@ -68,7 +86,7 @@ class Recipe(Part):
     def sensitivity_metric(self) -> str:
         """The metric that allocation goes by, as sensitivities.json calls it."""
         if self.metric == "auto":
-            return METRICS["sqnr-delta" if self.effort == "quick" else "output-error"]
+            return METRICS["combined" if self.effort == "quick" else "output-typical"]
         return METRICS[self.metric]
 
     def integer_precisions(self) -> tuple[str, ...]:

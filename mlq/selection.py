@@ -11,6 +11,7 @@ from mlq.judge import Judge
 from mlq.plan import Plan
 from mlq.planning import Planner, noise_budget
 from mlq.report import PlanPoint
+from mlq.rules import Listed, Rule, counts
 from mlq.variant import Variant
 
 # How often a plan is made stricter because its simulated noise is over the budget.
@@ -42,6 +43,9 @@ def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
     follow.
     """
     budget = noise_budget(planner.recipe)
+    rule = Rule.parse(planner.recipe.select)
+    if rule.name != "program":
+        return _by_rule(rule, planner, found, budget)
     allowed, kept, seen = budget, None, list[Candidate]()
     for _ in range(_REFINEMENTS):
         allocation = planner.solve(allowed)
@@ -60,6 +64,25 @@ def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
     if planner.solve(allowed).precisions == seen[-1].allocation.precisions:
         return others
     return [*map(Candidate, planner.frontier(allowed)), *others]
+
+
+def _by_rule(
+    rule: Rule, planner: Planner, found: Analysis, budget: float | None
+) -> list[Candidate]:
+    """The plans of a rule that walks the list of layers; a plan is simulated but once."""
+    listed, simulated = Listed.of(planner.problem), dict[int, float]()
+
+    def divergence(count: int) -> float:
+        if count not in simulated:
+            simulated[count] = found.divergence(listed.allocation(count, rule).precisions)
+        return simulated[count]
+
+    first, *stricter = counts(rule, listed, budget, divergence)
+    divergence(first)
+    return [
+        Candidate(listed.allocation(count, rule), simulated.get(count))
+        for count in (first, *stricter)
+    ]
 
 
 def choose(

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mlq import metrics
 from mlq.calibration import Advance, Batch
-from mlq.network import Layer
+from mlq.network import Layer, Network
+from mlq.propagation import Energies, own_metrics
 from mlq.ranges import Ranges
 from mlq.sensitivities import LayerSensitivity, Sensitivities
 from mlq.simulation import Array, Assignment, Simulation, uniform
 
-# What trying layers alone may cost, in passes over the samples; more samples than these add little.
-_MOST_PASSES = 5
-_ENOUGH_SAMPLES = 16
-DEFAULT_METRIC = "activation_sqnr_delta_db"
+# What a batch without any noise counts for in a mean of logarithms.
+_LEAST_ENERGY = 1e-30
+DEFAULT_METRIC = "combined_error"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the lockstep measured: energies [precisions, compared, 2] and the KL of the first.
+
+    `typical` is the geometric mean over batches. A total is that of the few samples that lie
+    beyond the calibrated ranges; what most samples lose is what a layer is to be judged by.
+    """
+
+    totals: Array
+    typical: Array
+    kl_mnat: float
+    samples: int
 
 
 def measure(
@@ -31,88 +46,71 @@ def measure(
 ) -> Sensitivities:
     """One pass over the samples: local metrics of every layer at every candidate precision.
 
-    The energies are summed inside the module; SQNR and MSE come from their totals. `kl_mnat` is
-    that of the first precision on all layers. Source: QuantuneV2 (arXiv 2501.07161), reading D1.
+    The energies are summed inside the module. `kl_mnat` is that of the first precision on all
+    layers. Source of SQNR, its delta and MSE: QuantuneV2 (arXiv 2501.07161), readings D1 and D2;
+    docs/quantunev2.md has every formula.
     """
     network = simulation.network
     assignments = [uniform(network, precision, supported) for precision in precisions]
-    energies = np.zeros((len(precisions), len(network.compared), 2))
-    divergence, samples = 0.0, 0
+    seen = _see(batches, simulation, ranges, assignments, advance)
+    candidates: dict[str, dict[str, dict[str, float]]] = {each.name: {} for each in network.layers}
+    base = _named(network, seen.typical[0])
+    for precision, totals, typical in zip(precisions, seen.totals, seen.typical, strict=True):
+        layers = [layer for layer in network.layers if precision in supported[layer.name]]
+        energies, own = _named(network, totals), _named(network, typical)
+        alone = own_metrics(network, base, {each.name: own[each.name, "own"] for each in layers})
+        for layer in layers:
+            local = _local_metrics(simulation, layer, precision, energies, seen.samples)
+            candidates[layer.name][precision] = local | alone[layer.name]
+    _add_shares(candidates, precisions)
+    found = {
+        layer.name: LayerSensitivity(
+            op=layer.kind, macs=layer.macs, params=layer.params, candidates=candidates[layer.name]
+        )
+        for layer in network.layers
+    }
+    return Sensitivities(samples=seen.samples, metric=metric, kl_mnat=seen.kl_mnat, layers=found)
+
+
+def _see(
+    batches: Iterable[Batch],
+    simulation: Simulation,
+    ranges: Ranges,
+    assignments: Sequence[Assignment],
+    advance: Advance,
+) -> _Seen:
+    """Run the float network and the simulated ones, one for each assignment, over the samples."""
+    totals = np.zeros((len(assignments), len(simulation.network.compared), 2))
+    logarithms = np.zeros_like(totals)
+    divergence, samples, done = 0.0, 0, 0
     for batch in batches:
         results = simulation.lockstep(batch, ranges, assignments)
-        outputs, measured = results[: -energies.size], results[-energies.size :]
-        energies += np.array([float(each) for each in measured]).reshape(energies.shape)
-        quantized = outputs[len(outputs) // (len(precisions) + 1)]
+        outputs, measured = results[: -totals.size], results[-totals.size :]
+        energies = np.array([float(each) for each in measured]).reshape(totals.shape)
+        totals += energies
+        logarithms += np.log(np.maximum(energies, _LEAST_ENERGY))
+        quantized = outputs[len(outputs) // (len(assignments) + 1)]
         divergence += metrics.kl_mnat(outputs[0], quantized) * len(batch[0])
-        samples += len(batch[0])
+        samples, done = samples + len(batch[0]), done + 1
         advance(len(batch[0]))
-    found = {}
-    for layer in network.layers:
-        own = [index for index, each in enumerate(precisions) if each in supported[layer.name]]
-        candidates = {
-            precisions[index]: _weight_metrics(simulation, layer, precisions[index])
-            | _activation_metrics(
-                layer, dict(zip(network.compared, energies[index], strict=True)), samples
-            )
-            for index in own
-        }
-        found[layer.name] = LayerSensitivity(
-            op=layer.kind, macs=layer.macs, params=layer.params, candidates=candidates
-        )
-    _add_shares(found, precisions)
-    return Sensitivities(
-        samples=samples, metric=metric, kl_mnat=max(divergence / samples, 0.0), layers=found
-    )
+    return _Seen(totals, np.exp(logarithms / done), max(divergence / samples, 0.0), samples)
 
 
-def try_alone(
-    known: Sensitivities,
-    batches: Iterable[Batch],
-    references: Sequence[Array],
-    simulation: Simulation,
-    ranges: Ranges,
-    *,
-    advance: Advance = lambda _layers: None,
-) -> Sensitivities:
-    """Add `output_error`: the energy that a layer alone, quantized, changes the output by.
-
-    Noise is additive, so this predicts any mix. It takes a run for each layer and precision, on as
-    few samples as keeps them all below `_MOST_PASSES` passes over the calibration samples.
-    """
-    runs = sum(len(layer.candidates) for layer in known.layers.values())
-    few: list[tuple[Batch, Array]] = []
-    for batch, reference in zip(batches, references, strict=False):
-        taken = sum(len(each) for _, each in few) + len(reference)
-        if few and (taken * runs > _MOST_PASSES * known.samples or taken > _ENOUGH_SAMPLES):
-            break
-        few.append(([np.array(array) for array in batch], reference))
-    found = {}
-    for name, layer in known.layers.items():
-        candidates = {
-            precision: each
-            | {"output_error": _output_error(simulation, ranges, {name: precision}, few)}
-            for precision, each in layer.candidates.items()
-        }
-        found[name] = layer.model_copy(update={"candidates": candidates})
-        advance(1)
-    samples = runs * sum(len(each) for _, each in few)
-    return known.model_copy(update={"layers": found, "samples_alone": samples})
+def _named(network: Network, energies: Array) -> Energies:
+    return dict(zip(network.compared, energies.tolist(), strict=True))
 
 
-def _output_error(
-    simulation: Simulation,
-    ranges: Ranges,
-    assignment: Assignment,
-    few: Sequence[tuple[Batch, Array]],
-) -> float:
-    """Energy of the difference over energy of the float output."""
-    noise = signal = 0.0
-    for batch, reference in few:
-        exact = reference.astype(np.float64)
-        value = simulation.run(batch, ranges, assignment)[0]
-        noise += float(np.sum(np.square(value - exact)))
-        signal += float(np.sum(np.square(exact)))
-    return noise / signal if signal else noise
+def _local_metrics(
+    simulation: Simulation, layer: Layer, precision: str, energies: Energies, samples: int
+) -> dict[str, float]:
+    """SQNR, its delta and MSE, of the layer's weight and of its result."""
+    weight = _weight_metrics(simulation, layer, precision)
+    activation = _activation_metrics(layer, energies, samples)
+    # A layer without a weight has but its operands to be compared with.
+    delta = activation["activation_sqnr_delta_db"]
+    if layer.weight is not None:
+        delta = activation["activation_sqnr_db"] - weight["weight_sqnr_db"]
+    return {**weight, **activation, "weight_sqnr_delta_db": delta}
 
 
 def _weight_metrics(simulation: Simulation, layer: Layer, precision: str) -> dict[str, float]:
@@ -127,11 +125,9 @@ def _weight_metrics(simulation: Simulation, layer: Layer, precision: str) -> dic
     }
 
 
-def _activation_metrics(
-    layer: Layer, energies: dict[tuple[str, str], Array], samples: int
-) -> dict[str, float]:
+def _activation_metrics(layer: Layer, energies: Energies, samples: int) -> dict[str, float]:
     """SQNR and MSE of the layer's result, and how much SQNR it lost between operands and result."""
-    signal, noise = (float(each) for each in energies[layer.name, "output"])
+    signal, noise = energies[layer.name, "output"]
     entering = np.sum([energies[layer.name, flow.role] for flow in layer.flows], axis=0)
     before = metrics.bounded(metrics.decibels(*entering.tolist()))
     after = metrics.bounded(metrics.decibels(signal, noise))
@@ -142,20 +138,15 @@ def _activation_metrics(
     }
 
 
-def _add_shares(found: dict[str, LayerSensitivity], precisions: Sequence[str]) -> None:
+def _add_shares(
+    candidates: Mapping[str, dict[str, dict[str, float]]], precisions: Sequence[str]
+) -> None:
     """Add `noise_share`: noise-to-signal a layer adds, over what all add at the first precision."""
-    added = {
-        precision: {
-            name: _added_noise(layer.candidates[precision])
-            for name, layer in found.items()
-            if precision in layer.candidates
-        }
-        for precision in precisions
-    }
-    total = sum(added[precisions[0]].values()) or 1.0
-    for precision, shares in added.items():
-        for name, value in shares.items():
-            found[name].candidates[precision]["noise_share"] = value / total
+    base = precisions[0]
+    total = sum(_added_noise(each[base]) for each in candidates.values() if base in each) or 1.0
+    for found in candidates.values():
+        for each in found.values():
+            each["noise_share"] = _added_noise(each) / total
 
 
 def _added_noise(metrics_: Mapping[str, float]) -> float:

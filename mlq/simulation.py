@@ -79,6 +79,11 @@ class Simulation:
         return other
 
     @property
+    def identity(self) -> bytes:
+        """What its results depend on besides weights, ranges and assignments."""
+        return repr((self._scheme, self._granularity)).encode() + self._vmfb
+
+    @property
     def narrow(self) -> Mapping[int, Ranges]:
         """Ranges of activations of few bits, where refined."""
         return self._narrow

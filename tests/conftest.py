@@ -9,6 +9,13 @@ import hypothesis
 import onnxruntime
 import pytest
 
+from mlq import targets
+from mlq.analysis import Analysis, Subject, analyse
+from mlq.frontends.data import load_data
+from mlq.network import load
+from mlq.progress import Stages
+from mlq.recipe import resolve
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # The same examples each time, whatever the machine's speed: a red test is red for everybody.
@@ -20,6 +27,17 @@ hypothesis.settings.load_profile("mlq")
 def demo() -> Path:
     """The folder of the bundled network and its digits."""
     return ROOT / "mlq" / "demo"
+
+
+@pytest.fixture(scope="session")
+def analysed(demo: Path) -> Analysis:
+    """The bundled network measured on 40 samples by two inferences; two precisions simulated."""
+    recipe = resolve({"effort": "quick", "precisions": "f32,w8a8,w4a8", "calibrator": "minmax"})
+    model = demo / "digits.onnx"
+    specs = load(model).sample_specs
+    data = load_data(str(demo / "digits-calib.npz"), specs, model_path=model, samples=40)
+    target = targets.by_name("x86")
+    return analyse(Subject.of(model, data, target, recipe, Stages(visible=False)))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@
 // CHECK:         "mlq.matmul"(%[[X]], %[[W]], %[[B]])
 // CHECK-LABEL: func.func @lockstep
 // CHECK-SAME:    tensor<2x4xf32>
-// CHECK-SAME:    mlq.compared = {{\[\[}}"y", "lhs"], ["y", "output"]]
+// CHECK-SAME:    mlq.compared = {{\[\[}}"y", "lhs"], ["y", "output"], ["y", "own"]]
 // CHECK:         %[[REFERENCE:.*]] = "mlq.matmul"(%arg0,
 // CHECK:         "mlq.fake_quantize"(%arg0, %arg1) {row = 0 : i64}
 // CHECK:         "mlq.weight"() {key = "w:simulated.0"}
@@ -23,7 +23,9 @@
 // CHECK:         "mlq.fake_quantize"(%arg0, %arg1) {row = 1 : i64}
 // CHECK:         "mlq.weight"() {key = "w:simulated.1"}
 // CHECK:         %[[SECOND:.*]] = "mlq.matmul"
+// CHECK:         %[[OWN:.*]] = "mlq.matmul"
 // CHECK:         "mlq.compare"(%[[REFERENCE]], %[[FIRST]])
+// CHECK:         "mlq.compare"(%[[REFERENCE]], %[[OWN]])
 // CHECK:         "mlq.compare"(%[[REFERENCE]], %[[SECOND]])
 // CHECK:         return %[[REFERENCE]], %[[FIRST]], %[[SECOND]],
 func.func @main(%x: tensor<1x2xf32> {mlq.name = "x"}) -> tensor<1x3xf32> {
@@ -43,4 +45,19 @@ func.func @main(%x: tensor<1x2xf32> {mlq.name = "x"}) -> tensor<1x3xf32> {
 func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
   %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
   return %y : tensor<2xf32>
+}
+
+// -----
+
+// A layer's own noise: float operands that it quantizes, but not the residual, which is float when
+// no other layer is quantized.
+// CHECK-LABEL: func.func @lockstep
+// CHECK:         %[[INPUT:[0-9]+]] = "mlq.add"(%arg0, %arg0)
+// CHECK:         %[[CLEAN:[0-9]+]] = "mlq.fake_quantize"(%[[INPUT]], %arg1) {row = 2 : i64}
+// CHECK:         "mlq.matmul"(%[[CLEAN]], %{{[0-9]+}}, %[[INPUT]])
+func.func @main(%a: tensor<2x2xf32> {mlq.name = "a"}) -> tensor<2x2xf32> {
+  %x = "mlq.add"(%a, %a) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "x"} : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<2x2xf32>
+  %y = "mlq.matmul"(%x, %w, %x) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 1>, mlq.name = "y"} : (tensor<2x2xf32>, tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+  return %y : tensor<2x2xf32>
 }

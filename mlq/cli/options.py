@@ -49,8 +49,8 @@ RECIPE = options(
     TARGET,
     click.option("--precisions", metavar="LIST", help="what layers may have (default: f32,w8a8)"),
     click.option("--ir-level", metavar="LEVEL", help="fused (default), folded or onnx"),
-    click.option("--effort", metavar="NAME", help="default, or quick: two inferences only"),
-    click.option("--metric", metavar="NAME", help="auto (default), output-error, sqnr-delta, ..."),
+    click.option("--effort", metavar="NAME", help="quick: two inferences; default; extensive"),
+    click.option("--metric", metavar="NAME", help="auto (default), combined, sqnr-delta, ..."),
     click.option("--calibrator", metavar="NAME", help="auto (default), minmax, entropy, ..."),
     click.option("--scheme", metavar="NAME", help="asymmetric (default), symmetric, ..."),
     click.option("--granularity", metavar="NAME", help="per_axis (default) or per_tensor"),
@@ -62,6 +62,7 @@ RECIPE = options(
     click.option("--recipe", type=FOLDER, metavar="FILE", help="options from a recipe.toml"),
 )
 LIMITS = options(
+    click.option("--select", metavar="RULE", help="program (default), threshold, top-k or knee"),
     click.option("--eval", metavar="DATA", help="labelled data to check the accuracy on"),
     click.option("--max-drop", type=float, metavar="SHARE", help="0.01 (default) is one point"),
     click.option("--max-size", type=int, metavar="BYTES", help="of model.vmfb"),

@@ -54,6 +54,7 @@ def demo(command: str, /, out: Path, *, as_json: bool) -> int:
 @main.command()
 @click.argument("model", type=FOLDER)
 @RECIPE
+@click.option("--oracle", is_flag=True, help="also try each layer alone on all samples (O1)")
 @click.option("-o", "--out", type=FOLDER, metavar="OUT", help="folder to write, if any")
 @JSON
 @click.pass_obj

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlq.artifact import Bench, Evaluation
     from mlq.checking import Check
     from mlq.report import Report
-    from mlq.sensitivities import Sensitivities
+    from mlq.sensitivities import LayerSensitivity, Sensitivities
 
 # How many of the worst are shown where all would be too many.
 _WORST = 12
@@ -124,25 +124,48 @@ def sensitivity(found: Sensitivities) -> list[Block]:
             for name, layer in found.layers.items()
             if precision in layer.candidates
         }
-        ordered = sorted(known.items(), key=lambda entry: -entry[1]["noise_share"])
-        header = ("layer", "op", "noise", "SQNR dB", "delta dB", "weights dB")
+        shares = _shares(known)
+        ordered = sorted(known.items(), key=lambda entry: -shares[entry[0]])
+        # 80 columns have room for one of the two.
+        last = (
+            "KL mnat" if any("oracle_kl_mnat" in each for each in known.values()) else "weights dB"
+        )
+        header = ("layer", "op", "noise", "SQNR dB", "delta dB", last)
         rows: tuple[tuple[Cell, ...], ...] = tuple(
             (
                 name,
                 found.layers[name].op,
-                Bar(each["noise_share"], f"{100 * each['noise_share']:.1f} %"),
+                Bar(shares[name], f"{100 * shares[name]:.1f} %"),
                 numbers.decibels(each["activation_sqnr_db"]),
                 numbers.decibels(each["activation_sqnr_delta_db"]),
-                numbers.decibels(each["weight_sqnr_db"] if found.layers[name].params else None),
+                _last_of(each, found.layers[name]),
             )
             for name, each in ordered
         )
         blocks += [Paragraph(f"All layers in `{precision}`:"), Table(header, rows, left=_FIRST_TWO)]
     said = (
         f"KL to float of the all-{precisions[0]} network: {found.kl_mnat:.2f} milli-nats on"
-        f" {numbers.things(found.samples, 'sample')}; sorted by the share of noise added."
+        f" {numbers.things(found.samples, 'sample')}; sorted by the share of the noise that layers"
+        " make, each alone."
     )
     return [*blocks, Paragraph(said)]
+
+
+def _last_of(each: Mapping[str, float], layer: LayerSensitivity) -> Cell:
+    """KL where the layer was tried alone on all samples, else the SQNR of its weight."""
+    if "oracle_kl_mnat" in each:
+        return f"{each['oracle_kl_mnat']:.3f}"
+    return numbers.decibels(each["weight_sqnr_db"] if layer.params else None)
+
+
+def _shares(known: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Each layer's share of the noise that layers make alone, by the best that was measured."""
+    best = next(key for key in _BY_TRUST if all(key in each for each in known.values()))
+    total = sum(each[best] for each in known.values()) or 1.0
+    return {name: each[best] / total for name, each in known.items()}
+
+
+_BY_TRUST = ("oracle_typical_error", "output_typical_error", "combined_error", "noise_share")
 
 
 _FIRST_TWO = frozenset({0, 1})

@@ -21,7 +21,8 @@ class Simulate(Pass):
     `@lockstep` computes the float network and `chains` simulated ones (one for each candidate
     precision; table and weight keys of chain c are at c * rows and "<key>:simulated.<c>") and
     returns all their outputs, then for each chain what `mlq.compared` names (layer, role): the
-    energy of the float tensor and of the difference, for each layer's operands and its result.
+    energy of the float tensor and of the difference, for each layer's operands and its result, and
+    under "own" the same of the result that the layer makes of float operands that it quantizes.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -87,28 +88,27 @@ class _Chain:
         self._suffix = suffix
         arguments = list(functions.body_of(target).arguments)
         self._table = arguments[-1]
-        self.flows: dict[tuple[str, str], Value] = {}
         self.values = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
         self.energies: list[Value] = []
 
     def follow(self, op: OpView) -> None:
         """Compute what an op of the network computes; a layer from operands that are quantized."""
-        functions.clone_op(op, self.values, self._quantized(op) if layers.is_layer(op) else {})
+        others = self.quantized(op, self.values) if layers.is_layer(op) else {}
+        functions.clone_op(op, self.values, others)
 
     def outputs(self, source: func.FuncOp) -> list[Value]:
         """What the network returns here."""
         return [self.values.get(value, value) for value in functions.results_of(source)]
 
-    def _quantized(self, op: OpView) -> dict[int, Value]:
-        """The quantized selves of a layer's operands, by their place."""
+    def quantized(self, op: OpView, values: functions.Mapping) -> dict[int, Value]:
+        """The quantized selves of a layer's operands, as `values` has them, by their place."""
         others: dict[int, Value] = {}
         layer = build.name_of(op) or ""
         for flow in layers.activations_of(op):
             row = self._row_of.get((layer, flow.role))
             if row is not None:
-                plain = self.values.get(flow.value, flow.value)
+                plain = values.get(flow.value, flow.value)
                 others[flow.index] = build.fake_quantize(plain, self._table, row)
-                self.flows[layer, flow.role] = others[flow.index]
         weight = layers.weight_of(op)
         key = layers.weight_key(weight)
         if weight is not None and key is not None:
@@ -173,13 +173,16 @@ def _compare(
     op: OpView, reference: functions.Mapping, simulated: list[_Chain]
 ) -> list[tuple[str, str]]:
     """Compare a layer's operands and its result in each chain; returns layer and role of each."""
-    layer = build.name_of(op) or ""
-    roles = [(layer, flow.role) for flow in layers.activations_of(op)]
-    roles = [role for role in roles if role in simulated[0].flows]
-    values = {(layer, flow.role): flow.value for flow in layers.activations_of(op)}
+    flows = (flow for flow in layers.activations_of(op) if layers.tensor_name(flow.value))
+    places = {flow.role: flow.index for flow in flows}
+    operands = list(op.operation.operands)
     for chain in simulated:
-        for role in roles:
-            plain = reference.get(values[role], values[role])
-            chain.energies += build.compare(plain, chain.flows[role])
-        chain.energies += build.compare(reference[op.output], chain.values[op.output])
-    return [*roles, (layer, "output")]
+        noisy, clean = chain.quantized(op, chain.values), chain.quantized(op, reference)
+        # A layer that alone is quantized has no residual of integers.
+        clean.pop(places.get("residual", -1), None)
+        own = dict(reference)
+        functions.clone_op(op, own, clean)
+        pairs = [(reference.get(operands[at], operands[at]), noisy[at]) for at in places.values()]
+        pairs += [(reference[op.output], result[op.output]) for result in (chain.values, own)]
+        chain.energies += [energy for pair in pairs for energy in build.compare(*pair)]
+    return [(build.name_of(op) or "", role) for role in (*places, "output", "own")]

@@ -1,0 +1,213 @@
+"""Rebuild the tables and figures of docs/quantunev2.md into docs/figures (needs mlq[plots]).
+
+    make figures                                              everything, all networks
+    python benchmarks/figures.py [ranking] [dequantization] [levels] [complexity] [-n NETWORK ...]
+
+ranking.md               rank correlation of each metric with layers tried alone (O1), by network
+dequantization.md, .svg  one layer at a time becomes float, in the order of each metric
+levels.md                casts, loss and latency of all-int8 at each level of the IR
+complexity.md, .svg      CPU seconds of effort quick by the number of parameters
+
+Each is made of what oracle.py, dequantization.py, levels.py and complexity.py keep in
+benchmarks/out, and measures what is missing there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import complexity
+import dequantization
+import levels
+import networks
+import numpy as np
+import oracle
+
+from mlq.recipe import METRICS
+
+try:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+except ImportError:
+    raise SystemExit("figures need matplotlib; install it with: pip install 'mlq[plots]'") from None
+
+OUT = networks.ROOT / "docs" / "figures"
+# `combined` was designed on these; what it is worth is read on the others.
+DESIGN = {
+    "resnet20_cifar10",
+    "vgg_s_cifar10",
+    "mlperf_tiny_ic_resnet8",
+    "mlperf_tiny_vww_mobilenetv1",
+    "squeezenet1_1",
+}
+BOLD = ("combined", "output-typical", "O1", "random")
+Networks = Sequence[networks.Network]
+
+
+def ranking(chosen: Networks) -> None:
+    """Spearman by metric and network, and what each effort costs beside the oracle."""
+    found = [oracle.measured(network) for network in chosen]
+    header = ["metric", *(each.name for each in found), "mean", "mean of those not designed on"]
+    judged = [index for index, each in enumerate(found) if each.name not in DESIGN]
+    text = "Rank correlation (Spearman) with the KL of each layer alone over all samples.\n\n"
+    text += table(header, [_ranks(name, key, found, judged) for name, key in METRICS.items()])
+    agreement = [_number(each.agreement) for each in found]
+    text += "\nThe KL of one half of the samples with that of the other: "
+    text += ", ".join(f"{each.name} {value}" for each, value in zip(found, agreement, strict=True))
+    text += ".\n\nCPU seconds of one thread over the calibration samples, compilation left out:\n\n"
+    text += table(
+        ["network", "layers", "calibrate", "lockstep", "few", "oracle", "oracle / quick"],
+        [_costs(each) for each in found],
+    )
+    write("ranking.md", text)
+
+
+def _ranks(name: str, key: str, found: list[oracle.Measured], judged: list[int]) -> list[str]:
+    values = [each.correlation(key) for each in found]
+    held_out = float(np.mean([values[index] for index in judged])) if judged else None
+    return [f"`{name}`", *map(_number, values), _number(float(np.mean(values))), _number(held_out)]
+
+
+def _costs(each: oracle.Measured) -> list[str]:
+    parts = each.seconds
+    quick = parts["calibrate"] + parts["lockstep"]
+    seconds = [f"{parts[part]:.2f}" for part in ("calibrate", "lockstep", "few", "oracle")]
+    layers = str(len(each.sensitivities.layers))
+    # A journal that was whole already says nothing about time.
+    ratio = f"{parts['oracle'] / quick:.1f}" if parts["oracle"] else ""
+    return [each.name, layers, *seconds, ratio]
+
+
+def dequantized(chosen: Networks) -> None:
+    """A panel for each network, and the areas under the curves."""
+    drawn = {network.name: dequantization.curves(network) for network in chosen}
+    names = list(next(iter(drawn.values())))
+    rows = []
+    for name in names:
+        areas = [dequantization.area(curves[name]) for curves in drawn.values()]
+        rows.append([f"`{name}`", *(f"{each:.3f}" for each in areas), f"{np.mean(areas):.3f}"])
+    text = (
+        "Area under the curve of KL by the number of float layers, all-int8 and all layers being 1:"
+        " less is better. `random` is the mean of three orders.\n\n"
+    )
+    text += table(["order", *drawn, "mean"], rows)
+    write("dequantization.md", text + "\n![curves](dequantization.svg)\n")
+    figure, panels = panels_for(drawn)
+    for (network, curves), panel in zip(drawn.items(), panels, strict=True):
+        for name, curve in curves.items():
+            counts, kls = zip(*curve, strict=True)
+            style = {"linewidth": 2.2} if name in BOLD else {"linewidth": 0.9, "linestyle": "--"}
+            panel.plot(counts, kls, label=name, **style)
+        panel.set(title=network, xlabel="float layers", ylabel="KL, mnat")
+    panels[0].legend(fontsize=6)
+    save(figure, "dequantization.svg")
+
+
+def leveled(chosen: Networks) -> None:
+    """A row for each network and level."""
+    rows = []
+    for network in chosen:
+        for level, each in levels.rows(network, 4.0).items():
+            kinds = ("layers", "quantize", "dequantize", "requantize")
+            counts = [str(int(each[kind])) for kind in kinds]
+            rows.append([network.name, level, *counts, f"{each['kl']:.2f}", f"{each['ms']:.3f}"])
+    header = [
+        "network",
+        "level",
+        "layers",
+        "quantize",
+        "dequantize",
+        "requantize",
+        "KL mnat",
+        "CPU ms",
+    ]
+    said = "All layers that can be in int8, quantized at each level of the IR.\n\n"
+    write("levels.md", said + table(header, rows))
+
+
+def grown(_chosen: Networks) -> None:
+    """Points, and the line through them, on axes of logarithms."""
+    found = complexity.points()
+    rows = [
+        [f"{each['params'] / 1e6:.2f}", f"{each['macs'] / 1e6:.0f}", f"{each['seconds']:.2f}"]
+        for each in found
+    ]
+    offset, slope, *_ = complexity.fit(found)
+    text = (
+        f"CPU seconds of effort quick on {complexity.SAMPLES} samples of synthetic networks:"
+        f" {complexity.said(found)}.\n\n"
+    )
+    text += table(["million parameters", "million MACs", "seconds"], rows)
+    write("complexity.md", text + "\n![seconds by parameters](complexity.svg)\n")
+    figure, axes = plt.subplots(figsize=(4.5, 3.2))
+    params = np.array([each["params"] for each in found]) / 1e6
+    axes.plot(params, [each["seconds"] for each in found], "o", label="measured")
+    line = np.geomspace(params[0], params[-1], 50)
+    axes.plot(line, offset + slope * line, label="linear fit")
+    axes.set(xscale="log", yscale="log", xlabel="million parameters", ylabel="CPU seconds")
+    axes.legend()
+    save(figure, "complexity.svg")
+
+
+def panels_for(names: Any) -> tuple[Any, list[Any]]:
+    """A figure with two panels a row, one for each name."""
+    rows = -(-len(names) // 2)
+    figure, grid = plt.subplots(
+        rows, 2, figsize=(9, 3 * rows), constrained_layout=True, squeeze=False
+    )
+    flat = list(np.ravel(grid))
+    for extra in flat[len(names) :]:
+        extra.remove()
+    return figure, flat[: len(names)]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def write(name: str, text: str) -> None:
+    """Write a page of docs/figures."""
+    (OUT / name).write_text(text)
+    print((OUT / name).relative_to(networks.ROOT))
+
+
+def save(figure: Any, name: str) -> None:
+    """Write a picture of docs/figures; the same picture is the same file."""
+    figure.savefig(OUT / name, metadata={"Date": None}, bbox_inches="tight")
+    print((OUT / name).relative_to(networks.ROOT))
+
+
+FIGURES: dict[str, Callable[[Networks], None]] = {
+    "ranking": ranking,
+    "dequantization": dequantized,
+    "levels": leveled,
+    "complexity": grown,
+}
+
+
+def main() -> None:
+    """Make the figures that are named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("figures", nargs="*", help=f"of {', '.join(FIGURES)} (default: all)")
+    parser.add_argument("-n", "--networks", nargs="+", default=[], help="default: all")
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.figures) - set(FIGURES)):
+        raise SystemExit(f"unknown figure {', '.join(unknown)}; known: {', '.join(FIGURES)}")
+    mpl.rcParams |= {"svg.hashsalt": "mlq", "svg.fonttype": "none", "font.size": 8}
+    Path(OUT).mkdir(parents=True, exist_ok=True)
+    chosen = networks.find(arguments.networks)
+    for name in arguments.figures or FIGURES:
+        FIGURES[name](chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Sensitivities of the networks by every metric, and by layers tried alone on all samples (O1).
+
+    python benchmarks/oracle.py [NETWORK ...] [--levels onnx,folded,fused] [--again]
+
+What is measured is kept in benchmarks/out/oracle, one file for each network and IR level, and in a
+journal beside it while it is under way: killed, the same command goes on. CPU seconds are of one
+thread, compilation and the choice of a calibrator left out:
+
+calibrate   inference 1: the float network measures its own tensors
+lockstep    inference 2: the quantized network beside the float one; with `calibrate`, effort quick
+few         layers alone on a few samples, at most five passes: what effort default adds
+oracle      layers alone on all samples: what effort extensive adds
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import networks
+from scipy.stats import spearmanr
+
+from mlq import alone, analysis, calibration, targets
+from mlq.analysis import Analysis, Subject
+from mlq.frontends.data import load_data
+from mlq.journal import Journal
+from mlq.network import load
+from mlq.progress import Stages
+from mlq.recipe import METRICS, resolve
+from mlq.sensitivities import Sensitivities
+
+FOLDER = networks.OUT / "oracle"
+LEVELS = ("onnx", "folded", "fused")
+BASE = "w8a8"
+# Not all samples where O1 on all would take a quarter of an hour.
+FEWER = {"resnet50_pqf": 20}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What stands in a file: sensitivities, CPU seconds by part, and how sure the oracle is.
+
+    `agreement` is the rank correlation of the KL of one half of the samples with that of the other;
+    None where there are too few samples for two chunks.
+    """
+
+    name: str
+    level: str
+    sensitivities: Sensitivities
+    seconds: dict[str, float]
+    agreement: float | None
+    params: int
+    calibrator: str
+
+    def metric(self, key: str) -> list[float]:
+        """A metric of the layers that can have the base precision, greater where more is lost."""
+        sign = -1.0 if key.endswith("_db") else 1.0
+        return [sign * each[key] for each in self._base.values()]
+
+    def correlation(self, key: str, oracle: str = "oracle_kl_mnat") -> float:
+        """Spearman's rank correlation of a metric with O1."""
+        return float(spearmanr(self.metric(key), self.metric(oracle)).statistic)
+
+    def order(self, key: str) -> list[str]:
+        """The layers, the most sensitive first."""
+        ranked = sorted(zip(self.metric(key), self._base, strict=True), key=lambda pair: -pair[0])
+        return [name for _, name in ranked]
+
+    @property
+    def _base(self) -> dict[str, dict[str, float]]:
+        layers = self.sensitivities.layers.items()
+        return {name: each.candidates[BASE] for name, each in layers if BASE in each.candidates}
+
+
+def subject_of(network: networks.Network, level: str = "fused", effort: str = "quick") -> Subject:
+    """A network with its calibration samples, as `mlq sensitivity` has it."""
+    recipe = resolve({"ir_level": level, "effort": effort})
+    specs = load(network.model, batch=1).sample_specs
+    few = FEWER.get(network.name)
+    data = load_data(str(network.calib), specs, model_path=network.model, samples=few)
+    stages = Stages(visible=True)
+    return Subject.of(network.model, data, targets.by_name("x86"), recipe, stages)
+
+
+def measured(network: networks.Network, level: str = "fused", *, again: bool = False) -> Measured:
+    """What is known of a network, measured if it is not."""
+    file = FOLDER / f"{network.name}-{level}.json"
+    if again or not file.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        found = _measure(network, level)
+        content = {**vars(found), "sensitivities": found.sensitivities.model_dump()}
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.replace(file)
+    content = json.loads(file.read_text())
+    content["sensitivities"] = Sensitivities.model_validate(content["sensitivities"])
+    return Measured(**content)
+
+
+def _measure(network: networks.Network, level: str) -> Measured:
+    subject, seconds = subject_of(network, level), dict[str, float]()
+    executable = calibration.instrument(subject.network, targets.host_target())
+    seconds["calibrate"], observations = _spent(
+        lambda: calibration.observe(subject.network, executable, subject.batches())
+    )
+    simulation = analysis.simulate(subject)
+    choice = analysis.choose_ranges(subject, observations, simulation)
+    first = next(iter(subject.batches()))
+    simulation.lockstep(first, choice.ranges, [{}])  # what is loaded once is left out
+    seconds["lockstep"], found = _spent(
+        lambda: analysis.measure(subject, observations, simulation, choice)
+    )
+    default = replace(subject, recipe=resolve({"ir_level": level, "effort": "default"}))
+    seconds["default"], tried = _spent(
+        lambda: analysis.measure(default, observations, simulation, choice)
+    )
+    seconds["few"] = seconds.pop("default") - seconds["lockstep"]
+    seconds["oracle"], whole, agreement = _oracle(
+        network, level, replace(found, sensitivities=tried.sensitivities)
+    )
+    return Measured(
+        network.name,
+        level,
+        whole,
+        seconds,
+        agreement,
+        sum(layer.params for layer in subject.network.layers),
+        choice.ranges.calibrator,
+    )
+
+
+def _oracle(
+    network: networks.Network, level: str, found: Analysis
+) -> tuple[float, Sensitivities, float | None]:
+    """CPU seconds, sensitivities with O1, and how far halves of the samples agree."""
+    known = found.sensitivities
+    digest = network.fingerprint(level, found.choice.ranges.to_json())[:12]
+    file = FOLDER / f"{network.name}-{level}-{digest}.journal"
+    journal = Journal(file)
+    before = len(journal)
+    spent, whole = _spent(
+        lambda: alone.try_alone(
+            known,
+            analysis.pairs(found),
+            found.simulation,
+            found.choice.ranges,
+            names=alone.ORACLE,
+            journal=journal,
+        )
+    )
+    fresh = len(journal) - before
+    return spent * len(journal) / fresh if fresh else 0.0, whole, _agreement(file)
+
+
+def _agreement(file: Path) -> float | None:
+    """Rank correlation of the summed KL of even chunks with that of odd ones."""
+    halves: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    for line in filter(None, file.read_text().split("\n")):
+        (number, layer, precision), numbers = json.loads(line)
+        half = halves[number % 2]
+        if precision == BASE:
+            half[layer] = half.get(layer, 0.0) + numbers[-1]
+    even, odd = halves
+    if not odd:
+        return None
+    return float(
+        spearmanr(*zip(*((even[name], odd[name]) for name in even), strict=True)).statistic
+    )
+
+
+def _spent(call: Callable[[], T]) -> tuple[float, T]:
+    """CPU seconds of a call, and what it returned; what IREE compiles in it counts too."""
+    start = time.process_time()
+    result = call()
+    return time.process_time() - start, result
+
+
+def main() -> None:
+    """Measure, and print how well each metric ranks."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="networks (default: all)")
+    parser.add_argument("--levels", default="fused", help="IR levels, with commas")
+    parser.add_argument("--again", action="store_true", help="measure what is known too")
+    arguments: Any = parser.parse_args()
+    for network in networks.find(arguments.names):
+        for level in arguments.levels.split(","):
+            found = measured(network, level, again=arguments.again)
+            seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
+            print(f"{network.name} at {level}: CPU s: {seconds}")
+            for name, key in METRICS.items():
+                print(f"  {name:20}{found.correlation(key):6.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
