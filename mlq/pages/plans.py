@@ -33,8 +33,8 @@ def trade_off(report: Report) -> list[Block]:
     how = (
         "That of the best trial was compiled and measured."
         if report.tuning is not None
-        else "Those below were tried in this order until one kept the limits: simulated first, then"
-        " compiled and measured."
+        else "Those below were simulated, and then in this order compiled and measured until one"
+        " kept the limits."
     )
     said = (
         f"{numbers.things(len(report.plans), 'plan')} considered. {how} KL in milli-nats;"
