@@ -13,6 +13,7 @@ from mlq import alone, calibration, journal, planning, sensitivity, targets
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.progress import Stages
+from mlq.propagation import OWN_METRICS
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities
 from mlq.simulation import Simulation, uniform
@@ -179,6 +180,7 @@ def simulate(subject: Subject) -> Simulation:
             subject.network,
             targets.host_target(),
             chains=len(subject.recipe.integer_precisions()),
+            own=subject.recipe.sensitivity_metric in OWN_METRICS,
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,
             threads=subject.recipe.threads,

@@ -13,6 +13,9 @@ from mlq.network import Layer, Network
 Energies = Mapping[tuple[str, str], Sequence[float]]
 """By layer and role (see mlq-simulate): the energy of a tensor, and of its difference."""
 
+# What `own_metrics` finds, and the lockstep has to compute each layer once more for.
+OWN_METRICS = ("own_error", "own_share", "propagated_error", "combined_error")
+
 # Of a residual's noise, what the activation after the addition lets through; what is left of a
 # layer's noise came through the weights. 0.2 to 0.4 rank alike.
 _RESIDUAL_PASSES = 0.3
@@ -35,7 +38,11 @@ def own_metrics(
     own_share         O / N: as if whatever noise reaches the output had to pass this layer
     propagated_error  G O / (signal of the outputs), G by `gains`
     combined_error    the two guesses of the gain, averaged in logarithm
+
+    Nothing where the lockstep left out what layers do alone.
     """
+    if not own:
+        return {}
     reach = gains(network, base)
     ends = [layer.name for layer in network.layers if layer.name not in _read(network)]
     outputs = sum(base[name, "output"][0] for name in ends) or 1.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlq import metrics
 from mlq.calibration import Advance, Batch
-from mlq.network import Layer, Network
+from mlq.network import Layer
 from mlq.propagation import Energies, own_metrics
 from mlq.ranges import Ranges
 from mlq.sensitivities import LayerSensitivity, Sensitivities
@@ -54,14 +54,19 @@ def measure(
     assignments = [uniform(network, precision, supported) for precision in precisions]
     seen = _see(batches, simulation, ranges, assignments, advance)
     candidates: dict[str, dict[str, dict[str, float]]] = {each.name: {} for each in network.layers}
-    base = _named(network, seen.typical[0])
+    base = _named(simulation, seen.typical[0])
     for precision, totals, typical in zip(precisions, seen.totals, seen.typical, strict=True):
         layers = [layer for layer in network.layers if precision in supported[layer.name]]
-        energies, own = _named(network, totals), _named(network, typical)
-        alone = own_metrics(network, base, {each.name: own[each.name, "own"] for each in layers})
+        energies = _named(simulation, totals)
+        own = {
+            name: each
+            for (name, role), each in _named(simulation, typical).items()
+            if role == "own"
+        }
+        alone = own_metrics(network, base, own)
         for layer in layers:
             local = _local_metrics(simulation, layer, precision, energies, seen.samples)
-            candidates[layer.name][precision] = local | alone[layer.name]
+            candidates[layer.name][precision] = local | alone.get(layer.name, {})
     _add_shares(candidates, precisions)
     found = {
         layer.name: LayerSensitivity(
@@ -80,7 +85,7 @@ def _see(
     advance: Advance,
 ) -> _Seen:
     """Run the float network and the simulated ones, one for each assignment, over the samples."""
-    totals = np.zeros((len(assignments), len(simulation.network.compared), 2))
+    totals = np.zeros((len(assignments), len(simulation.compared), 2))
     logarithms = np.zeros_like(totals)
     divergence, samples, done = 0.0, 0, 0
     for batch in batches:
@@ -96,8 +101,8 @@ def _see(
     return _Seen(totals, np.exp(logarithms / done), max(divergence / samples, 0.0), samples)
 
 
-def _named(network: Network, energies: Array) -> Energies:
-    return dict(zip(network.compared, energies.tolist(), strict=True))
+def _named(simulation: Simulation, energies: Array) -> Energies:
+    return dict(zip(simulation.compared, energies.tolist(), strict=True))
 
 
 def _local_metrics(

@@ -29,7 +29,11 @@ _RESIDUAL_BITS = 8
 
 
 class Simulation:
-    """A network whose quantization is chosen at run time; `batch` is that of the network."""
+    """A network whose quantization is chosen at run time; `batch` is that of the network.
+
+    Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
+    each layer alone makes of float operands.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Simulation:
         target: Target,
         *,
         chains: int = 1,
+        own: bool = False,
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
         threads: int = 1,
@@ -44,7 +49,9 @@ class Simulation:
         self.network = network
         self._scheme, self._granularity = scheme, granularity
         self._threads, self._chains = threads, chains
-        lowered = network.transform(simulate_pipeline(chains, lowering(target.cpu_features)))
+        self._own = own
+        lower = lowering(target.cpu_features)
+        lowered = network.transform(simulate_pipeline(chains, lower, own=own))
         self._weights = lowered.weights
         self._vmfb = compile_module(lowered.text, target, embed=False)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
@@ -119,13 +126,22 @@ class Simulation:
         known = self._narrow.get(bits, ranges).tensors[flow.tensor]
         return numerics.choose_params(known.low, known.high, bits=bits, scheme=self._scheme)
 
+    @property
+    def compared(self) -> tuple[tuple[str, str], ...]:
+        """Layer and role of what `lockstep` compares, in the order of its results."""
+        every = self.network.compared
+        return every if self._own else tuple(each for each in every if each[1] != "own")
+
     def simulated_weights(self, assignment: Assignment, suffix: str) -> dict[str, Array]:
-        """Each layer's weight as its precision stores it, under the keys that a chain reads."""
-        return {
-            f"{layer.weight}{suffix}": self.stored_weight(layer, assignment.get(layer.name, "f32"))
-            for layer in self.network.layers
-            if layer.weight is not None
-        }
+        """Each layer's weight and bias at its precision, by the keys that a chain reads."""
+        found: dict[str, Array] = {}
+        for layer in self.network.layers:
+            precision = assignment.get(layer.name, "f32")
+            if layer.weight is not None:
+                found[f"{layer.weight}{suffix}"] = self.stored_weight(layer, precision)
+            if layer.bias is not None:
+                found[f"{layer.bias}{suffix}"] = self.stored_bias(layer, precision)
+        return found
 
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
@@ -151,8 +167,6 @@ class Simulation:
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
-        if len(chains) == 1:
-            simulated.update(self._simulated_biases(assignment))
         if executable is None:
             executable = runtime.load(
                 self._vmfb,
@@ -165,14 +179,6 @@ class Simulation:
             executable.swap_parameters(simulated)
         self._signature[entry] = signature
         return executable
-
-    def _simulated_biases(self, assignment: Assignment) -> dict[str, Array]:
-        """Each layer's bias at its precision; the float network reads the same parameters."""
-        return {
-            layer.bias: self.stored_bias(layer, assignment.get(layer.name, "f32"))
-            for layer in self.network.layers
-            if layer.bias is not None
-        }
 
     def stored_bias(self, layer: Layer, name: str) -> Array:
         """The layer's bias in the precision called `name`: its own, unless refined."""

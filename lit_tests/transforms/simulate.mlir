@@ -1,17 +1,20 @@
 // RUN: mlq-opt %s --split-input-file -p "mlq-simulate{chains=2}" | FileCheck %s
 // RUN: mlq-opt %s --split-input-file -p "mlq-simulate{chains=0}" | FileCheck %s --check-prefix=ALONE
+// RUN: mlq-opt %s --split-input-file -p "mlq-simulate{own=false}" | FileCheck %s --check-prefix=LOSSES
 // RUN: not mlq-opt %S/Inputs/no-main.mlir -p mlq-simulate 2>&1 | FileCheck %s --check-prefix=MAIN
 
 // MAIN: the module has no function @main
 // ALONE-NOT: @lockstep
 
-// Weights and activations of a layer are simulated, its bias is not; every chain has rows of its own.
+// LOSSES: mlq.compared = {{\[\[}}"y", "lhs"], ["y", "output"]]
+
+// Weights, biases and activations of a layer are simulated; every chain has rows of its own.
 // CHECK-LABEL: func.func @main
 // CHECK-LABEL: func.func @simulated
 // CHECK-SAME:    %arg1: tensor<1x4xf32>) -> tensor<1x3xf32> attributes {mlq.rows = {{\[\[}}"y", "lhs", "x"]]}
 // CHECK-DAG:     %[[X:.*]] = "mlq.fake_quantize"(%arg0, %arg1) {row = 0 : i64}
 // CHECK-DAG:     %[[W:.*]] = "mlq.weight"() {key = "w:simulated"}
-// CHECK-DAG:     %[[B:.*]] = "mlq.weight"() {key = "b"}
+// CHECK-DAG:     %[[B:.*]] = "mlq.weight"() {key = "b:simulated"}
 // CHECK:         "mlq.matmul"(%[[X]], %[[W]], %[[B]])
 // CHECK-LABEL: func.func @lockstep
 // CHECK-SAME:    tensor<2x4xf32>

@@ -53,7 +53,7 @@ _ACTIVATIONS: dict[type[OpView], tuple[str, ...]] = {
     AvgPool2dOp: ("input",),
 }
 _WEIGHT: dict[type[OpView], str] = {Conv2dOp: "weight", MatmulOp: "rhs"}
-WEIGHT_OPERAND = 1
+WEIGHT_OPERAND, BIAS_OPERAND = 1, 2
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,12 @@ def activations_of(op: OpView) -> list[Flow]:
 def weight_of(op: OpView) -> Value | None:
     """The weight operand of a layer; None for layers without."""
     return getattr(op, _WEIGHT[type(op)]) if type(op) in _WEIGHT else None
+
+
+def constants_of(op: OpView) -> dict[int, Value]:
+    """Weight and bias of a layer, as far as it has them, by the place of the operand."""
+    found = {WEIGHT_OPERAND: weight_of(op), BIAS_OPERAND: getattr(op, "bias", None)}
+    return {place: value for place, value in found.items() if value is not None}
 
 
 def weight_key(value: Value | None) -> str | None:

@@ -84,9 +84,9 @@ def quantize_pipeline(
     return f"mlq-annotate-ranges{{{_option('ranges', ranges)}}},{stamp},{insert},@fold-casts"
 
 
-def simulate_pipeline(chains: int, lower: str) -> str:
+def simulate_pipeline(chains: int, lower: str, *, own: bool = False) -> str:
     """GRAPH to LOWERED functions that simulate quantization, steered by a run-time table."""
-    return f"mlq-simulate{{chains={chains}}},cse,canonicalize,{lower}"
+    return f"mlq-simulate{{chains={chains} own={str(own).lower()}}},cse,canonicalize,{lower}"
 
 
 def instrument_pipeline(*, bins: int, max_elements: int, lower: str) -> str:

@@ -15,14 +15,14 @@ class Simulate(Pass):
 
     Each activation that a layer reads goes through `mlq.fake_quantize` by a table row of its own
     (scale <= 0 passes it through), so that a layer is quantized or not without recompiling and a
-    float reader sees unrounded values, as in the integer network. Weights are read from
+    float reader sees unrounded values, as in the integer network. Weights and biases are read from
     "<key>:simulated", which the host fills. `mlq.rows` names the rows: layer, role, tensor.
 
     `@lockstep` computes the float network and `chains` simulated ones (one for each candidate
     precision; table and weight keys of chain c are at c * rows and "<key>:simulated.<c>") and
     returns all their outputs, then for each chain what `mlq.compared` names (layer, role): the
     energy of the float tensor and of the difference, for each layer's operands and its result, and
-    under "own" the same of the result that the layer makes of float operands that it quantizes.
+    with `own` the same of the result that the layer makes of float operands that it quantizes.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -52,6 +52,7 @@ class Simulate(Pass):
 
     name = "mlq-simulate"
     chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
+    own: bool = option(default=True, help="compute each layer of float operands, too")
 
     def run(self, module: Operation) -> None:
         source = functions.main_of(module)
@@ -67,7 +68,7 @@ class Simulate(Pass):
         simulated.attributes["mlq.rows"] = names
         if self.chains > 0:
             lockstep = _declare(source, "lockstep", len(rows) * self.chains)
-            compared = _fill_lockstep(source, lockstep, rows, self.chains)
+            compared = _fill_lockstep(source, lockstep, rows, self.chains, own=self.own)
             lockstep.attributes["mlq.rows"] = names
             lockstep.attributes["mlq.compared"] = functions.strings(compared)
 
@@ -89,12 +90,14 @@ class _Chain:
         arguments = list(functions.body_of(target).arguments)
         self._table = arguments[-1]
         self.values = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
+        self.flows: dict[Value, dict[int, Value]] = {}
         self.energies: list[Value] = []
 
     def follow(self, op: OpView) -> None:
         """Compute what an op of the network computes; a layer from operands that are quantized."""
-        others = self.quantized(op, self.values) if layers.is_layer(op) else {}
-        functions.clone_op(op, self.values, others)
+        if layers.is_layer(op):
+            self.flows[op.output] = self.quantized(op, self.values)
+        functions.clone_op(op, self.values, self.flows.get(op.results[0], {}))
 
     def outputs(self, source: func.FuncOp) -> list[Value]:
         """What the network returns here."""
@@ -109,10 +112,10 @@ class _Chain:
             if row is not None:
                 plain = values.get(flow.value, flow.value)
                 others[flow.index] = build.fake_quantize(plain, self._table, row)
-        weight = layers.weight_of(op)
-        key = layers.weight_key(weight)
-        if weight is not None and key is not None:
-            others[layers.WEIGHT_OPERAND] = build.weight(key + self._suffix, weight.type)
+        for index, constant in layers.constants_of(op).items():
+            key = layers.weight_key(constant)
+            if key is not None:
+                others[index] = build.weight(key + self._suffix, constant.type)
         return others
 
 
@@ -141,7 +144,12 @@ def _declare(source: func.FuncOp, name: str, rows: int) -> func.FuncOp:
 
 
 def _fill_lockstep(
-    source: func.FuncOp, target: func.FuncOp, rows: list[tuple[str, str, str]], chains: int
+    source: func.FuncOp,
+    target: func.FuncOp,
+    rows: list[tuple[str, str, str]],
+    chains: int,
+    *,
+    own: bool,
 ) -> list[tuple[str, str]]:
     """The float network, the simulated ones, and their comparison; returns what is compared.
 
@@ -160,7 +168,7 @@ def _fill_lockstep(
             for chain in simulated:
                 chain.follow(op)
             if layers.is_layer(op):
-                compared += _compare(op, reference, simulated)
+                compared += _compare(op, reference, simulated, own=own)
         results = [reference.get(value, value) for value in functions.results_of(source)]
         results += [value for chain in simulated for value in chain.outputs(source)]
         results += [energy for chain in simulated for energy in chain.energies]
@@ -170,19 +178,23 @@ def _fill_lockstep(
 
 
 def _compare(
-    op: OpView, reference: functions.Mapping, simulated: list[_Chain]
+    op: OpView, reference: functions.Mapping, simulated: list[_Chain], *, own: bool
 ) -> list[tuple[str, str]]:
     """Compare a layer's operands and its result in each chain; returns layer and role of each."""
     flows = (flow for flow in layers.activations_of(op) if layers.tensor_name(flow.value))
     places = {flow.role: flow.index for flow in flows}
     operands = list(op.operation.operands)
     for chain in simulated:
-        noisy, clean = chain.quantized(op, chain.values), chain.quantized(op, reference)
-        # A layer that alone is quantized has no residual of integers.
-        clean.pop(places.get("residual", -1), None)
-        own = dict(reference)
-        functions.clone_op(op, own, clean)
+        noisy = chain.flows[op.output]
         pairs = [(reference.get(operands[at], operands[at]), noisy[at]) for at in places.values()]
-        pairs += [(reference[op.output], result[op.output]) for result in (chain.values, own)]
+        pairs.append((reference[op.output], chain.values[op.output]))
+        if own:
+            clean = chain.quantized(op, reference)
+            # A layer that alone is quantized has no residual of integers.
+            clean.pop(places.get("residual", -1), None)
+            alone = dict(reference)
+            functions.clone_op(op, alone, clean)
+            pairs.append((reference[op.output], alone[op.output]))
         chain.energies += [energy for pair in pairs for energy in build.compare(*pair)]
-    return [(build.name_of(op) or "", role) for role in (*places, "output", "own")]
+    roles = (*places, "output", *(("own",) if own else ()))
+    return [(build.name_of(op) or "", role) for role in roles]

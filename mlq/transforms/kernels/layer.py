@@ -28,10 +28,10 @@ _BYTE = 255
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer whose bias is known; of integers, whose weight is, too, or of reals (`input` None).
+    """A layer of integers, whose weight and bias are known, or of reals (`input` None).
 
     `shape` is that of the weight as filters, [KH, KW, I, O]; `filters` are its elements where they
-    are known; `bound` is of the accumulators of integers.
+    are known, and then the bias is, too; `bound` is of the accumulators of integers.
     """
 
     op: Any

@@ -53,10 +53,12 @@ def matmul(op: MatmulOp, isa: Isa, images: Images) -> Lower | str:
 
 def _layer(op: Any, isa: Isa, source: Value) -> Layer | str:
     """The layer, or why kernels do not compute it."""
-    weight, bias = layers.weight_of(op), Constant.of(op.bias)
-    if weight is None or not _is_weight(weight) or (op.bias is not None and bias is None):
+    weight = layers.weight_of(op)
+    if weight is None or not all(map(_is_weight, layers.constants_of(op).values())):
         return "has a weight or a bias that is computed"
     known = Constant.of(weight)
+    if op.bias is not None and Constant.of(op.bias) is None and known is not None:
+        return "has a bias that is not known, and a weight that is"
     if params_of(source) is None:
         return _reals(op, isa, source, known)
     return "has a weight that is not known" if known is None else _integers(op, isa, source, known)
