@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mlq.network import Network, load
 from mlq.progress import Stages
 from mlq.propagation import OWN_METRICS
 from mlq.recipe import Recipe
+from mlq.rounding import Rounding, round_weights
 from mlq.sensitivities import Sensitivities
 from mlq.simulation import Simulation, uniform
 from mlq.targets.base import Target
@@ -73,6 +74,7 @@ class Analysis:
     observations: calibration.Observations
     choice: calibration.Choice
     sensitivities: Sensitivities
+    rounding: Rounding = field(default_factory=Rounding, repr=False)
 
     def divergence(self, precisions: Mapping[str, str]) -> float:
         """KL (milli-nats) to float of the network simulated in these precisions."""
@@ -90,7 +92,10 @@ def analyse(subject: Subject) -> Analysis:
     observations = observe(subject)
     simulation = simulate(subject)
     choice = choose_ranges(subject, observations, simulation)
-    return measure(subject, observations, simulation, choice)
+    rounding = fit_weights(subject, simulation, choice)
+    if rounding.weights:
+        simulation = simulation.refined({}, rounding.weights, rounding.biases)
+    return replace(measure(subject, observations, simulation, choice), rounding=rounding)
 
 
 def measure(
@@ -184,6 +189,30 @@ def simulate(subject: Subject) -> Simulation:
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,
             threads=subject.recipe.threads,
+        )
+
+
+def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Choice) -> Rounding:
+    """Weights by least squares for the precisions that the recipe asks it for.
+
+    DiagnosticError where the float network has an op that numpy cannot compute.
+    """
+    wanted = subject.recipe.fitted_precisions
+    precisions = {
+        name: [each for each in allowed if each in wanted]
+        for name, allowed in subject.allowed.items()
+    }
+    if not any(precisions.values()):
+        return Rounding()
+    with subject.stages.stage("round weights", len(precisions)) as advance:
+        return round_weights(
+            subject.batches(),
+            subject.data.samples,
+            simulation,
+            choice.ranges,
+            precisions,
+            seed=subject.recipe.seed,
+            advance=advance,
         )
 
 

@@ -27,6 +27,7 @@ from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.rendering import PREPROCESS
 from mlq.report import AgreementPart, LatencyPart, Real, Report
+from mlq.rounding import FILE, recalled
 from mlq.targets.host import cpu_model
 from mlq.transforms.pipelines import lowering
 from mlq.values import Part
@@ -150,7 +151,7 @@ class Artifact:
             raise UsageError(
                 f"{path}: has changed since {self.folder} was made of it; quantize it again"
             )
-        return Recalled(network, plan, ranges)
+        return Recalled(recalled(network, self.folder / FILE), plan, ranges)
 
     def samples(self, data: Samples, *, preprocess: Path | None = None) -> Dataset:
         """Data for the network; images as they were made into inputs when it was quantized."""

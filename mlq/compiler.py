@@ -95,6 +95,7 @@ def quantize(
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
+    network = found.rounding.of(network)
     planner = planning.Planner.of(network, device, settings, found.sensitivities)
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)

@@ -17,6 +17,7 @@ from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
 from mlq.rendering import preprocessing
+from mlq.rounding import FILE, recalled
 from mlq.transforms.pipelines import lowering
 from mlq.variant import quantize
 
@@ -85,6 +86,8 @@ def compile_plan(
     device, stages = targets.by_name(target or chosen.target), Stages(visible=progress)
     with stages.stage("import"):
         network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
+        rounding = Path(plan).with_name(FILE)
+        network = recalled(network, rounding)
         allowed = {layer.name: device.precisions(layer.kind) for layer in network.layers}
         if device.float_only and any(each.precision != "f32" for each in chosen.layers.values()):
             targets.integer_target(device.name)
@@ -97,6 +100,7 @@ def compile_plan(
         **shipped,
         "plan.json": chosen.to_json(),
         "ranges.json": known.to_json(),
+        **({FILE: rounding.read_bytes()} if rounding.is_file() else {}),
     }
     settings = Recipe(target=device.name, ir_level=chosen.ir_level, batch=batch)
     files[MANIFEST] = manifest(network.model, settings, stages, files, command=command).to_json()

@@ -16,6 +16,7 @@ from mlq.values import Part
 
 CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
 IR_LEVELS = ("fused", "folded", "onnx")
+ROUNDINGS = ("auto", "nearest", "least-squares")
 EFFORTS = ("quick", "default", "extensive")
 METRICS = {
     "output-typical": "output_typical_error",
@@ -33,6 +34,7 @@ METRICS = {
     "weight-sqnr-delta": "weight_sqnr_delta_db",
     "weight-mse": "weight_mse",
 }
+_FITTED_BELOW = 8
 # Those that two inferences do not give.
 _TRIED_ALONE = ("output-typical", "output-error", "output-kl")
 
@@ -43,7 +45,7 @@ class Recipe(Part):
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes, `max_latency` in
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
     each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
-    measures; `select` is a rule of `mlq.rules`.
+    measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by auto.
     """
 
     target: str = "x86"
@@ -58,6 +60,7 @@ class Recipe(Part):
     calibrator: str = "auto"
     scheme: Scheme = "asymmetric"
     granularity: Granularity = "per_axis"
+    rounding: str = "auto"
     samples: PositiveInt | None = None
     batch: PositiveInt = 1
     seed: int = 0
@@ -79,6 +82,12 @@ class Recipe(Part):
         one_of(CALIBRATORS, self.calibrator, "calibrator")
         one_of(SCHEMES, self.scheme, "scheme")
         one_of(GRANULARITIES, self.granularity, "granularity")
+        one_of(ROUNDINGS, self.rounding, "rounding")
+        if self.rounding == "least-squares" and not self._can_fit:
+            raise UsageError(
+                "rounding least-squares makes a scale for each channel; it goes with granularity"
+                " per_axis and a scheme that is not power_of_two"
+            )
         self.integer_precisions()
         return self
 
@@ -88,6 +97,23 @@ class Recipe(Part):
         if self.metric == "auto":
             return METRICS["combined" if self.effort == "quick" else "output-typical"]
         return METRICS[self.metric]
+
+    @property
+    def fitted_precisions(self) -> tuple[str, ...]:
+        """The integer precisions whose weights are rounded by least squares.
+
+        By auto those of fewer than 8 bits, which the nearest ruins; of 8 it gains less than chance.
+        """
+        if self.rounding == "nearest" or not self._can_fit:
+            return ()
+        least = _FITTED_BELOW if self.rounding == "auto" else _FITTED_BELOW + 1
+        return tuple(
+            name for name in self.integer_precisions() if Precision.parse(name).weight_bits < least
+        )
+
+    @property
+    def _can_fit(self) -> bool:
+        return self.granularity == "per_axis" and self.scheme != "power_of_two"
 
     def integer_precisions(self) -> tuple[str, ...]:
         """The candidate precisions besides f32, as they were listed."""

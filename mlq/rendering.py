@@ -34,6 +34,7 @@ def files(found: Findings, report: Report, *, save_stages: bool) -> Files:
         "ranges.json": found.analysis.choice.ranges.to_json(),
         "sensitivities.json": found.analysis.sensitivities.to_json(),
         "recipe.toml": found.recipe.to_toml(),
+        **found.analysis.rounding.files(),
         **preprocessing(found.analysis.subject.data),
         **_program(found),
         **(_stages(found) if save_stages else {}),

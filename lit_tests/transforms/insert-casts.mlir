@@ -51,6 +51,18 @@ func.func @int4_weights(%x: tensor<1x2xf32> {mlq.name = "x", mlq.range = #mlq.ra
 
 // -----
 
+// What was rounded to the precision's bits takes the weight's place, with the scales it was rounded for.
+// CHECK-LABEL: func.func @fitted_weights
+// CHECK:         %[[W:.*]] = "mlq.weight"() {key = "fitted:rounded.4"}
+// CHECK:         "mlq.quantize"(%[[W]]) {{.*}} -> tensor<2x2x!quant.uniform<i4<-7:7>:f32:1, {5.000000e-01,1.000000e+00}>>
+func.func @fitted_weights(%x: tensor<1x2xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2xf32> {
+  %w = "mlq.weight"() {key = "fitted"} : () -> tensor<2x2xf32>
+  %y = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"w4a8">} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
+  return %y : tensor<1x2xf32>
+}
+
+// -----
+
 // CHECK-LABEL: func.func @left_in_float
 // CHECK-NOT:     mlq.quantize
 // CHECK:         return

@@ -15,8 +15,9 @@ from mlq.analysis import Subject
 from mlq.errors import ModelError
 from mlq.network import Layer, Network
 from mlq.output import write_arrays
+from mlq.precision import Precision
 from mlq.ranges import Ranges
-from mlq.reconstruction import Moments, Rounded, reconstruct
+from mlq.rounding import rounded
 from mlq.simulation import Simulation
 
 Array = NDArray[Any]
@@ -65,7 +66,8 @@ def rounding_of(
     weights, biases = {}, {}
     with subject.stages.stage("round weights", len(keys)) as advance:
         for layer, width in keys:
-            made = _rounded(layer, width, windows[layer.name], simulation, ranges)
+            precision = Precision(width, width)
+            made = rounded(layer, precision, windows[layer.name], simulation, ranges)
             weights[layer.weight or "", width] = made.simulated
             if layer.bias is not None:
                 bias = simulation.network.weights[layer.bias]
@@ -73,16 +75,6 @@ def rounding_of(
             advance(1)
     _write(kept, weights, biases)
     return Rounding(weights, biases)
-
-
-def _rounded(
-    layer: Layer, width: int, windows: Array, simulation: Simulation, ranges: Ranges
-) -> Rounded:
-    storage = simulation.stored_activation(layer.flows[0], width, ranges)
-    moments = Moments.of(windows, storage, biased=layer.bias is not None)
-    assert layer.weight is not None
-    weight = simulation.network.weights[layer.weight]
-    return reconstruct(weight, moments, bits=width, axis=layer.weight_axis)
 
 
 def _write(file: Path, weights: Arrays, biases: Arrays) -> None:

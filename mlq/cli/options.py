@@ -54,6 +54,7 @@ RECIPE = options(
     click.option("--calibrator", metavar="NAME", help="auto (default), minmax, entropy, ..."),
     click.option("--scheme", metavar="NAME", help="asymmetric (default), symmetric, ..."),
     click.option("--granularity", metavar="NAME", help="per_axis (default) or per_tensor"),
+    click.option("--rounding", metavar="NAME", help="auto (default), nearest or least-squares"),
     PREPROCESS,
     click.option("--samples", type=int, metavar="N", help="calibrate on N of them (default: all)"),
     click.option("--batch", type=int, metavar="N", help="samples of one call (default: 1)"),

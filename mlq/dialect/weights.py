@@ -67,6 +67,16 @@ class WeightStore(MutableMapping[str, NDArray[Any]]):
             return cls({key: archive[key] for key in archive.files})
 
 
+def rounded(key: str, bits: int) -> str:
+    """The key of a constant that was rounded to so many bits, or makes up for that, in float."""
+    return f"{key}:rounded.{bits}"
+
+
+def scales(key: str, bits: int) -> str:
+    """The key of the scales [O] of a weight that was rounded to so many bits."""
+    return f"{key}:scales.{bits}"
+
+
 _CURRENT: ContextVar[WeightStore | None] = ContextVar("weights", default=None)
 
 

@@ -35,6 +35,15 @@ SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
 _OVERFUSED = "restricted to workgroup distributed contexts"
 _FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
 
+NIBBLES = ".nibbles"
+"""How the key of a weight ends of which two integers share a byte until the module is loaded."""
+
+# What unpacks them is computed at load, not when compiling, however much it makes of them.
+_AT_LOAD = (
+    "--iree-opt-const-eval=false",
+    f"--iree-opt-const-expr-max-size-increase-threshold={1 << 40}",
+)
+
 CPU_FEATURES, TARGET_NAME = "mlq.cpu_features", "mlq.target"
 """Reflection entries of each exported function: what the module asks of the CPU that runs it, and
 the name of the target that it was compiled for."""
@@ -61,7 +70,8 @@ def compile_module(
     (by default $MLQ_CACHE, or the user's cache folder; MLQ_CACHE=off turns it off).
     Raises CompileError with the first error line when IREE refuses or crashes.
     """
-    flags = (*target.iree_flags, *extra_flags)
+    packed = any(key.endswith(NIBBLES) for key in _NAMED.findall(str(text)))
+    flags = (*target.iree_flags, *(_AT_LOAD if packed else ()), *extra_flags)
     weights = weights if embed and weights is not None else {}
     folder = caching.folder_of(cache)
     key = key_of(text, flags, target, weights, embed=embed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch_mlir.ir import InsertionPoint, Operation, OpView, Type, Value
 
 from mlq import numerics
@@ -118,27 +120,49 @@ class InsertCasts(Pass):
         self, op: OpView, entering: Value, precision: Precision
     ) -> tuple[Value, Value | None]:
         """Weight and bias, cast; the bias has the scale of the accumulator it is added to."""
-        granularity = one_of(GRANULARITIES, self.granularity, "granularity")
         weight = layers.weight_of(op)
         assert weight is not None
-        store = weights.current()
         activation = quant.params_of(build.element_of(entering))
         assert activation is not None
+        bits, bias = precision.weight_bits, op.bias
+        if self.granularity == "per_axis":
+            weight, bias = _rounded(weight, bits), _rounded(bias, bits)
+        chosen, bias_key = self._weight_params(op, weight, precision), layers.weight_key(bias)
+        if bias_key is not None:
+            bias_array = weights.current()[bias_key]
+            chosen = numerics.raise_weight_scale(chosen, activation, bias_array)
+        stored = build.quantize(weight, quant.type_of(chosen))
+        if bias is None:
+            return stored, None
+        bias_type = quant.type_of(numerics.bias_params(activation, chosen))
+        return stored, build.quantize(bias, bias_type)
+
+    def _weight_params(
+        self, op: OpView, weight: Value, precision: Precision
+    ) -> numerics.QuantParams:
+        """How a weight is stored: with the scales that it was rounded for, or by its extremes."""
+        store, key = weights.current(), layers.weight_key(weight) or ""
         chosen = numerics.weight_params(
-            store[layers.weight_key(weight) or ""],
+            store[key],
             bits=precision.weight_bits,
-            granularity=granularity,
+            granularity=one_of(GRANULARITIES, self.granularity, "granularity"),
             axis=layers.weight_axis(op),
             scheme=one_of(SCHEMES, self.scheme, "scheme"),
         )
-        bias_key = layers.weight_key(op.bias)
-        if bias_key is not None:
-            chosen = numerics.raise_weight_scale(chosen, activation, store[bias_key])
-        stored = build.quantize(weight, quant.type_of(chosen))
-        if op.bias is None:
-            return stored, None
-        bias_type = quant.type_of(numerics.bias_params(activation, chosen))
-        return stored, build.quantize(op.bias, bias_type)
+        plain = layers.weight_key(layers.weight_of(op)) or ""
+        scales = weights.scales(plain, precision.weight_bits)
+        if key == plain or scales not in store:
+            return chosen
+        return replace(chosen, scale=tuple(store[scales].astype(float).tolist()))
+
+
+def _rounded(constant: Value | None, bits: int) -> Value | None:
+    """The constant that was rounded to so many bits in the place of this one, if there is one."""
+    key = layers.weight_key(constant)
+    if constant is None or key is None:
+        return constant
+    rounded = weights.rounded(key, bits)
+    return build.weight(rounded, constant.type) if rounded in weights.current() else constant
 
 
 def _is_made_in_integers(value: Value) -> bool:

@@ -20,10 +20,12 @@ from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.finishing import SAFE, Finish, Numbers
 from mlq.kernels.isa import Isa, Unit
 from mlq.numerics import QuantParams
+from mlq.targets.iree import NIBBLES
 from mlq.transforms.kernels.images import constant
 from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
 _BYTE = 255
+_NIBBLE, _LOW = 4, 15
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Layer:
     """A layer of integers, whose weight and bias are known, or of reals (`input` None).
 
     `shape` is that of the weight as filters, [KH, KW, I, O]; `filters` are its elements where they
-    are known, and then the bias is, too; `bound` is of the accumulators of integers.
+    are known, and then the bias is, too; `bound` is of the accumulators of integers, `bits` are
+    those of the weight.
     """
 
     op: Any
@@ -44,6 +47,7 @@ class Layer:
     input: QuantParams | None = None
     scale: NDArray[np.float32] = field(default_factory=lambda: np.ones(1, np.float32))
     bound: int = 0
+    bits: int = 8
 
     @property
     def unit(self) -> Unit:
@@ -136,6 +140,8 @@ class Layer:
 
     def packed(self, kernel: Conv | Depthwise) -> Value:
         """The weight as the kernel reads it: now, or when the module is loaded."""
+        if self.filters is not None and self.bits <= _NIBBLE:
+            return _unpacked(f"{self.key}{NIBBLES}", kernel.pack(self.filters))
         if self.filters is not None:
             return constant(f"{self.key}.packed", kernel.pack(self.filters))
         *taps, channels = self.shape
@@ -166,6 +172,26 @@ class Layer:
             return greatest
         unbounded = params_of(self.op.residual) is None
         return np.inf if unbounded else greatest + _BYTE * self._residual_scale()
+
+
+def _unpacked(key: str, packed: NDArray[np.int8]) -> Value:
+    """Integers of 4 bits, two to a byte in the module, and a byte each once it is loaded.
+
+    The first half is in the low nibbles, the second in the high ones. IREE runs this at load.
+    """
+    low, high = np.split(packed, 2)
+    i8 = linalg.integer_type(8)
+    stored = constant(key, (low & _LOW | high << _NIBBLE).astype(np.int8))
+    sizes, whole = linalg.sizes_of(stored), linalg.whole(stored)
+
+    def half(place: int) -> Value:
+        def nibble(byte: Value) -> Value:
+            four = arith.constant(i8, _NIBBLE)
+            return arith.shrsi(byte if place else arith.shli(byte, four), four)
+
+        return linalg.elementwise([whole], i8, sizes, nibble)
+
+    return tensor.concat(RankedTensorType.get([packed.size], i8), 0, [half(0), half(1)])
 
 
 def _packed(rows: Value, kernel: Conv | Depthwise) -> Value:

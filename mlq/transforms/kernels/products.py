@@ -77,7 +77,9 @@ def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str
         return "may overflow an accumulator of 32 bits"
     scale, filters = numerics.accumulator_scale(input, stored, params_of(result)), _filters(op)
     known = _arranged(op, weight.array)
-    return Layer(op, isa, source, weight.key, filters, known, values, input, scale, bound)
+    return Layer(
+        op, isa, source, weight.key, filters, known, values, input, scale, bound, stored.bits
+    )
 
 
 def _reals(op: Any, isa: Isa, source: Value, weight: Constant | None) -> Layer | str:

@@ -1,0 +1,106 @@
+"""Weights of 4 bits: what rounding them by least squares saves, alone and mixed with 8 bits.
+
+    python benchmarks/four_bits.py [NETWORK ...]      (default: all networks; activations of 8 bits)
+
+w8a8           all weights of 8 bits
+w4a8 nearest   all of 4 bits (per channel), each rounded to the nearest
+w4a8           the same, rounded by least squares on the calibration samples (mlq.rounding)
+60 %, 80 %     the plan of least noise within so much of the bytes of all weights of 8 bits
+
+KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are of rounding.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from networks import Network, find
+
+from mlq import metrics, targets
+from mlq.allocation import Budget, LayerChoice, Problem, solve
+from mlq.analysis import Analysis, Subject, choose_ranges, fit_weights, measure, observe, simulate
+from mlq.frontends.data import load_data
+from mlq.network import load
+from mlq.planning import Planner
+from mlq.progress import Stages
+from mlq.recipe import resolve
+from mlq.simulation import Simulation, uniform
+
+SHARES = (0.6, 0.8)
+PRECISIONS = ("w8a8", "w4a8")
+
+
+def analysed(network: Network) -> tuple[Analysis, Simulation, float]:
+    """The network's analysis with fitted weights, its plain simulation, seconds of fitting."""
+    device = targets.by_name("x86")
+    recipe = resolve({"threads": 2, "precisions": f"f32,{','.join(PRECISIONS)}"})
+    specs = load(network.model, batch=1).sample_specs
+    data = load_data(str(network.calib), specs, model_path=network.model)
+    subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
+    observations, plain = observe(subject), simulate(subject)
+    choice = choose_ranges(subject, observations, plain)
+    start = time.perf_counter()
+    rounding = fit_weights(subject, plain, choice)
+    seconds = time.perf_counter() - start
+    refined = plain.refined({}, rounding.weights, rounding.biases)
+    return measure(subject, observations, refined, choice), plain, seconds
+
+
+def plans(found: Analysis) -> dict[str, Mapping[str, str]]:
+    """Precisions by layer: uniform ones, and the least noise within shares of the bytes of w8a8."""
+    subject = found.subject
+    named: dict[str, Mapping[str, str]] = {
+        each: uniform(subject.network, each, subject.allowed) for each in PRECISIONS
+    }
+    planner = Planner.of(subject.network, subject.target, subject.recipe, found.sensitivities)
+    integers = [
+        LayerChoice(
+            layer.name, {k: v for k, v in layer.options.items() if k != "f32"} or layer.options
+        )
+        for layer in planner.problem.layers
+    ]
+    problem = Problem(integers, planner.problem.borders)
+    whole = sum(layer.options["w8a8"].bytes for layer in integers if "w8a8" in layer.options)
+    for share in SHARES:
+        made = solve(problem, minimise="noise", budget=Budget(bytes=share * whole))
+        named[f"{share:.0%}"] = made.precisions
+    return named
+
+
+def judged(
+    network: Network, found: Analysis, simulation: Simulation, precisions: Mapping[str, str]
+) -> tuple[float, float, float]:
+    """KL to float (milli-nats), and top-1 of float and of the network in these precisions."""
+    samples = network.samples(network.eval)
+    batch, made = found.subject.batch, []
+    chosen = {name: each for name, each in precisions.items() if each != "f32"}
+    for assignment in ({}, chosen):
+        parts: list[Any] = [
+            simulation.run([samples.inputs[at : at + batch]], found.choice.ranges, assignment)[0]
+            for at in range(0, len(samples.inputs) // batch * batch, batch)
+        ]
+        made.append(np.concatenate(parts))
+    labels = samples.labels[: len(made[0])]
+    return metrics.kl_mnat(*made), *(metrics.top1(each, labels) for each in made)
+
+
+def main(names: list[str]) -> None:
+    """Print a row a network and form."""
+    print(f"{'network':28} {'form':13} {'KL mn':>8} {'top-1 %':>8} {'to float':>9} {'seconds':>8}")
+    for network in find(names):
+        found, plain, seconds = analysed(network)
+        named = plans(found)
+        forms = {"w4a8 nearest": (plain, named["w4a8"])}
+        forms |= {name: (found.simulation, each) for name, each in named.items()}
+        for form, (simulation, precisions) in forms.items():
+            kl, exact, top1 = judged(network, found, simulation, precisions)
+            row = f"{kl:>8.1f} {100 * top1:>8.2f} {100 * (top1 - exact):>+9.2f}"
+            print(f"{network.name:28} {form:13} {row} {seconds:>8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
