@@ -38,7 +38,7 @@ FOLDER = networks.OUT / "oracle"
 LEVELS = ("onnx", "folded", "fused")
 BASE = "w8a8"
 # Not all samples where O1 on all would take a quarter of an hour.
-FEWER = {"resnet18_pqf": 40, "resnet50_pqf": 20}
+FEWER = {"resnet50_pqf": 20}
 T = TypeVar("T")
 
 
