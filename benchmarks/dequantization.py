@@ -44,7 +44,7 @@ ORDERS = {
 } | {"O1": "oracle_kl_mnat"}
 SEEDS = 3
 POINTS = 13
-SAMPLES = 100
+SAMPLES = 200
 Curve = list[tuple[int, float]]
 
 

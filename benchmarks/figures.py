@@ -43,7 +43,7 @@ DESIGN = {
     "mlperf_tiny_vww_mobilenetv1",
     "squeezenet1_1",
 }
-BOLD = ("combined", "output-typical", "O1", "random")
+BOLD = {"combined": "tab:red", "output-typical": "tab:blue", "O1": "black", "random": "tab:gray"}
 Networks = Sequence[networks.Network]
 
 
@@ -60,7 +60,7 @@ def ranking(chosen: Networks) -> None:
     text += ".\n\nCPU seconds of one thread over the calibration samples, compilation left out:\n\n"
     text += table(
         ["network", "layers", "calibrate", "lockstep", "few", "oracle", "oracle / quick"],
-        [_costs(each) for each in found],
+        [_costs(each) for each in found if "calibrate" in each.seconds],
     )
     write("ranking.md", text)
 
@@ -99,8 +99,10 @@ def dequantized(chosen: Networks) -> None:
     for (network, curves), panel in zip(drawn.items(), panels, strict=True):
         for name, curve in curves.items():
             counts, kls = zip(*curve, strict=True)
-            style = {"linewidth": 2.2} if name in BOLD else {"linewidth": 0.9, "linestyle": "--"}
-            panel.plot(counts, kls, label=name, **style)
+            if name in BOLD:
+                panel.plot(counts, kls, label=name, color=BOLD[name], linewidth=2.2)
+            else:
+                panel.plot(counts, kls, label=name, linewidth=0.9, linestyle="--")
         panel.set(title=network, xlabel="float layers", ylabel="KL, mnat")
     panels[0].legend(fontsize=6)
     save(figure, "dequantization.svg")

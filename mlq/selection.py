@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -39,31 +40,45 @@ def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
     """Plans in the order to try them: first the cheapest whose simulated KL is in the budget.
 
     Noise is additive, but a metric shares it out wrongly: simulating a plan, which needs no
-    compiler, says by how much, and the next plan allows that much less, or more. Stricter plans
-    follow.
+    compiler, says by how much, and the next plan allows that much less, or more; between one that
+    keeps to the budget and one that does not, what they allowed is halved. Stricter plans follow.
     """
     budget = noise_budget(planner.recipe)
     rule = Rule.parse(planner.recipe.select)
     if rule.name != "program":
         return _by_rule(rule, planner, found, budget)
     allowed, kept, seen = budget, None, list[Candidate]()
+    within, over = 0.0, math.inf  # allowances whose plans kept to the budget, and did not
     for _ in range(_REFINEMENTS):
         allocation = planner.solve(allowed)
-        if any(allocation.precisions == each.allocation.precisions for each in seen):
-            break  # nothing lies between the plans that were tried, or other limits leave no choice
-        measured = found.divergence(allocation.precisions)
-        seen.append(Candidate(allocation, measured))
-        if budget is None or measured <= budget:
-            kept = seen[-1]
-        if budget is None or (kept is not None and measured > _CLOSE * budget):
+        known = [each for each in seen if each.allocation.precisions == allocation.precisions]
+        if known and (kept is None or math.isinf(over)):
+            break  # other limits leave no choice
+        tried = known[0] if known else _simulated(allocation, found)
+        seen += [] if known else [tried]
+        measured = tried.simulated_kl_mnat or 0.0
+        if budget is None or allowed is None:
+            kept = tried
             break
-        allowed = _MARGIN * allocation.noise * budget / max(measured, _LEAST_KL)
+        if measured <= budget:
+            kept, within = tried, allowed
+        else:
+            over = allowed
+        if _CLOSE * budget < measured <= budget:
+            break
+        allowed = (within + over) / 2
+        if kept is None or math.isinf(over):
+            allowed = _MARGIN * allocation.noise * budget / max(measured, _LEAST_KL)
     others = [each for each in reversed(seen) if each is not kept]
     if kept is not None:
         return [kept, *map(Candidate, planner.frontier(kept.allocation.noise)[1:]), *others]
     if planner.solve(allowed).precisions == seen[-1].allocation.precisions:
         return others
     return [*map(Candidate, planner.frontier(allowed)), *others]
+
+
+def _simulated(allocation: Allocation, found: Analysis) -> Candidate:
+    return Candidate(allocation, found.divergence(allocation.precisions))
 
 
 def _by_rule(

@@ -94,6 +94,18 @@ def test_rules_know_no_size_or_time() -> None:
         resolve({"select": "knee", "max_size": 1000})
 
 
+def test_program_comes_close_to_the_budget(analysed: Analysis) -> None:
+    """Half of what all-int8 loses may be lost: no plan that is much quieter will do."""
+    everything = dict.fromkeys(analysed.subject.allowed, "w8a8")
+    budget = analysed.divergence(everything) / 2
+    recipe = resolve({"effort": "quick", "max_drop": budget / noise_budget(resolve({})) * 0.01})
+    subject = analysed.subject
+    planner = Planner.of(subject.network, subject.target, recipe, analysed.sensitivities)
+    first = candidates(planner, analysed)[0]
+    assert first.simulated_kl_mnat is not None
+    assert 0.6 * budget < first.simulated_kl_mnat <= budget
+
+
 def test_plans_of_a_rule_are_simulated_and_tried_in_order(analysed: Analysis) -> None:
     """On the bundled network, of which every layer can be integer."""
     network, target = analysed.subject.network, analysed.subject.target
