@@ -245,7 +245,7 @@ class Search:
         observed = objective.observations(configuration.samples)
         found = measure(subject, observed, simulate(subject), choice)
         planner = planning.Planner.of(objective.single, target, recipe, found.sensitivities)
-        precisions, reasons = objective.decisions(configuration)
+        precisions, reasons, _ = objective.decision(configuration)
         totals = planner.problem.totals(precisions)
         chosen = Candidate(Allocation(precisions, reasons, *totals))
         judge = Judge(objective.single, objective.data, self.stages, batch=1, threads=threads)
@@ -253,7 +253,7 @@ class Search:
 
     def _report(self, best: Configuration) -> TuningReport:
         outcomes = studies.outcomes(self.study)
-        times = [self._microseconds(each.configuration) for each in outcomes]
+        times = [self.objective.predicted_us(each.configuration) for each in outcomes]
         # The least loss within a time.
         least = {
             limit: min(
@@ -285,9 +285,3 @@ class Search:
             prior=self.prior.models,
             trials=tuple(rows),
         )
-
-    def _microseconds(self, configuration: Configuration) -> float:
-        """The predicted time of a call in a configuration."""
-        precisions, _ = self.objective.decisions(configuration)
-        target = targets.by_name(self.settings.target)
-        return planning.predicted_us(self.objective.single, target, precisions)

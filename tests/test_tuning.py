@@ -318,7 +318,7 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
         objective.network, targets.by_name("x86"), scheme="symmetric", granularity="per_tensor"
     )
     batch = next(objective._inputs(objective.network, objective.data, 10))
-    arguments = (batch, objective.ranges(point), objective.assignment(point))
+    arguments = (batch, objective.ranges(point), objective.decision(point).assignment)
     configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
     assert found.samples == 95
@@ -346,10 +346,23 @@ def test_the_same_network_is_run_once(
 
 
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
-    whole = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "none"))
-    mixed = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "ends"))
+    whole = objective.decision(Configuration(1, "symmetric", "mse", "per_axis", "none")).assignment
+    mixed = objective.decision(Configuration(1, "symmetric", "mse", "per_axis", "ends")).assignment
     weighted = [layer.name for layer in objective.network.layers if layer.weight is not None]
     assert set(whole) - set(mixed) == {weighted[0], weighted[-1]}
+
+
+def test_the_allocator_leaves_the_noisiest_layers_in_float(objective: Objective) -> None:
+    """Noise is energy: a quarter of it is asked for of the calibration samples' KL."""
+    some = Configuration(200, "symmetric", "minmax", "per_tensor", "none")
+    whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
+    assert objective.mixing.known_us(mixed) is None
+    assert objective.measure(mixed).kl_mnat < 0.5 * objective.measure(whole).kl_mnat
+    left = set(objective.decision(whole).assignment) - set(objective.decision(mixed).assignment)
+    assert 0 < len(left) < len(objective.network.layers)
+    assert objective.predicted_us(whole) < objective.predicted_us(mixed)
+    assert objective.mixing.known_us(mixed) == objective.predicted_us(mixed)
+    assert all(objective.decision(mixed).reasons[name].startswith("f32") for name in left)
 
 
 def test_a_hopeless_trial_is_stopped_early(objective: Objective) -> None:
