@@ -1,13 +1,15 @@
 """Replay measured trials: how many each sampler needs to find a network's best configuration.
 
     python benchmarks/quantune_replay.py [FILE ...] [--by accuracy|kl] [--seeds N] [--samplers A,B]
+                                         [--space quantune96|full]
 
 FILEs are CSV as Quantune's trials were published (columns model, samples, scheme, clipping,
 granularity, mixed, top1, float_top1 and features of the network), by default quantune_trials.csv
 among the data; or .jsonl as benchmarks/trials.py writes them, by default, with `--own`, those that
 mlq ships. A sampler is told the loss that `--by` says, and chooses among the configurations that
 were measured; asking for one again costs nothing. Quantune learns from the trials of the other
-networks only; `quantune+0.5` adds half a deviation to the mean. Medians over seeds.
+networks only; `quantune+0.5` adds half a deviation to the mean. Only the configurations of the
+space take part; a network that lacks some is left out. Medians over seeds.
 
 Goals are the best configuration and those nearly as good. With some hundred evaluation samples, a
 configuration that does better than float does so by luck: for mlq's own trials, the accuracy to be
@@ -21,6 +23,7 @@ import math
 import os
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import networks
@@ -28,7 +31,7 @@ import optuna
 
 from mlq.tuning.history import SHIPPED
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
-from mlq.tuning.space import Configuration, Space, configuration
+from mlq.tuning.space import SPACES, Configuration, Space, configuration
 from mlq.tuning.trials import Trials, read
 
 # How near to the best counts as found: points of accuracy, and milli-nats of KL.
@@ -46,17 +49,13 @@ def main() -> None:
     parser.add_argument("--by", choices=("accuracy", "kl"), default="accuracy")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    parser.add_argument("--space", choices=tuple(SPACES), default="quantune96")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     files = arguments.files or default_files(own=arguments.own)
-    data = read(files, loss=arguments.by)
-    for model in data.models:
-        points = {each.configuration for each in data.of(model)}
-        if missing := len(set(spanned(list(points)).points()) - points):
-            print(f"{model}: left out, {missing} trials are not measured yet")
-            data = data.without(model)
+    data = taking_part(read(files, loss=arguments.by), SPACES[arguments.space])
     names = arguments.samplers.split(",")
-    goals = {model: goals_of(model, files) for model in data.models}
+    goals = {model: goals_of(data, model, files) for model in data.models}
     found = {
         (model, name): [
             replay(data, model, name, seed, list(goals[model].values()))
@@ -69,15 +68,35 @@ def main() -> None:
         show(goal, data.models, names, {key: [c[index] for c in v] for key, v in found.items()})
 
 
-def goals_of(model: str, files: Sequence[Path]) -> dict[str, set[Configuration]]:
+def taking_part(data: Trials, space: Space) -> Trials:
+    """The trials of a space, of the networks that have all of them, whatever their samples."""
+    words = {knob: values for knob, values in space.choices.items() if knob != "samples"}
+    data = replace(
+        data,
+        trials=tuple(
+            each
+            for each in data.trials
+            if all(each.configuration.knobs[knob] in values for knob, values in words.items())
+        ),
+    )
+    for model in data.models:
+        points = {each.configuration for each in data.of(model)}
+        if missing := len(spanned(list(points)).points()) - len(points):
+            print(f"{model}: left out, {missing} trials are not measured yet")
+            data = data.without(model)
+    return data
+
+
+def goals_of(data: Trials, model: str, files: Sequence[Path]) -> dict[str, set[Configuration]]:
     """The configurations that reach each goal for a network."""
-    lost = losses(model, files, "accuracy")
+    points = {each.configuration for each in data.of(model)}
+    lost = losses(model, files, "accuracy", points)
     if any(file.suffix == ".csv" for file in files):
         return {
             "the best accuracy": reaching(lost, min(lost.values())),
             **{f"within {w} points of it": reaching(lost, min(lost.values()) + w) for w in POINTS},
         }
-    kl, floor = losses(model, files, "kl"), max(0.0, min(lost.values()))
+    kl, floor = losses(model, files, "kl", points), max(0.0, min(lost.values()))
     return {
         "the least KL": reaching(kl, min(kl.values())),
         **{f"within {w} mnat of it": reaching(kl, min(kl.values()) + w) for w in MNAT},
@@ -85,9 +104,12 @@ def goals_of(model: str, files: Sequence[Path]) -> dict[str, set[Configuration]]
     }
 
 
-def losses(model: str, files: Sequence[Path], loss: str) -> dict[Configuration, float]:
+def losses(
+    model: str, files: Sequence[Path], loss: str, points: set[Configuration]
+) -> dict[Configuration, float]:
     """A network's losses by configuration."""
-    return {each.configuration: each.loss for each in read(files, loss=loss).of(model)}
+    found = read(files, loss=loss).of(model)
+    return {each.configuration: each.loss for each in found if each.configuration in points}
 
 
 def reaching(found: dict[Configuration, float], most: float) -> set[Configuration]:
@@ -119,15 +141,21 @@ def replay(
     return [each or len(data.of(model)) for each in reached]
 
 
-def chosen(data: Trials, model: str, name: str, seed: int) -> Iterator[Configuration]:
-    """The configurations that a sampler tries, each when it comes up for the first time."""
-    known = {each.configuration: each.loss for each in data.of(model)}
+def chosen(
+    data: Trials, model: str, name: str, seed: int, *, timed: bool = False
+) -> Iterator[Configuration]:
+    """The configurations that a sampler tries, each when it comes up for the first time.
+
+    With `timed` it is told the predicted time as a second objective.
+    """
+    known = {each.configuration: (each.loss, each.us)[: 1 + timed] for each in data.of(model)}
     space = spanned(list(known))
     if missing := set(space.points()) - known.keys():
         raise SystemExit(
             f"{model}: {len(missing)} configurations are not measured: {missing.pop()}"
         )
-    study = optuna.create_study(sampler=make(name, data, model, space, seed))
+    chooser = make(name, data, model, space, seed, timed=timed)
+    study = optuna.create_study(sampler=chooser, directions=["minimize"] * (1 + timed))
     seen = set[Configuration]()
     for _ in range(PATIENCE):
         trial = study.ask(distributions(space))
@@ -146,13 +174,21 @@ def make(
     model: str,
     space: Space,
     seed: int,
+    *,
+    timed: bool = False,
 ) -> optuna.samplers.BaseSampler:
     """A sampler that knows the other networks' trials, if it can make use of them."""
+    times = {each.configuration: each.us for each in data.of(model)}
+    prior, features = data.without(model), data.features[model]
+
+    def known_us(point: Configuration) -> float | None:
+        return None if point.mixed == "quantunev2" else times[point]
+
     if name.startswith("quantune+"):
         caution = float(name.partition("+")[2])
-        prior, features = data.without(model), data.features[model]
         return QuantuneSampler(space, prior, features, caution=caution, seed=seed)
-    return sampler(name, space, prior=data.without(model), features=data.features[model], seed=seed)
+    known = known_us if timed else None
+    return sampler(name, space, prior=prior, features=features, known_us=known, seed=seed)
 
 
 def spanned(points: Sequence[Configuration]) -> Space:

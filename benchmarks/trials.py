@@ -1,6 +1,8 @@
-"""Measure every configuration of Quantune's 96-point space on the networks: mlq's own trials.
+"""Measure every configuration of a space on the networks: mlq's own trials.
 
-    python benchmarks/trials.py [NETWORK ...] [--samples N] [--limit N] [--ship]
+    python benchmarks/trials.py [NETWORK ...] [--space NAME] [--samples N] [--limit N] [--ship]
+
+The space is Quantune's with 96 points, or `full` with 288, of which those 96 come first.
 
 One line of JSON per trial is added to benchmarks/out/trials/NETWORK.jsonl; the first line describes
 the network. A run that was stopped goes on where it ended, whatever stopped it; one process per
@@ -39,6 +41,7 @@ def main() -> None:
     """Measure one network after the other."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--space", choices=tuple(SPACES), default="quantune96")
     parser.add_argument("--samples", type=int, help="evaluate on so many samples (default: all)")
     parser.add_argument("--limit", type=int, help="stop after so many new trials per network")
     parser.add_argument("--ship", action="store_true", help="copy what is complete to mlq's data")
@@ -46,7 +49,9 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for network in networks.find(arguments.networks):
         path = OUT / f"{network.name}.jsonl"
-        missing = measure(network, path, arguments.samples, arguments.limit)
+        missing = measure(
+            network, path, arguments.space, samples=arguments.samples, limit=arguments.limit
+        )
         if arguments.ship and not missing:
             ship(path, history.SHIPPED / path.name)
 
@@ -68,12 +73,15 @@ def shortened(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def measure(network: networks.Network, path: Path, samples: int | None, limit: int | None) -> int:
+def measure(
+    network: networks.Network, path: Path, space: str, *, samples: int | None, limit: int | None
+) -> int:
     """Add what is missing of one network's trials to its file; how many are missing still."""
     specs = load(network.model).sample_specs
     calib = load_data(network.calib, specs, model_path=network.model)
     held_out = load_data(network.eval, specs, model_path=network.model, samples=samples)
-    points = SPACES["quantune96"].fitted(calib.samples).points()
+    spaces = [SPACES[name].fitted(calib.samples).points() for name in ("quantune96", space)]
+    points = tuple(dict.fromkeys(point for each in spaces for point in each))
     done = read(path)
     missing = [point for point in points if point not in done]
     print(f"{network.name}: {len(points) - len(missing)} of {len(points)} trials are there")
@@ -86,7 +94,7 @@ def measure(network: networks.Network, path: Path, samples: int | None, limit: i
             write(file, head(network, objective))
         for number, point in enumerate(missing, start=1):
             found = objective.measure(point)
-            write(file, trial(point, found))
+            write(file, trial(point, found, objective.predicted_us(point)))
             lost = objective.float_hits.mean() - found.accuracy
             print(
                 f"  {number}/{len(missing)} {point}: lost {100 * lost:.2f} points,"
@@ -109,13 +117,14 @@ def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
     }
 
 
-def trial(point: Configuration, found: Measurement) -> dict[str, Any]:
+def trial(point: Configuration, found: Measurement, us: float) -> dict[str, Any]:
     """One line: the configuration and what it did; `hits` tells right from wrong, bit by bit."""
     return {
         **point.knobs,
         "top1": found.accuracy,
         "agreement": found.agreement,
         "kl_mnat": found.kl_mnat,
+        "predicted_us": us,
         "seconds": float(f"{found.seconds:.3f}"),
         "hits": pack(found.hits),
     }

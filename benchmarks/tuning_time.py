@@ -1,15 +1,16 @@
 """How long a search takes: `mlq tune` against trying configurations with ONNX Runtime.
 
-    python benchmarks/tuning_time.py [NETWORK ...] [--trials N] [--configurations N]
+    python benchmarks/tuning_time.py [NETWORK ...] [--trials N] [--configurations N] [--no-artifact]
 
 mlq's side is the whole search from nothing: import, calibration, compilation (nothing cached),
 the float network over all evaluation samples, and N trials of quantune, which does not know the
 network's own trials; then the artifact of the best. ONNX Runtime's side is what its user does for
 each configuration: `quantize_static` (calibrating anew), then every evaluation sample through the
-int8 file. It is timed on N of the configurations that it has (no power of two), drawn at random;
-the mean is multiplied by the 96 of Quantune's space (all), and by the half that random search
-needs on average to meet the best one (random). Seconds are CPU seconds of one core, children
-included, so that other work on the machine does not count.
+int8 file. It is timed on N of the configurations that it has (no power of two), drawn at random,
+as many with one calibrator as with the other, whose times differ most; the mean is multiplied by
+the 96 of Quantune's space (all), and by the half that random search needs on average to meet the
+best one (random). Seconds are CPU seconds of one core, children included, so that other work on
+the machine does not count. `lost` are the points of accuracy and the milli-nats of the best.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from onnxruntime_baseline import BATCH, CALIBRATORS, GRANULARITIES, Batches, log
 
 from mlq import tuner
 from mlq.progress import Stages
+from mlq.tuning import outcomes
 from mlq.tuning.cluster import Task
+from mlq.tuning.outcomes import Outcome
 from mlq.tuning.settings import Settings
 from mlq.tuning.space import SPACES, Configuration
 
@@ -49,24 +52,27 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=["mlperf_tiny_ic_resnet8"])
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--configurations", type=int, default=6)
+    parser.add_argument("--no-artifact", action="store_true", help="only search")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ["MLQ_TRIALS"] = "off"
     onnxruntime.set_default_logger_severity(3)
-    print(f"{'CPU seconds':28} {'mlq':>7} {'artifact':>9} {'each':>7} {'random':>8} {'all':>8}")
+    header = f"{'mlq':>7} {'artifact':>9} {'each':>7} {'random':>8} {'all':>8} {'lost':>13}"
+    print(f"{'CPU seconds':28} {header}")
     for network in networks.find(arguments.networks):
-        search, artifact = ours(network, arguments.trials)
+        search, artifact, best = ours(network, arguments.trials, artifact=not arguments.no_artifact)
         each = theirs(network, arguments.configurations)
         every, half = POINTS * each, (POINTS + 1) / 2 * each
         print(
             f"{network.name:28} {search:7.1f} {artifact:9.1f} {each:7.1f}"
-            f" {half / search:7.1f}x {every / search:7.1f}x",
+            f" {half / search:7.1f}x {every / search:7.1f}x"
+            f" {best.lost_points:6.2f} {best.kl_mnat:6.2f}",
             flush=True,
         )
 
 
-def ours(network: networks.Network, trials: int) -> tuple[float, float]:
-    """CPU seconds of a search, and of the artifact after it."""
+def ours(network: networks.Network, trials: int, *, artifact: bool) -> tuple[float, float, Outcome]:
+    """CPU seconds of a search, of the artifact after it, and the best trial."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLQ_CACHE"] = folder
         start = cpu()
@@ -75,8 +81,11 @@ def ours(network: networks.Network, trials: int) -> tuple[float, float]:
         search = tuner.Search(task.objective(), settings, Stages(visible=False), None)
         search.run(search.objective, 1)
         between = cpu()
-        search.artifact("benchmarks/tuning_time.py")
-        return between - start, cpu() - between
+        if artifact:
+            search.artifact("benchmarks/tuning_time.py")
+        best = outcomes.best(outcomes.outcomes(search.study))
+        assert best is not None
+        return between - start, cpu() - between, best
 
 
 def theirs(network: networks.Network, count: int) -> float:
@@ -84,12 +93,14 @@ def theirs(network: networks.Network, count: int) -> float:
     calib, samples = network.samples(network.calib), network.samples(network.eval)
     space = SPACES["quantune96"].fitted(len(calib.labels))
     points = [each for each in space.points() if each.scheme in ("asymmetric", "symmetric")]
-    order = np.random.default_rng(0).permutation(len(points))[:count]
+    order = np.random.default_rng(0).permutation(len(points))
+    kinds = [[i for i in order if points[i].calibrator == each] for each in space.calibrator]
+    drawn = [index for pair in zip(*kinds, strict=True) for index in pair][:count]
     times = []
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, "prepared.onnx")
         quant_pre_process(str(network.model), str(prepared))
-        for index in order:
+        for index in drawn:
             start = cpu()
             int8 = quantized(prepared, network.input, calib.inputs, points[index])
             logits(int8, network.input, samples, network.name)

@@ -226,6 +226,7 @@ class TrialReport(Part):
     """A configuration that was tried; `accuracy` is an estimate if it was stopped early.
 
     `on_front`: no other trial over all samples has both less loss and less predicted time.
+    `artifact` is the folder, in the output folder, of what was compiled: "." is that itself.
     """
 
     number: int
@@ -242,15 +243,20 @@ class TrialReport(Part):
     predicted_us: Real
     on_front: bool
     chosen: bool = False
+    artifact: str = ""
 
 
 class TuningReport(Part):
-    """How `mlq tune` came to the configuration; `prior` are the networks it had learned from."""
+    """How `mlq tune` came to the configuration; `prior` are the networks it had learned from.
+
+    `objectives` "loss,latency": the predicted time was made small beside the loss.
+    """
 
     sampler: str
     space: str
     points: int
     loss: str
+    objectives: str = "loss"
     prior: tuple[str, ...]
     trials: tuple[TrialReport, ...]
 

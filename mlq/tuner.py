@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlq import calibration, compiler, planning, targets
@@ -24,10 +24,9 @@ from mlq.judge import Judge
 from mlq.pages.trials import Watch
 from mlq.progress import Stages
 from mlq.recipe import Recipe
-from mlq.report import TrialReport, TuningReport
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.tuning import cluster, history
+from mlq.tuning import cluster, history, outcomes, summary
 from mlq.tuning import study as studies
 from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
@@ -118,6 +117,7 @@ class Search:
             self.settings.target,
             self.settings.seed,
             self.settings.loss,
+            self.settings.objectives,
             self.space.choices,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -150,10 +150,12 @@ class Search:
             self.space,
             prior=self.prior,
             features=self.features if settings.transfers else {},
+            known_us=self.objective.mixing.known_us if settings.timed else None,
             seed=settings.seed,
         )
+        name, objectives = f"{self.name} {self.subject[:12]}", 1 + settings.timed
         with studies.quiet():
-            return studies.open_study(self._storage(), f"{self.name} {self.subject[:12]}", chooser)
+            return studies.open_study(self._storage(), name, chooser, objectives=objectives)
 
     def _storage(self) -> str | None:
         """Where the trials are: an SQLAlchemy address, or None for memory."""
@@ -185,8 +187,10 @@ class Search:
         goal = min(settings.trials, len(self.space.points()))
         with self.stages.stage("compile simulation"):
             float_accuracy = float(measuring.float_hits.mean())
-        watch = Watch(settings.loss, goal, self.stages.say, seconds=settings.seconds)
-        watch.begin(studies.outcomes(study))
+        watch = Watch(
+            settings.loss, goal, self.stages.say, seconds=settings.seconds, timed=settings.timed
+        )
+        watch.begin(outcomes.outcomes(study))
         try:
             with self.stages.stage("tune"), studies.quiet():
                 studies.run(
@@ -198,10 +202,10 @@ class Search:
                     seconds=settings.seconds,
                     subject=self.subject,
                     jobs=jobs,
-                    advance=lambda trial: watch.add(studies.outcome(trial)),
+                    advance=lambda trial: watch.add(outcomes.outcome(trial)),
                 )
         except KeyboardInterrupt:
-            if studies.best(study) is None:
+            if self._best is None:
                 raise
             self.stages.say("stopped; compiling the best so far (Ctrl-C again to give it up)")
             return float_accuracy, True
@@ -213,16 +217,45 @@ class Search:
             history.Subject(self.name, self.objective.network.model.sha256, self.subject),
             float_accuracy,
             self.features,
-            studies.outcomes(self.study),
+            outcomes.outcomes(self.study),
         )
 
     def artifact(self, command: str) -> compiler.Result:
-        """Compile the best configuration, and check it."""
-        best = studies.best(self.study)
+        """Compile the best configuration, and check it; with two objectives the front's others too.
+
+        Each of those is a folder in the output folder.
+        """
+        found = outcomes.outcomes(self.study)
+        best = self._best
         if best is None:
             raise UsageError("no trial was finished in that time; allow more with --time")
-        findings = self._findings(best.configuration, command)
-        report = self._report(best.configuration)
+        folders = summary.worthwhile(found, best) if self.settings.timed else {best: "."}
+        made = {folder: self._result(each, folders, command) for each, folder in folders.items()}
+        files = {
+            str(PurePosixPath(folder, name)): content
+            for folder, result in made.items()
+            for name, content in result.files.items()
+        }
+        return replace(made["."], files=files)
+
+    @property
+    def _best(self) -> outcomes.Outcome | None:
+        settings = self.settings
+        return outcomes.best(outcomes.outcomes(self.study), settings.loss, timed=settings.timed)
+
+    def _result(
+        self, shown: outcomes.Outcome, folders: Mapping[outcomes.Outcome, str], command: str
+    ) -> compiler.Result:
+        """The artifact of a trial, with a report on all of them."""
+        report = summary.report(
+            outcomes.outcomes(self.study),
+            folders,
+            self.settings,
+            points=len(self.space.points()),
+            prior=self.prior.models,
+            shown=shown,
+        )
+        findings = self._findings(shown.configuration, command)
         return compiler.result(replace(findings, tuning=report))
 
     def _findings(self, configuration: Configuration, command: str) -> Findings:
@@ -245,49 +278,8 @@ class Search:
         observed = objective.observations(configuration.samples)
         found = measure(subject, observed, simulate(subject), choice)
         planner = planning.Planner.of(objective.single, target, recipe, found.sensitivities)
-        precisions, reasons = objective.decisions(configuration)
+        precisions, reasons, _ = objective.decision(configuration)
         totals = planner.problem.totals(precisions)
         chosen = Candidate(Allocation(precisions, reasons, *totals))
         judge = Judge(objective.single, objective.data, self.stages, batch=1, threads=threads)
         return compiler.decide(planner, [chosen], found, judge, command)
-
-    def _report(self, best: Configuration) -> TuningReport:
-        outcomes = studies.outcomes(self.study)
-        times = [self._microseconds(each.configuration) for each in outcomes]
-        # The least loss within a time.
-        least = {
-            limit: min(
-                each.loss if each.whole and us <= limit else float("inf")
-                for each, us in zip(outcomes, times, strict=True)
-            )
-            for limit in times
-        }
-        rows = [
-            TrialReport(
-                **each.configuration.knobs,
-                number=each.number + 1,
-                accuracy=each.accuracy,
-                lost_points=each.lost_points,
-                kl_mnat=each.kl_mnat,
-                evaluated=each.samples,
-                seconds=each.seconds,
-                predicted_us=us,
-                on_front=each.whole and each.loss <= least[us],
-                chosen=each.whole and each.configuration == best,
-            )
-            for each, us in zip(outcomes, times, strict=True)
-        ]
-        return TuningReport(
-            sampler=self.settings.sampler,
-            space=self.settings.space,
-            points=len(self.space.points()),
-            loss=self.settings.loss,
-            prior=self.prior.models,
-            trials=tuple(rows),
-        )
-
-    def _microseconds(self, configuration: Configuration) -> float:
-        """The predicted time of a call in a configuration."""
-        precisions, _ = self.objective.decisions(configuration)
-        target = targets.by_name(self.settings.target)
-        return planning.predicted_us(self.objective.single, target, precisions)

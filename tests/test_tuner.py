@@ -21,9 +21,9 @@ from mlq.export import to_qdq
 from mlq.pages.trials import Watch, duration
 from mlq.report import Report
 from mlq.tuning import history
+from mlq.tuning.outcomes import Outcome
 from mlq.tuning.settings import Settings
 from mlq.tuning.space import Configuration
-from mlq.tuning.study import Outcome
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 SHA256 = "a" * 64
@@ -115,6 +115,33 @@ def test_the_report_marks_what_is_not_beaten(tuned: tuple[Path, Result]) -> None
     assert any(trial.on_front for trial in whole if trial.chosen)
 
 
+def test_two_objectives_leave_the_choice(demo: Path, tmp_path: Path) -> None:
+    """The fastest near the best is the artifact; what none beats stands in folders of its own."""
+    out = tmp_path / "out"
+    given = ("--trials", 8, "--space", "full", "--objectives", "loss,latency", "--plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_SECONDS", 0.2)
+        patch.setenv("MLQ_TRIALS", "off")
+        done = mlq(*arguments(demo, out, *given))
+    tuning = Report.from_json(out / "report.json").tuning
+    assert tuning is not None
+    (chosen,) = [each for each in tuning.trials if each.chosen]
+    whole = [each for each in tuning.trials if each.evaluated == 500]
+    near = [each for each in whole if each.kl_mnat <= min(e.kl_mnat for e in whole) + 4.0]
+    assert chosen.predicted_us == min(each.predicted_us for each in near)
+    others = [each for each in tuning.trials if each.artifact.startswith("front/")]
+    assert others
+    for each in others:
+        report = Report.from_json(out / each.artifact / "report.json")
+        assert each.on_front
+        assert report.agreement.mixed.kl_mnat == pytest.approx(each.kl_mnat, abs=0.2)
+        kept = [layer.name for layer in report.layers if layer.precision == "f32"]
+        assert bool(kept) == (each.mixed != "none")
+    assert artifact.evaluate(out / "front" / "1", demo / "digits-eval.npz").top1 > 0.9
+    assert max(map(len, [*done.stderr.splitlines(), *done.stdout.splitlines()])) <= 80
+    assert "more of the front" in " ".join(done.stdout.split())
+
+
 def test_a_space_can_be_restricted() -> None:
     points = Settings.of({"only": ("mixed=none", "scheme=symmetric,power_of_two")}).points.points()
     assert len(points) == 24
@@ -192,6 +219,7 @@ def test_a_kill_loses_no_finished_trial(demo: Path, tmp_path: Path) -> None:
         ("--only", "scheme=symetric", "did you mean 'symmetric'?"),
         ("--only", "samples=3", "unknown knob 'samples'"),
         ("--loss", "top1", "allowed: kl, accuracy"),
+        ("--objectives", "latency", "allowed: loss, loss,latency"),
         ("--time", "soon", "write 90s, 10m or 2h"),
         ("--time", "0s", "write 90s, 10m or 2h"),
         ("--samples", "1,many", "write 1,128,512"),
@@ -210,9 +238,9 @@ def test_wrong_options_name_themselves(
     assert not list(tmp_path.iterdir())
 
 
-def outcome(number: int, loss: float, *, whole: bool = True) -> Outcome:
-    point = Configuration(512, "symmetric_uint8", "percentile", "per_tensor", "ends")
-    return Outcome(number, point, loss, whole, 1.0 - loss / 100, loss, loss, 1.0, 100, 1.0)
+def outcome(number: int, loss: float, *, whole: bool = True, us: float = 1.0) -> Outcome:
+    point = Configuration(512, "power_of_two", "percentile", "per_tensor", "quantunev2")
+    return Outcome(number, point, loss, whole, 1.0 - loss / 100, loss, loss, 1.0, 100, 1.0, us)
 
 
 def test_lines_tell_estimates_and_the_best() -> None:
@@ -224,6 +252,17 @@ def test_lines_tell_estimates_and_the_best() -> None:
     assert said[0] == "going on after 1 trial"
     assert said[2].split()[-4:-1] == ["~98.00", "2.00", "3.00"]
     assert said[3].split()[-4:-1] == ["99.00", "1.00", "1.00"]
+    assert max(map(len, said)) <= 80
+
+
+def test_lines_tell_what_no_trial_beats() -> None:
+    said: list[str] = []
+    watch = Watch("kl", 96, said.append, timed=True)
+    watch.begin([outcome(0, 3.0, us=10.0)])
+    for each in (outcome(1, 2.0, us=12.0), outcome(2, 2.5, us=13.0), outcome(3, 9.0, us=9.0)):
+        watch.add(each)
+    watch.add(outcome(4, 99.99, us=1234567.0, whole=False))
+    assert [line.split()[-3] for line in said[2:]] == ["2.00*", "2.50", "9.00*", "99.99"]
     assert max(map(len, said)) <= 80
 
 

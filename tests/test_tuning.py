@@ -26,6 +26,7 @@ from mlq.simulation import Simulation
 from mlq.tuning import study as studies
 from mlq.tuning.features import describe, encode
 from mlq.tuning.objective import Measurement, Objective, Racing, never
+from mlq.tuning.outcomes import best, front, outcomes
 from mlq.tuning.racing import (
     DivergenceRace,
     Race,
@@ -68,6 +69,9 @@ class Toy:
         self.goal = goal
         self.float_hits = np.ones(200, np.bool_)
         self.measured: list[Configuration] = []
+
+    def predicted_us(self, configuration: Configuration) -> float:
+        return 2.0 if configuration.mixed == "ends" else 1.0
 
     def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
         self.measured.append(configuration)
@@ -173,7 +177,7 @@ def test_every_sampler_finds_an_easy_optimum(name: str) -> None:
     goal = SMALL.points()[9]
     study = optuna.create_study(sampler=sampler(name, SMALL, seed=1))
     studies.run(study, Toy(goal), SMALL, trials=48)
-    found = studies.best(study)
+    found = best(outcomes(study))
     assert found is not None
     assert found.loss <= 1.0
 
@@ -318,7 +322,7 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
         objective.network, targets.by_name("x86"), scheme="symmetric", granularity="per_tensor"
     )
     batch = next(objective._inputs(objective.network, objective.data, 10))
-    arguments = (batch, objective.ranges(point), objective.assignment(point))
+    arguments = (batch, objective.ranges(point), objective.decision(point).assignment)
     configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
     assert found.samples == 95
@@ -346,10 +350,23 @@ def test_the_same_network_is_run_once(
 
 
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
-    whole = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "none"))
-    mixed = objective.assignment(Configuration(1, "symmetric", "mse", "per_axis", "ends"))
+    whole = objective.decision(Configuration(1, "symmetric", "mse", "per_axis", "none")).assignment
+    mixed = objective.decision(Configuration(1, "symmetric", "mse", "per_axis", "ends")).assignment
     weighted = [layer.name for layer in objective.network.layers if layer.weight is not None]
     assert set(whole) - set(mixed) == {weighted[0], weighted[-1]}
+
+
+def test_the_allocator_leaves_the_noisiest_layers_in_float(objective: Objective) -> None:
+    """Noise is energy: a quarter of it is asked for of the calibration samples' KL."""
+    some = Configuration(200, "symmetric", "minmax", "per_tensor", "none")
+    whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
+    assert objective.mixing.known_us(mixed) is None
+    assert objective.measure(mixed).kl_mnat < 0.5 * objective.measure(whole).kl_mnat
+    left = set(objective.decision(whole).assignment) - set(objective.decision(mixed).assignment)
+    assert 0 < len(left) < len(objective.network.layers)
+    assert objective.predicted_us(whole) < objective.predicted_us(mixed)
+    assert objective.mixing.known_us(mixed) == objective.predicted_us(mixed)
+    assert all(objective.decision(mixed).reasons[name].startswith("f32") for name in left)
 
 
 def test_a_hopeless_trial_is_stopped_early(objective: Objective) -> None:
@@ -388,9 +405,39 @@ def test_clearly_worse_trials_are_stopped_and_never_best() -> None:
     stopped = study.get_trials(states=(TrialState.PRUNED,))
     assert stopped
     assert all(each.user_attrs["samples"] < 200 for each in stopped)
-    found = studies.best(study)
+    found = best(outcomes(study))
     assert found is not None
     assert found.configuration == POINTS[50]
+
+
+@pytest.mark.parametrize("name", ["quantune", "quantune-cold", "random", "genetic", "tpe"])
+def test_two_objectives_find_the_front(name: str) -> None:
+    """The goal has float ends, which take longer: the same without them is the front's other."""
+    space = Space(samples=(1, 8), calibrator=("minmax",))
+    goal = space.points()[25]
+    assert goal.mixed == "ends"
+    chooser = sampler(name, space, known_us=(toy := Toy(goal)).predicted_us, seed=1)
+    study = studies.open_study(None, "net", chooser, objectives=2)
+    studies.run(study, toy, space, trials=96)
+    found = outcomes(study)
+    assert [each.predicted_us for each in front(found)] == [1.0, 2.0]
+    if name not in {"genetic", "tpe"}:
+        assert [each.loss for each in front(found)] == [1.0, 0.0]
+    assert best(found) == front(found)[-1]
+    assert best(found, "kl", timed=True) == front(found)[0]
+
+
+def test_races_are_against_what_is_as_fast() -> None:
+    """What is worse than a slower trial only is no loser: it goes over all samples."""
+    space = Space(samples=(1, 8), calibrator=("minmax",))
+    goal = space.points()[25]
+    study = studies.open_study(None, "net", sampler("grid", space), objectives=2)
+    study.enqueue_trial(goal.knobs)
+    studies.run(study, Toy(goal), space, trials=32)
+    slow = [each for each in outcomes(study) if each.configuration.mixed == "ends"]
+    assert [each.loss for each in slow if each.whole] == [0.0]
+    quick = [each for each in outcomes(study) if each.configuration.mixed == "none" and each.whole]
+    assert min(each.loss for each in quick) == 1.0
 
 
 @pytest.mark.parametrize("address", ["study.db", "sqlite:////no/such/folder/study.db"])

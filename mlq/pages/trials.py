@@ -11,7 +11,8 @@ from mlq.pages.blocks import Block, Cell, Heading, Paragraph, Table
 
 if TYPE_CHECKING:
     from mlq.report import TrialReport, TuningReport
-    from mlq.tuning.study import Outcome
+    from mlq.tuning.outcomes import Outcome
+    from mlq.tuning.space import Configuration
 
 _UNITS = {"kl": "KL", "accuracy": "lost"}
 _MINUTE, _HOUR = 60.0, 3600.0
@@ -22,44 +23,67 @@ _SHOWN = 12
 
 
 class Watch:
-    """Says one line for every finished trial: within 80 columns."""
+    """Says one line for every finished trial: within 80 columns.
+
+    Where trials are `timed` too, the time of a call stands in the place of the best loss, and a
+    star beside what no trial before it beats.
+    """
 
     def __init__(
-        self, loss: str, goal: int, say: Callable[[str], None], *, seconds: float | None = None
+        self,
+        loss: str,
+        goal: int,
+        say: Callable[[str], None],
+        *,
+        seconds: float | None = None,
+        timed: bool = False,
     ) -> None:
         self._unit, self._goal, self._say, self._seconds = _UNITS[loss], goal, say, seconds
         self._start = time.monotonic()
-        self._best = float("inf")
+        self._timed = timed
+        self._whole: list[Outcome] = []
         self._known = self._added = 0
 
     def begin(self, known: Sequence[Outcome]) -> None:
         """Say what the columns are, and what an earlier run left."""
         self._known = len(known)
-        self._best = min((each.loss for each in known if each.whole), default=self._best)
+        self._whole = [each for each in known if each.whole]
         if known:
             self._say(f"going on after {numbers.things(len(known), 'trial')}")
-        columns = f"{'top-1':>6} {self._unit:>6} {'best':>6} {'left':>5}"
-        self._say(f"{'trial':>6} {'configuration':<46} {columns}")
+        columns = f"{'top-1':>6} {self._unit:>6}  {'us' if self._timed else 'best':>7} {'left':>5}"
+        self._say(f"{'trial':>5} {'configuration':<45} {columns}")
 
     def add(self, outcome: Outcome) -> None:
         """A trial was finished; an accuracy that is an estimate has a ~ before it."""
         self._added += 1
+        beaten = not outcome.whole or any(map(outcome.is_beaten_by, self._whole))
         if outcome.whole:
-            self._best = min(self._best, outcome.loss)
+            self._whole.append(outcome)
         done = self._known + self._added
         accuracy = ("" if outcome.whole else "~") + numbers.percent(outcome.accuracy)
-        best = f"{self._best:.2f}" if self._best < float("inf") else ""
+        star = "*" if self._timed and not beaten else " "
         number = f"{done}/{self._goal}" if self._goal < _MANY else str(done)
         self._say(
-            f"{number:>6} {outcome.configuration!s:<46} {accuracy:>6}"
-            f" {outcome.loss:6.2f} {best:>6} {duration(self._left(done)):>5}"
+            f"{number:>5} {_short(outcome.configuration):<45} {accuracy:>6}"
+            f" {outcome.loss:6.2f}{star} {self._beside(outcome):>7} {duration(self._left(done)):>5}"
         )
+
+    def _beside(self, outcome: Outcome) -> str:
+        """What stands beside the loss: the best one so far, or the time."""
+        if self._timed:
+            return f"{outcome.predicted_us:.0f}"
+        return f"{min(each.loss for each in self._whole):.2f}" if self._whole else ""
 
     def _left(self, done: int) -> float:
         """Seconds to go at the pace of this run, or what the time limit leaves."""
         elapsed = time.monotonic() - self._start
         left = max(self._goal - done, 0) * elapsed / self._added
         return left if self._seconds is None else min(left, max(self._seconds - elapsed, 0.0))
+
+
+def _short(configuration: Configuration) -> str:
+    """A configuration in 45 characters at most."""
+    return str(configuration).replace("per_", "").replace("symmetric_uint8", "sym_uint8")
 
 
 def duration(seconds: float) -> str:
@@ -87,10 +111,17 @@ def section(found: TuningReport | None) -> list[Block]:
         " that was stopped early saw fewer samples; its accuracy is an estimate. Accuracy here"
         " is on the samples that the choice was made on: measure it on others with `mlq eval`."
         " Microseconds are predicted; `front` are the configurations that no other one beats in"
-        " both loss and time: tune again with `--only` to have another of them."
+        f" both loss and time: {_others(found)}."
     )
     table = Table(header, rows, left=frozenset({1, 7}))
     return [Heading("Tuning"), Paragraph(said), table]
+
+
+def _others(found: TuningReport) -> str:
+    """Where what was not chosen is to be had."""
+    if found.objectives == "loss":
+        return "tune again with `--only` to have another of them"
+    return "those with the name of a folder were compiled too"
 
 
 def sentence(found: TuningReport) -> str:
@@ -100,9 +131,25 @@ def sentence(found: TuningReport) -> str:
     (chosen,) = [each for each in found.trials if each.chosen][:1]
     return (
         f"{numbers.things(len(found.trials), 'trial')} in a space of {found.points}"
-        f" configurations, {early} stopped early; least {_WORDS[found.loss]}:"
-        f" `{_configuration(chosen)}`."
+        f" configurations, {early} stopped early; {_virtue(chosen, found)}:"
+        f" `{_configuration(chosen)}`.{_beside(found)}"
     )
+
+
+def _beside(found: TuningReport) -> str:
+    """How many other artifacts there are, and where."""
+    count = sum(each.artifact not in {"", "."} for each in found.trials)
+    return f" {numbers.things(count, 'artifact')} more of the front: front/." if count else ""
+
+
+def _virtue(chosen: TrialReport, found: TuningReport) -> str:
+    """Why a configuration was compiled."""
+    least = f"least {_WORDS[found.loss]}"
+    if found.objectives == "loss":
+        return least
+    if chosen.artifact == ".":
+        return f"the fastest of those near the {least}"
+    return "one that no other beats in both loss and time"
 
 
 _WORDS = {"kl": "KL to float", "accuracy": "accuracy lost"}
@@ -126,5 +173,12 @@ def _row(trial: TrialReport) -> tuple[Cell, ...]:
         f"{trial.kl_mnat:.2f}",
         f"{trial.predicted_us:.1f}",
         str(trial.evaluated),
-        "chosen" if trial.chosen else "front" if trial.on_front else "",
+        _mark(trial),
     )
+
+
+def _mark(trial: TrialReport) -> str:
+    """Whether a trial is worth having, or the folder where it is to be had."""
+    if trial.chosen:
+        return "chosen"
+    return trial.artifact or ("front" if trial.on_front else "")

@@ -90,6 +90,11 @@ class Cluster:
         found: Measurement = self._call(_measure, configuration, racing)
         return found
 
+    def predicted_us(self, configuration: Configuration) -> float:
+        """Microseconds of a call in a configuration, which may take a worker a pass."""
+        found: float = self._call(_predicted_us, configuration)
+        return found
+
     def _call(self, function: Any, *arguments: Any) -> Any:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
@@ -180,6 +185,11 @@ def _stopping(measuring: Cluster, client: Any, *, whole: bool) -> Iterator[None]
 def _float_hits(key: str, task: Task) -> Hits:
     with _ONE_AT_A_TIME:
         return _objective(key, task).float_hits
+
+
+def _predicted_us(key: str, task: Task, configuration: Configuration) -> float:
+    with _ONE_AT_A_TIME:
+        return _objective(key, task).predicted_us(configuration)
 
 
 def _measure(key: str, task: Task, configuration: Configuration, racing: Racing) -> Measurement:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mlq.tuning.study import Outcome
+from mlq.tuning.outcomes import Outcome
 from mlq.tuning.trials import Trials, identity, read
 
 SHIPPED = Path(__file__).resolve().parent / "data"
@@ -70,7 +70,12 @@ def keep(
         "features": dict(features),
     }
     rows = [
-        {**each.configuration.knobs, "top1": each.accuracy, "kl_mnat": each.kl_mnat}
+        {
+            **each.configuration.knobs,
+            "top1": each.accuracy,
+            "kl_mnat": each.kl_mnat,
+            "predicted_us": each.predicted_us,
+        }
         for each in outcomes
     ]
     path = own / f"{subject.name}-{subject.whole[:12]}{_SUFFIX}"

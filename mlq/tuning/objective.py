@@ -17,22 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, evaluation, metrics, planning, runtime
+from mlq import calibration, evaluation, metrics, runtime, targets
 from mlq.errors import DataError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Ranges
-from mlq.simulation import Assignment, Simulation, uniform
+from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
+from mlq.tuning.mixing import PRECISION, Decision, Mixing
 from mlq.tuning.racing import Divergences, Hits
 from mlq.tuning.space import Configuration
 
 Array = NDArray[Any]
 Racing = Callable[[Hits, Divergences], bool]
 """Told hits and KL so far, in the samples' order: whether the rest is not worth measuring."""
-
-_PRECISION = "w8a8"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Objective:
     """Measures configurations of one network; not for use from two threads at once.
 
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
-    stand for all of them.
+    stand for all of them. It runs on this machine; `target` says what layers may be and cost.
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class Objective:
         self.network = load(model, batch=batch)
         self.single = load(model, batch=1)
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._target, self._threads, self._batch = target, threads, batch
-        self._supported = planning.supported(self.network, target, [_PRECISION])
+        self._threads, self._batch = threads, batch
+        self.mixing = Mixing(self, target, threads=threads)
         self._instrumented: runtime.Executable | None = None
         self._observations: dict[int, calibration.Observations] = {}
         self._ranges: dict[tuple[int, Calibrator, Scheme], Ranges] = {}
@@ -100,7 +99,8 @@ class Objective:
     @cached_property
     def simulation(self) -> Simulation:
         """The module that serves every trial, compiled when the first one needs it."""
-        return Simulation(self.network, self._target, chains=0, threads=self._threads)
+        host = targets.host_target()
+        return Simulation(self.network, host, chains=0, threads=self._threads)
 
     @cached_property
     def float_outputs(self) -> Array:
@@ -128,13 +128,12 @@ class Objective:
                 f"{samples}; list fewer calibration samples or give more data"
             )
         if samples not in self._observations:
-            batches = itertools.islice(self._inputs(self.single, self.calib, 1), samples)
             if self._instrumented is None:
                 self._instrumented = calibration.instrument(
-                    self.single, self._target, threads=self._threads
+                    self.single, targets.host_target(), threads=self._threads
                 )
             self._observations[samples] = calibration.observe(
-                self.single, self._instrumented, batches
+                self.single, self._instrumented, self.calibration(samples)
             )
         return self._observations[samples]
 
@@ -146,32 +145,17 @@ class Objective:
                 configuration.calibrator,
                 self.observations(configuration.samples),
                 scheme=configuration.scheme,
-                precision=_PRECISION,
+                precision=PRECISION,
             )
         return self._ranges[key]
 
-    def assignment(self, configuration: Configuration) -> Assignment:
-        """The precision of every layer."""
-        assignment = dict(uniform(self.network, _PRECISION, self._supported))
-        for name in self._kept_float(configuration):
-            assignment.pop(name, None)
-        return assignment
+    def decision(self, configuration: Configuration) -> Decision:
+        """The precision of every layer, with the reason, and the predicted time of a call."""
+        return self.mixing.decision(configuration)
 
-    def _kept_float(self, configuration: Configuration) -> tuple[str, ...]:
-        """The layers that a configuration leaves in float though they could be integer."""
-        weighted = [layer.name for layer in self.network.layers if layer.weight is not None]
-        return (weighted[0], weighted[-1]) if configuration.mixed == "ends" and weighted else ()
-
-    def decisions(self, configuration: Configuration) -> tuple[dict[str, str], dict[str, str]]:
-        """The precision of every layer, float ones too, and the sentence that says why."""
-        chosen = self.assignment(configuration)
-        precisions = {each.name: chosen.get(each.name, "f32") for each in self.network.layers}
-        why = dict.fromkeys(precisions, "f32: the target has no integer precision for it")
-        why |= dict.fromkeys(chosen, f"{_PRECISION}: as every layer that can be")
-        why |= dict.fromkeys(
-            self._kept_float(configuration), "f32: the first and the last layer stay float"
-        )
-        return precisions, why
+    def predicted_us(self, configuration: Configuration) -> float:
+        """Microseconds of a call by the target's costs; may need a pass for sensitivities."""
+        return self.decision(configuration).us
 
     def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
         """Run the network in a configuration over the samples, or until `racing` says stop.
@@ -182,7 +166,7 @@ class Objective:
         exact = self.float_outputs  # which the first trial waits for, so it is not timed
         start = time.perf_counter()
         simulation = self.simulation.configured(configuration.scheme, configuration.granularity)
-        ranges, assignment = self.ranges(configuration), self.assignment(configuration)
+        ranges, assignment = self.ranges(configuration), self.decision(configuration).assignment
         computed = _digest(
             simulation.table(ranges, assignment), simulation.simulated_weights(assignment, "")
         )
@@ -217,6 +201,10 @@ class Objective:
             filled = [evaluation.filled(array, self._batch) for array in arrays]
             result = simulation.run(filled, ranges, assignment)[0]
             yield evaluation.logits(result[: len(arrays[0])])
+
+    def calibration(self, samples: int) -> Iterator[list[Array]]:
+        """The first so many calibration samples, one by one."""
+        return itertools.islice(self._inputs(self.single, self.calib, 1), samples)
 
     @staticmethod
     def _inputs(network: Network, data: Dataset, size: int) -> Iterator[list[Array]]:

@@ -13,7 +13,14 @@ from mlq.tuning.space import SPACES, Space
 from mlq.values import Part
 
 LOSSES = ("kl", "accuracy")
+OBJECTIVES = ("loss", "loss,latency")
 _TRANSFERS = "quantune"
+_WORDS = {
+    "sampler": SAMPLERS,
+    "space": tuple(SPACES),
+    "loss": LOSSES,
+    "objectives": OBJECTIVES,
+}
 
 
 class Settings(Part):
@@ -23,7 +30,8 @@ class Settings(Part):
     of calibration samples to choose from; by default the space's, as far as there are so many.
     `only` are restrictions of the space, `knob=value,value` each.
     `study` is an SQLAlchemy address. `loss` is what is made small: the KL to float, or the points
-    of accuracy that are lost. Trials are measured here, by `workers` processes of this machine, or
+    of accuracy that are lost; with `objectives` "loss,latency" the predicted time of a call is
+    made small beside it. Trials are measured here, by `workers` processes of this machine, or
     by the workers of the Dask `scheduler` at an address.
     """
 
@@ -34,6 +42,7 @@ class Settings(Part):
     counts: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     only: tuple[str, ...] = ()
     loss: Literal["kl", "accuracy"] = "kl"
+    objectives: Literal["loss", "loss,latency"] = "loss"
     study: str | None = None
     target: str = "x86"
     seed: int = 0
@@ -45,7 +54,7 @@ class Settings(Part):
     def of(cls, given: dict[str, Any]) -> Settings:
         """Settings from what was given; None is not given. UsageError names what is wrong."""
         values = {key: value for key, value in given.items() if value is not None}
-        for key, words in (("sampler", SAMPLERS), ("space", tuple(SPACES)), ("loss", LOSSES)):
+        for key, words in _WORDS.items():
             one_of(words, values.get(key, words[0]), key)
         if "workers" in values and "scheduler" in values:
             raise UsageError("the scheduler has workers of its own; give --workers or --scheduler")
@@ -71,3 +80,8 @@ class Settings(Part):
     def transfers(self) -> bool:
         """Whether the sampler learns from the trials of other networks."""
         return self.sampler == _TRANSFERS
+
+    @property
+    def timed(self) -> bool:
+        """Whether the predicted time is made small too."""
+        return self.objectives != "loss"

@@ -17,8 +17,9 @@ from mlq.precision import (
     one_of,
 )
 
-Mixed = Literal["none", "ends"]
-"""Which layers stay float: none that can be quantized, or the first and the last with weights."""
+Mixed = Literal["none", "ends", "quantunev2"]
+"""Which layers stay float: none that can be quantized; the first and the last with weights; or
+those that the allocator chooses by the sensitivities under the rest of the configuration."""
 
 MIXED: tuple[Mixed, ...] = get_args(Mixed)
 # One sample, some, many: those of mlq's trials. Quantune's were 1, 1000 and 10000.
@@ -57,7 +58,7 @@ class Space:
     scheme: tuple[Scheme, ...] = SCHEMES
     calibrator: tuple[Calibrator, ...] = ("minmax", "entropy")
     granularity: tuple[Granularity, ...] = GRANULARITIES
-    mixed: tuple[Mixed, ...] = MIXED
+    mixed: tuple[Mixed, ...] = ("none", "ends")
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -94,12 +95,12 @@ def quantune96() -> Space:
     return Space()
 
 
-def every_calibrator() -> Space:
-    """Quantune's space with all of mlq's calibrators."""
-    return Space(calibrator=CALIBRATORS)
+def full() -> Space:
+    """Quantune's space with all that mlq has: 3 x 4 x 4 x 2 x 3 points."""
+    return Space(calibrator=CALIBRATORS, mixed=MIXED)
 
 
-SPACES = {"quantune96": quantune96(), "full": every_calibrator()}
+SPACES = {"quantune96": quantune96(), "full": full()}
 
 
 def configuration(knobs: Mapping[str, Any]) -> Configuration:

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from mlq.errors import UsageError
 from mlq.tuning.objective import Measurement, Racing
-from mlq.tuning.racing import (
-    DivergenceRace,
-    Divergences,
-    Hits,
-    Race,
-    pack,
-    pack_divergences,
-    unpack,
-    unpack_divergences,
-)
+from mlq.tuning.outcomes import Loss, finished
+from mlq.tuning.racing import Hits, pack, pack_divergences
+from mlq.tuning.rivalry import Rivalry
 from mlq.tuning.sampler import distributions
 from mlq.tuning.space import Configuration, Space, configuration
 
 try:
     import optuna
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 except ImportError:
     raise UsageError("tuning needs optuna; install it with: pip install 'mlq[tune]'") from None
 
 Study = optuna.Study
-Loss = Literal["kl", "accuracy"]
-"""What is made small: KL to float in milli-nats, or the points of accuracy that are lost.
-
-KL tells configurations apart that a thousand samples' accuracy cannot, and needs no labels.
-"""
-
 _SUBJECT = "mlq.subject"
 # Seconds between the signs of life of a trial, and after how many without one it is given up.
 _HEARTBEAT, _GRACE = 5, 30
@@ -45,7 +31,6 @@ _HEARTBEAT, _GRACE = 5, 30
 _ATTEMPTS, _PAUSE = 4, 0.3
 # Seconds that a process waits for another one to finish writing.
 _PATIENCE = 120
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Measuring(Protocol):
@@ -55,39 +40,11 @@ class Measuring(Protocol):
     def float_hits(self) -> Hits:
         """Which samples float classifies right."""
 
+    def predicted_us(self, configuration: Configuration) -> float:
+        """Microseconds of a call in a configuration, by the target's costs."""
+
     def measure(self, configuration: Configuration, racing: Racing = ...) -> Measurement:
         """Evaluate a configuration, until `racing` says stop."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished trial; not `whole` if it was stopped early: its accuracy is then an estimate.
-
-    `accuracy` and `agreement` are shares in [0, 1], `lost_points` is against float.
-    """
-
-    number: int
-    configuration: Configuration
-    loss: float
-    whole: bool
-    accuracy: float
-    lost_points: float
-    kl_mnat: float
-    agreement: float
-    samples: int
-    seconds: float
-
-
-_FACTS = ("accuracy", "lost_points", "kl_mnat", "agreement", "samples", "seconds")
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best finished trial of a study."""
-
-    configuration: Configuration
-    loss: float
-    trials: int
 
 
 @contextmanager
@@ -110,18 +67,21 @@ def address(path: Path) -> str:
 
 
 def open_study(
-    storage: str | None, name: str, sampler: optuna.samplers.BaseSampler
+    storage: str | None, name: str, sampler: optuna.samplers.BaseSampler, *, objectives: int = 1
 ) -> optuna.Study:
     """The study called `name` in a data base (an SQLAlchemy address), made if it is not there.
+
+    The first of its `objectives` is the loss, the second the predicted time; both are made small.
 
     Without `storage` it lives in memory. What a killed process was at is given up when another one
     runs: its configuration is then free again. UsageError for what cannot be opened.
     """
+    directions = [optuna.study.StudyDirection.MINIMIZE] * objectives
     if storage is None:
-        return optuna.create_study(sampler=sampler, study_name=name)
+        return optuna.create_study(sampler=sampler, study_name=name, directions=directions)
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE)
-        study, reason = _opened(storage, name, sampler)
+        study, reason = _opened(storage, name, sampler, directions)
         if study is not None:
             return study
     raise UsageError(
@@ -156,56 +116,33 @@ def run(
     study.set_user_attr(_SUBJECT, (subject, loss))
     goal = min(trials, len(space.points()))
 
-    def objective(trial: optuna.Trial) -> float:
+    def objective(trial: optuna.Trial) -> list[float]:
         choices = distributions(space).items()
         knobs = {knob: trial.suggest_categorical(knob, each.choices) for knob, each in choices}
         return _evaluate(trial, measuring, configuration(knobs), loss)
 
-    def finished(study: optuna.Study, trial: FrozenTrial) -> None:
+    def told(study: optuna.Study, trial: FrozenTrial) -> None:
         advance(trial)
-        if _count(study) >= goal:
+        if len(finished(study)) >= goal:
             study.stop()
 
-    if _count(study) < goal:
-        study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[finished])
+    if len(finished(study)) < goal:
+        study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[told])
 
 
-def best(study: optuna.Study) -> Best | None:
-    """The least loss over all samples; None while no trial went over all of them."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not done:
-        return None
-    chosen = min(done, key=lambda each: (_value(each), each.user_attrs["kl_mnat"], each.number))
-    return Best(configuration(chosen.params), _value(chosen), _count(study))
-
-
-def outcomes(study: optuna.Study) -> tuple[Outcome, ...]:
-    """Every finished trial, in the order of their beginnings."""
-    return tuple(map(outcome, study.get_trials(deepcopy=False, states=_FINISHED)))
-
-
-def outcome(trial: FrozenTrial) -> Outcome:
-    """What is known of a finished trial."""
-    return Outcome(
-        number=trial.number,
-        configuration=configuration(trial.params),
-        loss=_value(trial),
-        whole=trial.state == TrialState.COMPLETE,
-        **{name: trial.user_attrs[name] for name in _FACTS},
-    )
-
-
-def _evaluate(trial: optuna.Trial, measuring: Measuring, point: Configuration, loss: Loss) -> float:
-    """The loss of a configuration; what the study knows already is not measured again."""
-    earlier = trial.study.get_trials(deepcopy=False, states=_FINISHED)
+def _evaluate(
+    trial: optuna.Trial, measuring: Measuring, point: Configuration, loss: Loss
+) -> list[float]:
+    """The objectives' values; what the study knows already is not measured again."""
+    earlier = finished(trial.study)
     same = [each for each in earlier if configuration(each.params) == point]
     if same:
-        whole = same[0].state == TrialState.COMPLETE
-        return _tell(trial, same[0].user_attrs, _value(same[0]), whole=whole)
-    race = _Rivalry.of(earlier, loss)
+        return _tell(trial, same[0].user_attrs, same[0].values[0])
+    us = measuring.predicted_us(point)
+    race = Rivalry.of(earlier, loss, us if len(trial.study.directions) > 1 else None)
     found = measuring.measure(point, race.is_lost)
-    stopped = found.samples < len(measuring.float_hits)
-    accuracy, kl = race.estimates(found) if stopped else (found.accuracy, found.kl_mnat)
+    whole = found.samples == len(measuring.float_hits)
+    accuracy, kl = (found.accuracy, found.kl_mnat) if whole else race.estimates(found)
     lost = 100.0 * (float(measuring.float_hits.mean()) - accuracy)
     facts = {
         "accuracy": accuracy,
@@ -214,71 +151,45 @@ def _evaluate(trial: optuna.Trial, measuring: Measuring, point: Configuration, l
         "agreement": found.agreement,
         "samples": found.samples,
         "seconds": found.seconds,
+        "predicted_us": us,
+        "whole": whole,
         "hits": pack(found.hits),
         "divergences": pack_divergences(found.divergences),
     }
-    return _tell(trial, facts, kl if loss == "kl" else lost, whole=not stopped)
+    return _tell(trial, facts, kl if loss == "kl" else lost)
 
 
-def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float, *, whole: bool) -> float:
-    """Write down what was found; the value of a trial that was stopped early is an estimate."""
+def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float) -> list[float]:
+    """Write down what was found; the value of a trial that was stopped early is an estimate.
+
+    Optuna has a state for such a trial where there is one objective only.
+    """
     for key, fact in facts.items():
         trial.set_user_attr(key, fact)
-    if whole:
-        return value
+    if len(trial.study.directions) > 1:
+        return [value, float(facts["predicted_us"])]
+    if facts["whole"]:
+        return [value]
     trial.report(value, int(facts["samples"]))
     raise optuna.TrialPruned
 
 
-@dataclass(frozen=True)
-class _Rivalry:
-    """The races against the best trial that went over all samples, if there is one."""
-
-    loss: Loss
-    accuracy: Race | None = None
-    kl: DivergenceRace | None = None
-
-    @classmethod
-    def of(cls, earlier: Sequence[FrozenTrial], loss: Loss) -> _Rivalry:
-        whole = [each for each in earlier if each.state == TrialState.COMPLETE]
-        if not whole:
-            return cls(loss)
-        rival = min(whole, key=_value).user_attrs
-        hits = unpack(rival["hits"], rival["samples"])
-        return cls(loss, Race(hits), DivergenceRace(unpack_divergences(rival["divergences"])))
-
-    def is_lost(self, hits: Hits, divergences: Divergences) -> bool:
-        """Whether the race by what is tuned is lost."""
-        if self.loss == "kl":
-            return self.kl is not None and self.kl.is_lost(divergences)
-        return self.accuracy is not None and self.accuracy.is_lost(hits)
-
-    def estimates(self, found: Measurement) -> tuple[float, float]:
-        """Accuracy and KL over all samples of what was stopped early."""
-        assert self.accuracy is not None
-        assert self.kl is not None
-        return self.accuracy.estimate(found.hits), self.kl.estimate(found.divergences)
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
-
-
-def _count(study: optuna.Study) -> int:
-    """How many trials are finished."""
-    return len(study.get_trials(deepcopy=False, states=_FINISHED))
-
-
 def _opened(
-    storage: str, name: str, sampler: optuna.samplers.BaseSampler
+    storage: str,
+    name: str,
+    sampler: optuna.samplers.BaseSampler,
+    directions: list[optuna.study.StudyDirection],
 ) -> tuple[optuna.Study | None, str]:
     """The study, or why not: processes that start together may each want to make the tables."""
     import sqlalchemy.exc
 
     try:
         return optuna.create_study(
-            storage=_data_base(storage), sampler=sampler, study_name=name, load_if_exists=True
+            storage=_data_base(storage),
+            sampler=sampler,
+            study_name=name,
+            directions=directions,
+            load_if_exists=True,
         ), ""
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError) as error:
         return None, str(error).partition("\n")[0]

@@ -27,11 +27,12 @@ _TRIAL_COLUMNS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A configuration of one network and its loss: what a tuner makes small."""
+    """A configuration of one network, its loss (what a tuner makes small) and predicted time."""
 
     model: str
     configuration: Configuration
     loss: float
+    us: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def _from_jsonl(path: Path, text: str, loss: str) -> Trials:
                 head = {key: row[key] for key in ("model", "float_top1", "features")}
                 continue
             lost = row["kl_mnat"] if loss == "kl" else 100 * (head["float_top1"] - row["top1"])
-            trials.append(Trial(head["model"], configuration(row), lost))
+            us = row.get("predicted_us")
+            trials.append(Trial(head["model"], configuration(row), lost, us))
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, number, error) from None
     return Trials(tuple(trials), {head["model"]: head["features"]} if head else {})

@@ -1,0 +1,133 @@
+"""Which layers a configuration leaves in float, why, and the time of a call that this predicts.
+
+The allocator's choice needs sensitivities: a pass over some calibration samples, then each layer
+alone on a few of them, as `mlq quantize` does it; once for each way of quantizing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from mlq import planning, sensitivity, targets
+from mlq.calibration import Batch, Observations
+from mlq.network import Network
+from mlq.ranges import Ranges
+from mlq.recipe import Recipe
+from mlq.sensitivities import Sensitivities
+from mlq.simulation import Assignment, Simulation, uniform
+from mlq.targets.base import Target
+from mlq.tuning.space import Configuration
+
+PRECISION = "w8a8"
+# The allocator's plan is the fastest with at most this part of the all-integer network's noise:
+# 6 dB less, which is what one more bit everywhere would bring.
+_NOISE_KEPT = 0.25
+# More samples than these change little of what sensitivities say.
+_ENOUGH_SAMPLES = 32
+
+
+class Decision(NamedTuple):
+    """The precision of every layer, the sentence that says why, and microseconds of a call."""
+
+    precisions: Mapping[str, str]
+    reasons: Mapping[str, str]
+    us: float
+
+    @property
+    def assignment(self) -> Assignment:
+        """The layers that are not float, with their precisions."""
+        return {name: each for name, each in self.precisions.items() if each != "f32"}
+
+
+class Calibrated(Protocol):
+    """A network for single samples, and what is known of it from calibration samples."""
+
+    single: Network
+
+    def calibration(self, samples: int) -> Iterator[Batch]:
+        """The first so many samples, one by one."""
+
+    def observations(self, samples: int) -> Observations:
+        """What the float network does with them."""
+
+    def ranges(self, configuration: Configuration) -> Ranges:
+        """The ranges of a configuration."""
+
+
+class Mixing:
+    """Decides for configurations of one network."""
+
+    def __init__(self, calibrated: Calibrated, target: Target, *, threads: int) -> None:
+        self._calibrated, self._network = calibrated, calibrated.single
+        self._target, self._threads = target, threads
+        self._supported = planning.supported(self._network, target, [PRECISION])
+        self._decided: dict[Configuration, Decision] = {}
+
+    def decision(self, configuration: Configuration) -> Decision:
+        """What is decided for a configuration; decided once."""
+        if configuration not in self._decided:
+            decide = self._allocated if configuration.mixed == "quantunev2" else self._by_rule
+            self._decided[configuration] = decide(configuration)
+        return self._decided[configuration]
+
+    def known_us(self, configuration: Configuration) -> float | None:
+        """The predicted time of a call, where saying it needs no inference."""
+        if configuration.mixed == "quantunev2" and configuration not in self._decided:
+            return None
+        return self.decision(configuration).us
+
+    def _by_rule(self, configuration: Configuration) -> Decision:
+        """All that can be is integer, but for the ends where these are to be float."""
+        integer = uniform(self._network, PRECISION, self._supported)
+        weighted = [layer.name for layer in self._network.layers if layer.weight is not None]
+        ends = weighted[:1] + weighted[-1:] if configuration.mixed == "ends" else []
+        names = [layer.name for layer in self._network.layers]
+        precisions = {**dict.fromkeys(names, "f32"), **integer, **dict.fromkeys(ends, "f32")}
+        why = dict.fromkeys(names, "f32: the target has no integer precision for it")
+        why |= dict.fromkeys(integer, f"{PRECISION}: as every layer that can be")
+        why |= dict.fromkeys(ends, "f32: the first and the last layer stay float")
+        us = planning.predicted_us(self._network, self._target, precisions)
+        return Decision(precisions, why, us)
+
+    def _allocated(self, configuration: Configuration) -> Decision:
+        """The fastest plan that keeps no more than a part of the noise.
+
+        Source: QuantuneV2 (arXiv 2501.07161), which leaves the layers of the worst local metrics
+        in float; here they are weighed against their time.
+        """
+        recipe = Recipe(
+            target=self._target.name,
+            max_drop=None,
+            scheme=configuration.scheme,
+            granularity=configuration.granularity,
+        )
+        found = self._sensitivities(configuration, recipe.sensitivity_metric)
+        planner = planning.Planner.of(self._network, self._target, recipe, found)
+        plan = planner.solve(_NOISE_KEPT * found.kl_mnat)
+        return Decision(plan.precisions, plan.reasons, plan.us)
+
+    def _sensitivities(self, configuration: Configuration, metric: str) -> Sensitivities:
+        """What each layer loses under a configuration."""
+        known, samples = self._calibrated, min(configuration.samples, _ENOUGH_SAMPLES)
+        simulation = self._simulation.configured(configuration.scheme, configuration.granularity)
+        ranges = known.ranges(configuration)
+        together = sensitivity.measure(
+            known.calibration(samples),
+            simulation,
+            ranges,
+            precisions=[PRECISION],
+            supported=self._supported,
+            metric=metric,
+        )
+        exact = known.observations(configuration.samples).outputs
+        return sensitivity.try_alone(
+            together, known.calibration(samples), exact, simulation, ranges
+        )
+
+    @cached_property
+    def _simulation(self) -> Simulation:
+        """The network beside its float self; runs on this machine, whatever the target."""
+        host = targets.host_target()
+        return Simulation(self._network, host, chains=1, threads=self._threads)
