@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from mlq import planning, sensitivity, targets
+from mlq import alone, planning, sensitivity, targets
 from mlq.calibration import Batch, Observations
 from mlq.network import Network
 from mlq.ranges import Ranges
@@ -122,9 +122,8 @@ class Mixing:
             metric=metric,
         )
         exact = known.observations(configuration.samples).outputs
-        return sensitivity.try_alone(
-            together, known.calibration(samples), exact, simulation, ranges
-        )
+        few = alone.few(together, zip(known.calibration(samples), exact, strict=False))
+        return alone.try_alone(together, few, simulation, ranges)
 
     @cached_property
     def _simulation(self) -> Simulation:
