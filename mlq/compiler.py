@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,25 @@ def quantize(
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
     network = found.rounding.of(network)
-    planner = planning.Planner.of(network, device, settings, found.sensitivities)
+    planner = _weighed(planning.Planner.of(network, device, settings, found.sensitivities), found)
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)
     judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)
     return result(decide(planner, tries, found, judge, command), save_stages=save_stages)
+
+
+def _weighed(planner: planning.Planner, found: Analysis) -> planning.Planner:
+    """The planner with the bytes that modules take besides parameters, where size is limited."""
+    if planner.recipe.max_size is None:
+        return planner
+    device, most = found.subject.target, 0.0
+    for precision in planner.recipe.integer_precisions():
+        allowed = planning.supported(planner.network, device, [precision])
+        plan = planning.uniform_plan(planner.network, planner.recipe, precision, allowed)
+        with found.subject.stages.stage(f"weigh {precision}"):
+            vmfb = build(planner.network, plan, found.choice.ranges, device).vmfb
+        most = max(most, len(vmfb) - planner.predict(plan).bytes)
+    return replace(planner, overhead=most)
 
 
 def result(findings: reporting.Findings, *, save_stages: bool = False) -> Result:

@@ -67,12 +67,16 @@ def noise_budget(recipe: Recipe) -> float | None:
 
 @dataclass(frozen=True)
 class Planner:
-    """The allocation problem, and the budgets the recipe sets for it."""
+    """The allocation problem, and the budgets the recipe sets for it.
+
+    `overhead` are the bytes of a module besides its parameters.
+    """
 
     network: Network
     target: Target
     recipe: Recipe
     problem: Problem
+    overhead: float = 0.0
 
     @classmethod
     def of(
@@ -147,11 +151,11 @@ class Planner:
         return self.target.minimise
 
     def _budget(self, noise: float | None) -> Budget:
-        limit = self.recipe.max_latency
+        latency, size = self.recipe.max_latency, self.recipe.max_size
         return Budget(
             noise=noise,
-            us=None if limit is None else limit * 1000.0,
-            bytes=self.recipe.max_size,
+            us=None if latency is None else latency * 1000.0,
+            bytes=None if size is None else max(size - self.overhead, 0.0),
         )
 
 
