@@ -22,7 +22,7 @@ import os
 import resource
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,32 +60,48 @@ def main() -> None:
     header = f"{'mlq':>7} {'artifact':>9} {'each':>7} {'random':>8} {'all':>8} {'lost':>13}"
     print(f"{'CPU seconds':28} {header}")
     for network in networks.find(arguments.networks):
-        search, artifact, best = ours(network, arguments.trials, artifact=not arguments.no_artifact)
+        parts, artifact, best = ours(network, arguments.trials, artifact=not arguments.no_artifact)
         each = theirs(network, arguments.configurations)
+        search = sum(parts.values())
         every, half = POINTS * each, (POINTS + 1) / 2 * each
         print(
             f"{network.name:28} {search:7.1f} {artifact:9.1f} {each:7.1f}"
             f" {half / search:7.1f}x {every / search:7.1f}x"
-            f" {best.lost_points:6.2f} {best.kl_mnat:6.2f}",
-            flush=True,
+            f" {best.lost_points:6.2f} {best.kl_mnat:6.2f}"
         )
+        print("   of which", *(f"{part} {used:.1f}" for part, used in parts.items()), flush=True)
 
 
-def ours(network: networks.Network, trials: int, *, artifact: bool) -> tuple[float, float, Outcome]:
-    """CPU seconds of a search, of the artifact after it, and the best trial."""
+def ours(
+    network: networks.Network, trials: int, *, artifact: bool
+) -> tuple[dict[str, float], float, Outcome]:
+    """CPU seconds of a search by what they went to, of the artifact after it; the best trial."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLQ_CACHE"] = folder
-        start = cpu()
         settings = Settings(trials=trials)
         task = Task(network.model, network.calib, network.eval, settings.target)
+        start = cpu()
         search = tuner.Search(task.objective(), settings, Stages(visible=False), None)
-        search.run(search.objective, 1)
-        between = cpu()
+        parts = {"read": cpu() - start}
+        for part, work in steps(search):
+            start = cpu()
+            work()
+            parts[part] = cpu() - start
+        start = cpu()
         if artifact:
             search.artifact("benchmarks/tuning_time.py")
         best = outcomes.best(outcomes.outcomes(search.study))
         assert best is not None
-        return between - start, cpu() - between, best
+        return parts, cpu() - start, best
+
+
+def steps(search: tuner.Search) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What a search does by itself, in this order."""
+    objective = search.objective
+    yield "calibrate", lambda: objective.observations(objective.calib.samples)
+    yield "compile", lambda: objective.simulation
+    yield "float", lambda: objective.float_hits
+    yield "trials", lambda: search.run(objective, 1)
 
 
 def theirs(network: networks.Network, count: int) -> float:
