@@ -18,10 +18,11 @@ from typing import Any
 import networks
 import numpy as np
 import optuna
-from quantune_replay import chosen, default_files
+from quantune_replay import chosen, default_files, taking_part
 from scipy.stats import spearmanr
 
 from mlq.tuning.sampler import SAMPLERS
+from mlq.tuning.space import SPACES
 from mlq.tuning.surrogate import Surrogate
 from mlq.tuning.trials import Trials, read
 
@@ -46,7 +47,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The same picture is the same file; text stays text.
     mpl.rcParams |= {"svg.hashsalt": "mlq", "svg.fonttype": "none", "font.size": 8}
-    data = read(default_files(own=True), loss="kl")
+    data = taking_part(read(default_files(own=True), loss="kl"), SPACES["quantune96"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, figure in (
         ("predicted", predicted(data)),
