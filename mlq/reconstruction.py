@@ -25,6 +25,8 @@ Array = NDArray[Any]
 _SHARES = np.linspace(0.3, 1.0, 29)
 # What is added to the diagonal of the moments, as a share of its mean: samples are few.
 _DAMPING = 0.01
+# Coordinates that are rounded before the others hear of it: products of matrices, not of vectors.
+_BLOCK = 64
 # Descent ends after so many sweeps over a row's weights, or when none of them moves.
 _SWEEPS = 4
 
@@ -154,30 +156,44 @@ def _rounded(target: Array, hessian: Array, scales: Array, most: int) -> Array:
 def _nearest_plane(target: Array, form: Array, most: int) -> Array:
     """Babai's rounding, from the last coordinate to the first: [G, O, K] in units of the scale."""
     upper = np.linalg.cholesky(form).transpose(0, 2, 1)
+    shares = upper / np.diagonal(upper, axis1=1, axis2=2)[..., None]
     integers = np.zeros(target.shape, np.int64)
     left = np.zeros_like(target)
-    for k in reversed(range(target.shape[-1])):
-        carried = left[..., k + 1 :] @ (upper[:, k, k + 1 :] / upper[:, k, k, None])[..., None]
-        wanted = target[..., k] + carried[..., 0]
-        integers[..., k] = numerics.round_and_saturate(wanted, 0, -most, most)
-        left[..., k] = target[..., k] - integers[..., k]
+    for first, end in reversed(_blocks(target.shape[-1])):
+        carried = left[..., end:] @ shares[:, first:end, end:].transpose(0, 2, 1)
+        wanted = target[..., first:end] + carried
+        for k in reversed(range(first, end)):
+            near = left[..., k + 1 : end] @ shares[:, k, k + 1 : end, None]
+            place = wanted[..., k - first] + near[..., 0]
+            integers[..., k] = numerics.round_and_saturate(place, 0, -most, most)
+            left[..., k] = target[..., k] - integers[..., k]
     return integers
 
 
 def _descended(target: Array, form: Array, integers: Array, most: int) -> Array:
     """Coordinate descent: each integer in turn becomes the best one, the others as they are."""
-    chosen = integers.copy()
-    pull = (target - chosen) @ form
+    # Coordinates first, so that what one of them changes lies together.
+    chosen = np.ascontiguousarray(integers.transpose(0, 2, 1))
+    pull = form @ (target.transpose(0, 2, 1) - chosen)
     for _ in range(_SWEEPS):
-        moved = False
-        for k in range(target.shape[-1]):
-            wanted = chosen[..., k] + pull[..., k] / form[:, k, k, None]
-            better = numerics.round_and_saturate(wanted, 0, -most, most)
-            change = (better - chosen[..., k]).astype(np.float64)
-            if np.any(change):
-                pull -= change[..., None] * form[:, None, k, :]
-                chosen[..., k] = better
-                moved = True
-        if not moved:
+        before = chosen.copy()
+        for first, end in _blocks(target.shape[-1]):
+            here, near = pull[:, first:end], form[:, first:end, first:end]
+            for k in range(first, end):
+                wanted = chosen[:, k] + here[:, k - first] / form[:, k, k, None]
+                better = numerics.round_and_saturate(wanted, 0, -most, most)
+                change = (better - chosen[:, k]).astype(np.float64)
+                if np.any(change):
+                    here -= near[:, :, k - first, None] * change[:, None, :]
+                    chosen[:, k] = better
+            changed = (chosen[:, first:end] - before[:, first:end]).astype(np.float64)
+            for others in (slice(0, first), slice(end, None)):
+                pull[:, others] -= form[:, others, first:end] @ changed
+        if np.array_equal(before, chosen):
             break
-    return chosen
+    return chosen.transpose(0, 2, 1)
+
+
+def _blocks(coordinates: int) -> list[tuple[int, int]]:
+    """First and end of each block."""
+    return [(at, min(at + _BLOCK, coordinates)) for at in range(0, coordinates, _BLOCK)]
