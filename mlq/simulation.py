@@ -7,6 +7,7 @@ a layer reads is stored) and the weights that layers compute with; neither needs
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,7 @@ class Simulation:
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
         self._stored: dict[tuple[str, int], Array] = {}
         self._narrow: Mapping[int, Ranges] = {}
+        self._refinement = b""
         self._biases: Mapping[tuple[str, int], Array] = {}
         self._loaded: dict[str, runtime.Executable] = {}
         self._signature: dict[str, str] = {}
@@ -82,13 +84,17 @@ class Simulation:
         `weights` and `biases` (by key and bits) are what better rounding than the nearest made.
         """
         other = copy.copy(self)
-        vars(other).update(_narrow=dict(narrow), _stored=dict(weights), _biases=dict(biases))
+        digest = hashlib.sha256(repr(narrow).encode())
+        for key, array in sorted([*weights.items(), *biases.items()], key=lambda each: each[0]):
+            digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
+        vars(other).update(_narrow=dict(narrow), _refinement=digest.digest())
+        vars(other).update(_stored=dict(weights), _biases=dict(biases))
         return other
 
     @property
     def identity(self) -> bytes:
         """What its results depend on besides weights, ranges and assignments."""
-        return repr((self._scheme, self._granularity)).encode() + self._vmfb
+        return repr((self._scheme, self._granularity)).encode() + self._refinement + self._vmfb
 
     @property
     def narrow(self) -> Mapping[int, Ranges]:
