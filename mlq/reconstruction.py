@@ -178,20 +178,25 @@ def _descended(target: Array, form: Array, integers: Array, most: int) -> Array:
     for _ in range(_SWEEPS):
         before = chosen.copy()
         for first, end in _blocks(target.shape[-1]):
-            here, near = pull[:, first:end], form[:, first:end, first:end]
-            for k in range(first, end):
-                wanted = chosen[:, k] + here[:, k - first] / form[:, k, k, None]
-                better = numerics.round_and_saturate(wanted, 0, -most, most)
-                change = (better - chosen[:, k]).astype(np.float64)
-                if np.any(change):
-                    here -= near[:, :, k - first, None] * change[:, None, :]
-                    chosen[:, k] = better
-            changed = (chosen[:, first:end] - before[:, first:end]).astype(np.float64)
+            here = slice(first, end)
+            _settle(chosen[:, here], pull[:, here], form[:, here, here], most)
+            changed = (chosen[:, here] - before[:, here]).astype(np.float64)
             for others in (slice(0, first), slice(end, None)):
-                pull[:, others] -= form[:, others, first:end] @ changed
+                pull[:, others] -= form[:, others, here] @ changed
         if np.array_equal(before, chosen):
             break
     return chosen.transpose(0, 2, 1)
+
+
+def _settle(chosen: Array, pull: Array, form: Array, most: int) -> None:
+    """Move each coordinate of a block [G, B, O] in turn, and what pulls at the block with it."""
+    for k in range(chosen.shape[1]):
+        wanted = chosen[:, k] + pull[:, k] / form[:, k, k, None]
+        better = numerics.round_and_saturate(wanted, 0, -most, most)
+        change = (better - chosen[:, k]).astype(np.float64)
+        if np.any(change):
+            pull -= form[:, :, k, None] * change[:, None, :]
+            chosen[:, k] = better
 
 
 def _blocks(coordinates: int) -> list[tuple[int, int]]:
