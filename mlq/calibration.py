@@ -29,7 +29,7 @@ BINS = 128
 # Elements of a tensor that are counted, of each sample: enough samples make up for few of them.
 _COUNTED = 4096
 # Samples on which calibrators are compared, by the SQNR of the output: the KL of a few is that of
-# the one or two that are not classified beyond doubt, so that it says less on 100 than SQNR on 24
+# the one or two that are not classified beyond doubt, so that it says less on 60 than SQNR on 24
 # (benchmarks/choosing_calibrators.py). Calibrators race: all on half of them, the best two on the
 # rest; where there are few samples, on fewer, so that it stays a small part of a pass.
 PROBE_SAMPLES, _PROBE_SHARE = 32, 6
