@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlq import alone, calibration, journal, planning, sensitivity, targets
+from mlq.errors import DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.progress import Stages
@@ -195,7 +196,7 @@ def simulate(subject: Subject) -> Simulation:
 def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Choice) -> Rounding:
     """Weights by least squares for the precisions that the recipe asks it for.
 
-    DiagnosticError where the float network has an op that numpy cannot compute.
+    UsageError where the float network has an op that numpy cannot compute.
     """
     wanted = subject.recipe.fitted_precisions
     precisions = {
@@ -204,16 +205,22 @@ def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Ch
     }
     if not any(precisions.values()):
         return Rounding()
-    with subject.stages.stage("round weights", len(precisions)) as advance:
-        return round_weights(
-            subject.batches(),
-            subject.data.samples,
-            simulation,
-            choice.ranges,
-            precisions,
-            seed=subject.recipe.seed,
-            advance=advance,
-        )
+    try:
+        with subject.stages.stage("round weights", len(precisions)) as advance:
+            return round_weights(
+                subject.batches(),
+                subject.data.samples,
+                simulation,
+                choice.ranges,
+                precisions,
+                seed=subject.recipe.seed,
+                advance=advance,
+            )
+    except DiagnosticError as error:
+        raise UsageError(
+            f"{subject.network.model.path}: {error}: least squares cannot compute it in numpy;"
+            " round weights with --rounding nearest"
+        ) from None
 
 
 def choose_ranges(

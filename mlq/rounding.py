@@ -95,7 +95,9 @@ def round_weights(
     layers = [
         layer
         for layer in network.layers
-        if layer.product is not None and precisions[layer.name] and shared.count(layer.weight) == 1
+        if layer.product is not None
+        and precisions.get(layer.name)
+        and shared.count(layer.weight) == 1
     ]
     if not layers:
         return Rounding()
@@ -103,7 +105,7 @@ def round_weights(
     rounding: tuple[dict[tuple[str, int], Array], ...] = ({}, {}, {})
     for layer in layers:
         for precision in map(Precision.parse, precisions[layer.name]):
-            made = rounded(layer, precision, windows[layer.name], simulation, ranges)
+            made = _rounded(layer, precision, windows[layer.name], simulation, ranges)
             key, bits = layer.weight or "", precision.weight_bits
             rounding[0][key, bits] = made.simulated
             rounding[1][key, bits] = np.asarray(made.params.scale, np.float32)
@@ -113,7 +115,7 @@ def round_weights(
     return Rounding(*rounding)
 
 
-def rounded(
+def _rounded(
     layer: Layer, precision: Precision, windows: Array, simulation: Simulation, ranges: Ranges
 ) -> Rounded:
     """A layer's weight at a precision, for the windows [G, K, N] that it reads."""

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import columns
 from mlq.analysis import Subject
 from mlq.errors import ModelError
 from mlq.network import Layer, Network
 from mlq.output import write_arrays
-from mlq.precision import Precision
 from mlq.ranges import Ranges
-from mlq.rounding import rounded
+from mlq.rounding import Rounding, round_weights
 from mlq.simulation import Simulation
 
 Array = NDArray[Any]
-Arrays = Mapping[tuple[str, int], Array]
-
-# Samples whose windows weights are rounded for.
-_SAMPLES = 32
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """Weights in float as they are stored, and biases that make up for it, by key and bits."""
-
-    weights: Arrays
-    biases: Arrays
 
 
 def multiplied(network: Network) -> list[Layer]:
@@ -58,27 +43,23 @@ def rounding_of(
     found = _read(kept, keys)
     if found is not None:
         return found
-    samples = min(_SAMPLES, subject.data.samples)
-    with subject.stages.stage("gather windows"):
-        windows = columns.gather(
-            subject.network, subject.batches(), samples, seed=subject.recipe.seed
+    precisions = {layer.name: [f"w{width}a{width}" for width in widths] for layer in layers}
+    with subject.stages.stage("round weights", len(layers)) as advance:
+        made = round_weights(
+            subject.batches(),
+            subject.data.samples,
+            simulation,
+            ranges,
+            precisions,
+            seed=subject.recipe.seed,
+            advance=advance,
         )
-    weights, biases = {}, {}
-    with subject.stages.stage("round weights", len(keys)) as advance:
-        for layer, width in keys:
-            precision = Precision(width, width)
-            made = rounded(layer, precision, windows[layer.name], simulation, ranges)
-            weights[layer.weight or "", width] = made.simulated
-            if layer.bias is not None:
-                bias = simulation.network.weights[layer.bias]
-                biases[layer.bias, width] = bias + made.shift
-            advance(1)
-    _write(kept, weights, biases)
-    return Rounding(weights, biases)
+    _write(kept, made)
+    return made
 
 
-def _write(file: Path, weights: Arrays, biases: Arrays) -> None:
-    parts = {"weight": weights, "bias": biases}
+def _write(file: Path, made: Rounding) -> None:
+    parts = {"weight": made.weights, "bias": made.biases}
     arrays = {
         f"{part}:{width}:{key}": array
         for part, each in parts.items()
@@ -97,4 +78,6 @@ def _read(file: Path, keys: Iterable[tuple[Layer, int]]) -> Rounding | None:
             part, width, key = name.split(":", 2)
             parts[part][key, int(width)] = arrays[name]
     wanted = {(layer.weight, width) for layer, width in keys}
-    return Rounding(parts["weight"], parts["bias"]) if wanted == set(parts["weight"]) else None
+    return (
+        Rounding(parts["weight"], biases=parts["bias"]) if wanted == set(parts["weight"]) else None
+    )
