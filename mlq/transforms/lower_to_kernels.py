@@ -97,7 +97,9 @@ class LowerToKernels(Pass):
     def run(self, module: Operation) -> None:
         """Choose first, so that images are made with the margins that their readers need."""
         one_of(tuple(each.name for each in isas.ISAS), self.isa, "isa")
-        isa, program = isas.named(self.isa), walk(module)
+        isa = isas.named(self.isa)
+        # Without the module: there is no place before it, and asking for one is undefined.
+        _, *program = walk(module)
         images = Images(module, isa)
         chosen = _chosen(program, isa, images)
         for op in program:
