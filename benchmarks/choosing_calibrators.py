@@ -42,7 +42,13 @@ def noise(reference: Logits, value: Logits) -> float:
     return -metrics.sqnr_db(reference, value)
 
 
-RULES: Mapping[str, Rule] = {"KL": metrics.kl_mnat, "SQNR": noise}
+def softened(reference: Logits, value: Logits) -> float:
+    """KL of outputs that are softened as for distillation (Hinton et al. 2015), by `SOFT`."""
+    return metrics.kl_mnat(reference / SOFT, value / SOFT)
+
+
+SOFT = 4.0
+RULES: Mapping[str, Rule] = {"KL": metrics.kl_mnat, "KL, softened": softened, "SQNR": noise}
 
 
 def logits(network: Network) -> dict[str, tuple[Logits, Logits]]:

@@ -32,7 +32,7 @@ _COUNTED = 4096
 # the one or two that are not classified beyond doubt, so that it says less on 60 than SQNR on 24
 # (benchmarks/choosing_calibrators.py). Calibrators race: all on half of them, the best two on the
 # rest; where there are few samples, on fewer, so that it stays a small part of a pass.
-PROBE_SAMPLES, _PROBE_SHARE = 32, 6
+PROBE_SAMPLES, _PROBE_SHARE = 32, 8
 _FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
@@ -68,9 +68,8 @@ class Choice:
 
 def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime.Executable:
     """The float network, compiled to measure its own tensors."""
-    samples = next((spec.shape[0] or 1 for spec in network.model.inputs if spec.shape), 1)
     pipeline = instrument_pipeline(
-        bins=BINS, max_elements=_COUNTED * samples, lower=lowering(target.cpu_features)
+        bins=BINS, max_elements=_COUNTED * network.batch, lower=lowering(target.cpu_features)
     )
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)
@@ -91,10 +90,9 @@ def observe(
     samples = 0
     for batch in batches:
         results = executable.run(*batch)
-        first = len(results) - 3 * len(names)
-        for index, accumulator in enumerate(accumulators.values()):
-            least, greatest, counts = results[first + 3 * index : first + 3 * index + 3]
-            accumulator.add(float(least), float(greatest), counts)
+        statistics: Iterable[Array] = results[-1].reshape(len(names), -1) if names else ()
+        for accumulator, each in zip(accumulators.values(), statistics, strict=True):
+            accumulator.add(float(each[0]), float(each[1]), each[2:].astype(np.int64))
         if samples < CHECK_SAMPLES:
             outputs.append(results[0])
         samples += len(batch[0])

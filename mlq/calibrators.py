@@ -22,6 +22,10 @@ Reals = NDArray[np.float64]
 PERCENTILE = 99.99
 # The mse search tries scales down to 2^-11 of the one that covers everything, then refines twice.
 _OCTAVES, _PER_OCTAVE, _REFINEMENTS = 11, 3, 2
+# Zero points are tried in steps first, then all about the best.
+_ZERO_POINT_STEP = 8
+# Scales that are tried together: what of them fits into a cache.
+_AT_ONCE = 8
 _ENTROPY_BINS = 2048
 # More steps than any range has.
 _MANY = 1 << 40
@@ -132,31 +136,38 @@ def keep_percentile(
 def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
     """Keep what minimises the expected squared error of storing the tensor, clipping included.
 
-    Exhaustive over the zero points; over a geometric grid of scales, refined around its best.
+    Over a geometric grid of scales and a coarse one of zero points, refined around the best pair.
     """
     edges, below = observed.cumulative()
     counts = np.diff(below)
     zero = int(np.searchsorted(edges, 0.0))
     right = _Side(edges[zero:], counts[zero:])
     left = _Side(-edges[zero::-1], counts[:zero][::-1])
-    zero_points = storage.zero_points(observed.minimum)
+    allowed = storage.zero_points(observed.minimum)
 
-    def best(scales: Reals) -> tuple[float, int]:
-        """The scale and zero point with the least error, among `scales` and all zero points."""
-        error = left.error(scales, zero_points) + right.error(scales, storage.levels - zero_points)
+    def best(scales: Reals, zero_points: NDArray[np.int64]) -> tuple[float, int]:
+        """The scale and zero point with the least error."""
+        parts = np.array_split(scales, -(-len(scales) // _AT_ONCE))
+        beyond = storage.levels - zero_points
+        error = np.concatenate(
+            [left.error(part, zero_points) + right.error(part, beyond) for part in parts]
+        )
         row, column = np.unravel_index(int(np.argmin(error)), error.shape)
         return float(scales[row]), int(zero_points[column])
 
     covering = choose_params(*observed.span, bits=storage.bits, scheme=storage.scheme).scale[0]
     if storage.scheme == "power_of_two":
-        scale, zero_point = best(covering * np.exp2(-np.arange(_OCTAVES + 1, dtype=np.float64)))
+        octaves = np.arange(_OCTAVES + 1, dtype=np.float64)
+        scale, zero_point = best(covering * np.exp2(-octaves), allowed)
     else:
         ratio = 2.0 ** (1.0 / _PER_OCTAVE)
-        scale, zero_point = best(covering * ratio ** -np.arange(_OCTAVES * _PER_OCTAVE + 1.0))
+        scales = covering * ratio ** -np.arange(_OCTAVES * _PER_OCTAVE + 1.0)
+        scale, zero_point = best(scales, np.union1d(allowed[::_ZERO_POINT_STEP], allowed[-1:]))
         for _ in range(_REFINEMENTS):
+            about = allowed[np.abs(allowed - zero_point) <= _ZERO_POINT_STEP]
             steps: Reals = np.linspace(-1.0, 1.0, 2 * _PER_OCTAVE + 1, dtype=np.float64)
             near = scale * np.power(ratio, steps, dtype=np.float64)
-            scale, zero_point = best(near)
+            scale, zero_point = best(near, about)
             ratio **= 1.0 / _PER_OCTAVE
     high = scale * (storage.levels - zero_point)
     return (-high if storage.is_centred(observed.minimum) else 0.0 - scale * zero_point), high
@@ -185,6 +196,9 @@ class _Side:
     def __init__(self, edges: Reals, counts: Reals) -> None:
         self.edges = edges
         self.density = counts / np.diff(edges)
+        ends = [_moment(power)(edges) for power in range(3)]
+        self._moments = [self._running(each) for each in ends]
+        self._ends = ends
 
     def error(self, scales: Reals, levels: NDArray[np.int64]) -> Reals:
         """Summed squared error [scale, level] when `levels` steps of `scale` cover this side."""
@@ -193,24 +207,26 @@ class _Side:
         step = scales[:, None]
         bound = step * levels
         reached = np.minimum(bound, self.edges[-1])
-        kept, _ = self._integral(lambda x: _rounding(x, step), reached)
+        # The bin of each bound, the last one of what lies beyond.
+        where = np.minimum(np.searchsorted(self.edges, reached, "right"), len(self.density)) - 1
+        ends, rows = _rounding(self.edges[None, :], step), np.arange(len(scales))[:, None]
+        part = _rounding(reached, step) - ends[rows, where]
+        kept: Reals = self._running(ends)[rows, where] + self.density[where] * part
         zeroth, first, second = (
-            whole - below
-            for below, whole in (self._integral(_moment(power), reached) for power in (0, 1, 2))
+            running[-1]
+            - running[where]
+            - self.density[where] * (_moment(power)(reached) - end[where])
+            for power, (running, end) in enumerate(zip(self._moments, self._ends, strict=True))
         )
         # The integral of (x - bound)^2 over everything beyond the bound.
         clipped: Reals = second - 2.0 * bound * first + bound**2 * zeroth
         return kept + clipped
 
-    def _integral(self, primitive: Callable[[Reals], Reals], bound: Reals) -> tuple[Reals, Reals]:
-        """Integrate density times the primitive's derivative: up to each bound, and in all."""
-        where = np.minimum(np.searchsorted(self.edges, bound, "right"), len(self.density)) - 1
-        ends = primitive(self.edges[None, :])
-        totals = np.pad(np.cumsum(self.density * np.diff(ends), axis=1), ((0, 0), (1, 0)))
-        rows = np.arange(len(bound))[:, None] if len(ends) > 1 else 0
-        inside = self.density[where] * (primitive(bound) - ends[rows, where])
-        reached: Reals = totals[rows, where] + inside
-        return reached, totals[:, -1:]
+    def _running(self, ends: Reals) -> Reals:
+        """Density times the derivative of what is given at the edges, integrated up to each."""
+        sums = np.cumsum(self.density * np.diff(ends, axis=-1), axis=-1)
+        running: Reals = np.concatenate([np.zeros_like(ends[..., :1]), sums], axis=-1)
+        return running
 
 
 def _moment(power: int) -> Callable[[Reals], Reals]:
@@ -225,8 +241,10 @@ def _moment(power: int) -> Callable[[Reals], Reals]:
 
 def _rounding(x: Reals, step: Reals) -> Reals:
     """The primitive of (x - nearest multiple of step)^2: a twelfth of step^3 for each step."""
-    nearest = round_and_saturate(x / step, 0, -_MANY, _MANY)
-    primitive: Reals = step**3 * (nearest / 12.0 + (x / step - nearest) ** 3 / 3.0)
+    steps = x / step
+    nearest = round_and_saturate(steps, 0, -_MANY, _MANY)
+    beyond = steps - nearest
+    primitive: Reals = step**3 * (nearest / 12.0 + beyond * beyond * beyond / 3.0)
     return primitive
 
 

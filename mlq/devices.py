@@ -63,10 +63,16 @@ def open_device(target: Target, threads: int) -> Any:
     if threads < 1:
         raise TargetError(f"a module runs on at least one thread, not on {threads}")
     if threads == 1:
-        return _binding.create_hal_driver("local-sync").create_default_device()
+        return _on_cpu("local-sync")
     # The worker count is a flag of the process that a driver reads when it is created.
     rt.flags.parse_flags(f"--task_topology_group_count={threads}")
-    return _binding.create_hal_driver("local-task").create_default_device()
+    return _on_cpu("local-task")
+
+
+def _on_cpu(name: str) -> Any:
+    """A device that keeps the memory of one call for the next, which IREE would clear each time."""
+    driver = _binding.create_hal_driver(name)
+    return driver.create_device(driver.query_available_devices()[0], allocators=["caching"])
 
 
 def mapped(_device: Any, view: Any) -> NDArray[Any]:

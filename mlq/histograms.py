@@ -14,7 +14,7 @@ from mlq.ranges import Histogram
 Reals = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-BINS = 2048
+BINS = 1024
 # Values on a bound (a ReLU's zeros) are put into this part of the bin that the bound ends.
 _SLIVER = 1.0 / 1024
 # Bins are not made finer than float64 can number exactly from zero on.
@@ -36,6 +36,7 @@ class HistogramAccumulator:
         self._exponent = -1074  # of the bin width: that of the least float64, so any range grows it
         self._first = 0  # number of the first bin, counted from zero
         self._counts: Counts = np.zeros(0, np.int64)
+        self._edges: Reals = np.zeros(1)
 
     def add(self, minimum: float, maximum: float, counts: NDArray[np.integer[Any]]) -> None:
         """Merge one batch: `counts` of equal bins over [minimum, maximum], the last one closed.
@@ -58,13 +59,16 @@ class HistogramAccumulator:
             bin_of = min(math.floor(minimum / width) - self._first, len(self._counts) - 1)
             self._counts[bin_of] += int(counts.sum(dtype=np.int64))
             return
-        batch: Reals = np.linspace(minimum, maximum, len(counts) + 1, dtype=np.float64)
+        batch: Reals = np.arange(len(counts) + 1, dtype=np.float64)
+        batch *= (maximum - minimum) / len(counts)
+        batch += minimum
+        batch[-1] = maximum
         edges, cumulative = gather_bounds(batch, counts)
         # The bins from the one that holds the least value to the one that holds the greatest.
         reached = math.ceil(maximum / width) - self._first
         first = min(math.floor(minimum / width) - self._first, reached - 1)
-        grid = np.arange(self._first + first, self._first + reached + 1) * width
         # Cutting the running total to integers keeps every count whole and their sum exact.
+        grid = self._edges[first : reached + 1]
         totals = np.interp(grid, edges, cumulative).astype(np.int64)
         self._counts[first:reached] += totals[1:] - totals[:-1]
 
@@ -93,6 +97,8 @@ class HistogramAccumulator:
         # A constant on the border of two bins went into the upper; it may now be the range's end.
         np.add.at(grown, np.minimum(moved - first, count - 1), self._counts)
         self._exponent, self._first, self._counts = exponent, first, grown
+        edges = np.arange(first, first + count + 1, dtype=np.float64)
+        self._edges = np.multiply(edges, math.ldexp(1.0, exponent), dtype=np.float64)
 
     def _cover(self, exponent: int) -> tuple[int, int]:
         """Which bin of width 2^exponent is the first to cover the range, and how many do."""

@@ -110,6 +110,11 @@ class Network:
         return tuple(dict.fromkeys(pairs))
 
     @property
+    def batch(self) -> int:
+        """Samples of one call; 1 where the batch is dynamic."""
+        return next((spec.shape[0] or 1 for spec in self.model.inputs if spec.shape), 1)
+
+    @property
     def observed(self) -> tuple[str, ...]:
         """The tensors that mlq-instrument observes, in the order of its results."""
         return tuple(dict.fromkeys(flow.tensor for each in self.layers for flow in each.flows))

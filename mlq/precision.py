@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeVar, cast, get_args
 
 from mlq.errors import UsageError
@@ -43,6 +44,7 @@ class Precision:
     is_float: bool = False
 
     @classmethod
+    @cache
     def parse(cls, text: str) -> Precision:
         """Read a precision's name; UsageError tells what is allowed."""
         if text in _FLOAT_BITS:

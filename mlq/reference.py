@@ -17,7 +17,7 @@ from mlq.dialect import build, functions, layers, ops, quant, weights
 from mlq.dialect.shapes import DYNAMIC
 from mlq.errors import DataError, DiagnosticError
 from mlq.numerics import Bounds, QuantParams
-from mlq.numerics.sampling import histogram, subsampling_step
+from mlq.numerics.sampling import histogram, row_step, subsampling_step
 
 Array = NDArray[Any]
 Store = Mapping[str, Array]
@@ -250,22 +250,25 @@ def _activate(op: Any, at: _Machine) -> Array:
     return clamped
 
 
-def _observe(op: Any, at: _Machine) -> list[Array]:
+def _observe(op: Any, at: _Machine) -> Array:
     x = at[op.input]
     elements = int(np.prod([n for n in op.input.type.shape if n != DYNAMIC], dtype=np.int64))
     step = subsampling_step(elements, op.max_elements.value)
     counts = histogram(x.reshape(-1)[::step], np.min(x), np.max(x), op.bins.value)
-    return [np.min(x), np.max(x), counts]
+    return np.array([np.min(x), np.max(x), *counts], np.float32)
 
 
 def _fake_quantize(op: Any, at: _Machine) -> Array:
     return numerics.fake_quantize_row(at[op.input], at[op.table][op.row.value])
 
 
-def _compare(op: Any, at: _Machine) -> list[Array]:
-    reference = at[op.reference].astype(np.float64)
-    noise = reference - at[op.value]
-    return [np.asarray(np.vdot(each, each), np.float32) for each in (reference, noise)]
+def _compare(op: Any, at: _Machine) -> Array:
+    reference, value = (at[each].astype(np.float64) for each in (op.reference, op.value))
+    step = row_step(op.reference.type.shape, op.max_elements.value)
+    seen = (slice(None), slice(None, None, step))[: reference.ndim]
+    kept = reference[seen]
+    noise, part = kept - value[seen], kept.size / max(reference.size, 1)
+    return np.array([np.vdot(each, each) / part for each in (kept, noise)], np.float32)
 
 
 _EXECUTE: dict[type[Any], Callable[[Any, _Machine], Any]] = {

@@ -90,8 +90,8 @@ def _see(
     divergence, samples, done = 0.0, 0, 0
     for batch in batches:
         results = simulation.lockstep(batch, ranges, assignments)
-        outputs, measured = results[: -totals.size], results[-totals.size :]
-        energies = np.array([float(each) for each in measured]).reshape(totals.shape)
+        *outputs, measured = results
+        energies = measured.astype(np.float64).reshape(totals.shape)
         totals += energies
         logarithms += np.log(np.maximum(energies, _LEAST_ENERGY))
         quantized = outputs[len(outputs) // (len(assignments) + 1)]

@@ -27,6 +27,8 @@ Assignment = Mapping[str, str]
 """Precision by layer name; a layer that is absent is f32."""
 
 _RESIDUAL_BITS = 8
+# Elements of an image, of each sample, that `lockstep` compares: rows of it, when it has more.
+_COMPARED = 1 << 16
 
 
 class Simulation:
@@ -52,7 +54,9 @@ class Simulation:
         self._threads, self._chains = threads, chains
         self._own = own
         lower = lowering(target.cpu_features)
-        lowered = network.transform(simulate_pipeline(chains, lower, own=own))
+        most = _COMPARED * network.batch
+        pipeline = simulate_pipeline(chains, lower, max_elements=most, own=own)
+        lowered = network.transform(pipeline)
         self._weights = lowered.weights
         self._vmfb = compile_module(lowered.text, target, embed=False)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
@@ -62,6 +66,7 @@ class Simulation:
         self._biases: Mapping[tuple[str, int], Array] = {}
         self._loaded: dict[str, runtime.Executable] = {}
         self._signature: dict[str, str] = {}
+        self._table: tuple[Ranges, Assignment, NDArray[np.float32]] | None = None
 
     def configured(self, scheme: Scheme, granularity: Granularity) -> Simulation:
         """This simulation with another scheme and granularity: module and executables are shared.
@@ -69,7 +74,7 @@ class Simulation:
         What is shared is not for use by both at once; only the last one's weights stay bound.
         """
         other = copy.copy(self)
-        vars(other).update(_scheme=scheme, _granularity=granularity, _stored={})
+        vars(other).update(_scheme=scheme, _granularity=granularity, _stored={}, _table=None)
         return other
 
     def refined(
@@ -88,7 +93,7 @@ class Simulation:
         for key, array in sorted([*weights.items(), *biases.items()], key=lambda each: each[0]):
             digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
         vars(other).update(_narrow=dict(narrow), _refinement=digest.digest())
-        vars(other).update(_stored=dict(weights), _biases=dict(biases))
+        vars(other).update(_stored=dict(weights), _biases=dict(biases), _table=None)
         return other
 
     @property
@@ -111,6 +116,9 @@ class Simulation:
 
         A residual is stored as integers only if integer layers made it, as mlq-insert-casts does.
         """
+        known = self._table
+        if known is not None and known[0] is ranges and known[1] == assignment:
+            return known[2]
         table = np.zeros((len(self._rows), 4), np.float32)
         for row, (layer, flow) in zip(table, self._rows, strict=True):
             precision = Precision.parse(assignment.get(layer.name, "f32"))
@@ -121,6 +129,7 @@ class Simulation:
             row[:] = numerics.table_row(
                 self.stored_activation(flow, precision.activation_bits, ranges)
             )
+        self._table = ranges, dict(assignment), table
         return table
 
     def stored_activation(self, flow: Flow, bits: int, ranges: Ranges) -> numerics.QuantParams:

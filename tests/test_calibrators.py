@@ -147,7 +147,7 @@ def test_entropy_equals_the_search_done_bin_by_bin(name: str) -> None:
     counts[-1] = min(counts[-1], counts[-2])
     histogram = Histogram(low=-reach, high=reach, counts=tuple(counts.tolist()))
     low, high = calibrate("entropy", Observation(-reach, reach, histogram), Storage(8, "symmetric"))
-    first, last = slow_entropy(counts.tolist(), 255, 2)
+    first, last = slow_entropy(counts.tolist(), 255, 4)
     assert (low, high) == pytest.approx((edges[first], edges[last]))
 
 

@@ -3,12 +3,13 @@
 // A tensor is observed once, right after it is made, however many layers read it.
 // CHECK-LABEL: func.func @main
 // CHECK-SAME:    mlq.observed = {{\[\[}}"x"], ["y"]]
-// CHECK-NEXT:    "mlq.observe"(%arg0) {bins = 8 : i64, max_elements = 16 : i64}
+// CHECK-NEXT:    %[[OF_X:.*]] = "mlq.observe"(%arg0) {bins = 8 : i64, max_elements = 16 : i64}
 // CHECK-NEXT:    %[[Y:.*]] = "mlq.add"
-// CHECK-NEXT:    "mlq.observe"(%[[Y]])
+// CHECK-NEXT:    %[[OF_Y:.*]] = "mlq.observe"(%[[Y]])
 // CHECK-NEXT:    "mlq.add"
-// CHECK-NEXT:    "mlq.add"
-// CHECK-NEXT:    return
+// CHECK-NEXT:    %[[W:.*]] = "mlq.add"
+// CHECK-NEXT:    %[[BOTH:.*]] = "mlq.concat"(%[[OF_X]], %[[OF_Y]]) {axis = 0 : i64}
+// CHECK-NEXT:    return %[[W]], %[[BOTH]] : tensor<2xf32>, tensor<20xf32>
 func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
   %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
   %z = "mlq.add"(%y, %y) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "z"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>

@@ -30,7 +30,7 @@
 // CHECK:         "mlq.compare"(%[[REFERENCE]], %[[FIRST]])
 // CHECK:         "mlq.compare"(%[[REFERENCE]], %[[OWN]])
 // CHECK:         "mlq.compare"(%[[REFERENCE]], %[[SECOND]])
-// CHECK:         return %[[REFERENCE]], %[[FIRST]], %[[SECOND]],
+// CHECK:         return %[[REFERENCE]], %[[FIRST]], %[[SECOND]], %{{[0-9]+}} : {{.*}}, tensor<12xf32>
 func.func @main(%x: tensor<1x2xf32> {mlq.name = "x"}) -> tensor<1x3xf32> {
   %w = "mlq.weight"() {key = "w"} : () -> tensor<2x3xf32>
   %b = "mlq.weight"() {key = "b"} : () -> tensor<3xf32>

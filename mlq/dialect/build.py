@@ -9,7 +9,6 @@ from torch_mlir.ir import (
     F32Type,
     FloatAttr,
     InsertionPoint,
-    IntegerType,
     OpView,
     RankedTensorType,
     StringAttr,
@@ -281,11 +280,10 @@ def activate(input: Value, activation: Activation) -> Value:
     return ops.ActivateOp(input, activation.attribute(), input.type).output
 
 
-def observe(input: Value, *, bins: int, max_elements: int) -> tuple[Value, Value, Value]:
-    """`mlq.observe`: least, greatest and histogram."""
-    scalar, counts = tensor([]), tensor([bins], IntegerType.get_signless(32))
-    op = ops.ObserveOp(input, integer(bins), integer(max_elements), scalar, scalar, counts)
-    return op.least, op.greatest, op.histogram
+def observe(input: Value, *, bins: int, max_elements: int) -> Value:
+    """`mlq.observe`: least, greatest and counts, in one tensor."""
+    type_ = tensor([2 + bins])
+    return ops.ObserveOp(input, integer(bins), integer(max_elements), type_).statistics
 
 
 def fake_quantize(input: Value, table: Value, row: int) -> Value:
@@ -293,7 +291,6 @@ def fake_quantize(input: Value, table: Value, row: int) -> Value:
     return ops.FakeQuantizeOp(input, table, integer(row), input.type).output
 
 
-def compare(reference: Value, value: Value) -> tuple[Value, Value]:
-    """`mlq.compare`: energy of the reference, and of the difference."""
-    op = ops.CompareOp(reference, value, tensor([]), tensor([]))
-    return op.signal, op.noise
+def compare(reference: Value, value: Value, *, max_elements: int) -> Value:
+    """`mlq.compare`: energy of the reference, and of the difference, in one tensor."""
+    return ops.CompareOp(reference, value, integer(max_elements), tensor([2])).energies

@@ -40,7 +40,7 @@ def body_of(function: func.FuncOp) -> Block:
 
 def results_of(function: func.FuncOp) -> list[Value]:
     """What the function returns."""
-    return list(_return_of(function).operands)
+    return list(return_of(function).operands)
 
 
 def ops_of(function: func.FuncOp) -> list[OpView]:
@@ -73,7 +73,7 @@ def add_argument(function: func.FuncOp, type_: object, name: str) -> Value:
 
 def set_results(function: func.FuncOp, values: Sequence[Value]) -> None:
     """Make the function return `values` instead of what it returned."""
-    last = _return_of(function)
+    last = return_of(function)
     with InsertionPoint(last), last.location:
         func.ReturnOp(list(values))
     last.operation.erase()
@@ -97,5 +97,6 @@ def _retype(function: func.FuncOp, inputs: Sequence[object], results: Sequence[o
     function.attributes["function_type"] = TypeAttr.get(type_)
 
 
-def _return_of(function: func.FuncOp) -> OpView:
+def return_of(function: func.FuncOp) -> OpView:
+    """The function's last op."""
     return list(body_of(function).operations)[-1]

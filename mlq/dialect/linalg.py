@@ -203,6 +203,15 @@ def slice(
     )
 
 
+def joined(parts: Sequence[Value]) -> Value:
+    """Tensors of rank 1, of known sizes, end to end; rank 0 counts as one element."""
+    rows = [reshape(part, [1]) if part.type.rank == 0 else part for part in parts]
+    if len(rows) == 1:
+        return rows[0]
+    size = sum(row.type.shape[0] for row in rows)
+    return tensor.concat(tensor_type([size], rows[0].type.element_type), 0, rows)
+
+
 def barrier(value: Value) -> Value:
     """The value, computed and in memory before anything reads it; IREE's own ops, by name."""
     sizes = sizes_of(value)

@@ -243,15 +243,14 @@ class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
     """Least, greatest and a histogram of a tensor, reduced inside the module.
 
     The `bins` of equal width span [least, greatest] of this very tensor and count a strided
-    subsample of about `max_elements` elements; least and greatest see every element.
+    subsample of about `max_elements` elements; least and greatest see every element. `statistics`
+    [2 + bins] holds least, greatest and the counts, which f32 holds exactly up to 2^24.
     """
 
     input: Operand[Any]
     bins: IntegerAttr
     max_elements: IntegerAttr
-    least: Result[Any]
-    greatest: Result[Any]
-    histogram: Result[Any]
+    statistics: Result[Any]
 
 
 @_verified(verify.fake_quantize)
@@ -269,9 +268,13 @@ class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
 
 @_verified(verify.compare)
 class CompareOp(Mlq.Operation, name="compare", traits=[Pure]):
-    """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2."""
+    """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2.
+
+    Of a tensor of rank 4, only every n-th slice of axis 1 (a row of an image in NHWC) is added up,
+    so that about `max_elements` elements are, and the sums are scaled to the size of all.
+    """
 
     reference: Operand[Any]
     value: Operand[Any]
-    signal: Result[Any]
-    noise: Result[Any]
+    max_elements: IntegerAttr
+    energies: Result[Any]

@@ -172,7 +172,7 @@ def activate(op: Any) -> Complaint:
 def observe(op: Any) -> Complaint:
     if op.bins.value < 1 or op.max_elements.value < 1:
         return "needs at least one bin and one element"
-    return _expect_float(op.input, "operand") or _expect_shape(op.histogram, [op.bins.value])
+    return _expect_float(op.input, "operand") or _expect_shape(op.statistics, [2 + op.bins.value])
 
 
 def fake_quantize(op: Any) -> Complaint:
@@ -183,10 +183,13 @@ def fake_quantize(op: Any) -> Complaint:
 
 
 def compare(op: Any) -> Complaint:
+    if op.max_elements.value < 1:
+        return "needs at least one element"
     return (
         _expect_float(op.reference, "reference")
         or _expect_float(op.value, "value")
         or _same_shape(op.reference, op.value)
+        or _expect_shape(op.energies, [2])
     )
 
 

@@ -73,16 +73,21 @@ class FakeQuantize:
 
 @dataclass(frozen=True)
 class Energies:
-    """The energy of an image of floats, and of its difference to another, added up in f64."""
+    """The energy of an image of floats, and of its difference to another, added up in f64.
+
+    Of every `step`-th row, scaled to all of them.
+    """
 
     isa: Isa
     reference: Image
     value: Image
+    step: int = 1
 
     @property
     def label(self) -> str:
         """As `energies_64x56x56`."""
-        return f"energies_{_size(self.reference)}"
+        every = "" if self.step == 1 else f"_every{self.step}"
+        return f"energies{every}_{_size(self.reference)}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -106,12 +111,14 @@ class Energies:
                 pairs = zip(totals, sums, strict=True)
                 return [arith.addf(total, arith.extf(wide, each)) for total, each in pairs]
 
-            return code.loop(0, self.reference.height, 1, row, totals)
+            return code.loop(0, self.reference.height, self.step, row, totals)
 
         totals = code.loop(0, self.reference.batch, 1, image, [zero, zero])
+        rows = self.reference.height
+        scale = code.constant(rows / -(-rows // self.step), "f32")
         for place, total in enumerate(totals):
             value = vector.reduction(F64Type.get(), "add", total)
-            narrow = arith.truncf(code.element("f32"), value)
+            narrow = arith.mulf(arith.truncf(code.element("f32"), value), scale)
             code.store(code.splat(narrow, 1), memory[-1], place)
 
     def _row(self, memory: Sequence[Value], at: tuple[Index, Index]) -> list[Value]:

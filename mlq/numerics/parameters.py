@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ EMPTY_CHANNEL_SCALE = 2.0**-23
 BIAS_LIMIT = 1 << 30
 
 
+@lru_cache(maxsize=1 << 14)  # a simulation asks for every tensor on every batch
 def choose_params(
     low: float,
     high: float,

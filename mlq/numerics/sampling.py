@@ -1,13 +1,16 @@
-"""Which elements of a tensor a histogram counts, and where it counts them."""
+"""Which elements of a tensor a histogram counts, and where; which rows a comparison adds up."""
 
 from __future__ import annotations
 
-from math import gcd
+from collections.abc import Sequence
+from math import gcd, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlq.numerics.affine import Reals
+
+_IMAGE_RANK = 4
 
 
 def subsampling_step(elements: int, most: int) -> int:
@@ -19,6 +22,16 @@ def subsampling_step(elements: int, most: int) -> int:
     while gcd(step, elements) > 1:
         step += 1
     return step
+
+
+def row_step(shape: Sequence[int], most: int) -> int:
+    """Every how-manieth slice of axis 1 to add up so that about `most` elements are; of images.
+
+    Neighbouring rows are alike, so that few say as much. What is no image is small: 1.
+    """
+    if len(shape) != _IMAGE_RANK:
+        return 1
+    return min(max(1, prod(n for n in shape if n > 0) // most), max(shape[1], 1))
 
 
 def histogram(x: Reals, least: np.float32, greatest: np.float32, bins: int) -> NDArray[np.int32]:

@@ -12,8 +12,8 @@ from mlq.transforms.base import Pass, option, register_pass, walk
 class Instrument(Pass):
     """Return least, greatest and histogram of every tensor that a layer reads.
 
-    The function's attribute `mlq.observed` lists the tensors in the order of their results, three
-    for each, after the network's own.
+    All in one result (see mlq.observe) after the network's own; the function's attribute
+    `mlq.observed` lists the tensors in their order there.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -26,15 +26,12 @@ class Instrument(Pass):
         max-elements=16
     After:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"})
-            -> (tensor<2xf32>, tensor<f32>, tensor<f32>, tensor<8xi32>)
-            attributes {mlq.observed = [["x"]]} {
-          %least, %greatest, %histogram = "mlq.observe"(%x)
-            {bins = 8 : i64, max_elements = 16 : i64}
-            : (tensor<2xf32>) -> (tensor<f32>, tensor<f32>, tensor<8xi32>)
+            -> (tensor<2xf32>, tensor<10xf32>) attributes {mlq.observed = [["x"]]} {
+          %statistics = "mlq.observe"(%x) {bins = 8 : i64, max_elements = 16 : i64}
+            : (tensor<2xf32>) -> tensor<10xf32>
           %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>,
             mlq.name = "y"} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
-          return %y, %least, %greatest, %histogram
-            : tensor<2xf32>, tensor<f32>, tensor<f32>, tensor<8xi32>
+          return %y, %statistics : tensor<2xf32>, tensor<10xf32>
         }
     """
 
@@ -51,7 +48,7 @@ class Instrument(Pass):
             for flow in layers.activations_of(op)
             if (name := layers.tensor_name(flow.value)) is not None
         }
-        results = functions.results_of(function)
+        results, statistics = functions.results_of(function), []
         for value in observed.values():
             at = (
                 InsertionPoint.at_block_begin(functions.body_of(function))
@@ -59,6 +56,10 @@ class Instrument(Pass):
                 else InsertionPoint.after(value.owner)
             )
             with at, function.location:
-                results += build.observe(value, bins=self.bins, max_elements=self.max_elements)
+                made = build.observe(value, bins=self.bins, max_elements=self.max_elements)
+            statistics.append(made)
+        last = functions.return_of(function)
+        with InsertionPoint(last), function.location:
+            results += [build.concat(statistics, axis=0)] if statistics else []
         functions.set_results(function, results)
         function.attributes["mlq.observed"] = functions.strings([(name,) for name in observed])

@@ -84,9 +84,10 @@ def quantize_pipeline(
     return f"mlq-annotate-ranges{{{_option('ranges', ranges)}}},{stamp},{insert},@fold-casts"
 
 
-def simulate_pipeline(chains: int, lower: str, *, own: bool = False) -> str:
+def simulate_pipeline(chains: int, lower: str, *, max_elements: int, own: bool = False) -> str:
     """GRAPH to LOWERED functions that simulate quantization, steered by a run-time table."""
-    return f"mlq-simulate{{chains={chains} own={str(own).lower()}}},cse,canonicalize,{lower}"
+    options = f"chains={chains} own={str(own).lower()} max-elements={max_elements}"
+    return f"mlq-simulate{{{options}}},cse,canonicalize,{lower}"
 
 
 def instrument_pipeline(*, bins: int, max_elements: int, lower: str) -> str:

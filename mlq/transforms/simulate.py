@@ -20,9 +20,8 @@ class Simulate(Pass):
 
     `@lockstep` computes the float network and `chains` simulated ones (one for each candidate
     precision; table and weight keys of chain c are at c * rows and "<key>:simulated.<c>") and
-    returns all their outputs, then for each chain what `mlq.compared` names (layer, role): the
-    energy of the float tensor and of the difference, for each layer's operands and its result, and
-    with `own` the same of the result that the layer makes of float operands that it quantizes.
+    returns all their outputs, then as one tensor, by chain, what `mlq.compared` names: each layer's
+    operands and result compared with float, and with `own` what it makes of float ones.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -52,6 +51,7 @@ class Simulate(Pass):
 
     name = "mlq-simulate"
     chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
+    max_elements: int = option(65536, help="about how many elements of an image are compared")
     own: bool = option(default=True, help="compute each layer of float operands, too")
 
     def run(self, module: Operation) -> None:
@@ -68,7 +68,7 @@ class Simulate(Pass):
         simulated.attributes["mlq.rows"] = names
         if self.chains > 0:
             lockstep = _declare(source, "lockstep", len(rows) * self.chains)
-            compared = _fill_lockstep(source, lockstep, rows, self.chains, own=self.own)
+            compared = _fill_lockstep(source, lockstep, rows, self)
             lockstep.attributes["mlq.rows"] = names
             lockstep.attributes["mlq.compared"] = functions.strings(compared)
 
@@ -147,9 +147,7 @@ def _fill_lockstep(
     source: func.FuncOp,
     target: func.FuncOp,
     rows: list[tuple[str, str, str]],
-    chains: int,
-    *,
-    own: bool,
+    options: Simulate,
 ) -> list[tuple[str, str]]:
     """The float network, the simulated ones, and their comparison; returns what is compared.
 
@@ -161,24 +159,25 @@ def _fill_lockstep(
     with InsertionPoint(functions.body_of(target)), source.location:
         simulated = [
             _Chain(source, target, rows, first_row=c * len(rows), suffix=f":simulated.{c}")
-            for c in range(chains)
+            for c in range(options.chains)
         ]
         for op in functions.ops_of(source):
             functions.clone_op(op, reference, {})
             for chain in simulated:
                 chain.follow(op)
             if layers.is_layer(op):
-                compared += _compare(op, reference, simulated, own=own)
+                compared += _compare(op, reference, simulated, options)
         results = [reference.get(value, value) for value in functions.results_of(source)]
         results += [value for chain in simulated for value in chain.outputs(source)]
-        results += [energy for chain in simulated for energy in chain.energies]
+        if energies := [each for chain in simulated for each in chain.energies]:
+            results.append(build.concat(energies, axis=0))
         func.ReturnOp(results)
     functions.set_results(target, results)
     return compared
 
 
 def _compare(
-    op: OpView, reference: functions.Mapping, simulated: list[_Chain], *, own: bool
+    op: OpView, reference: functions.Mapping, simulated: list[_Chain], options: Simulate
 ) -> list[tuple[str, str]]:
     """Compare a layer's operands and its result in each chain; returns layer and role of each."""
     flows = (flow for flow in layers.activations_of(op) if layers.tensor_name(flow.value))
@@ -188,13 +187,14 @@ def _compare(
         noisy = chain.flows[op.output]
         pairs = [(reference.get(operands[at], operands[at]), noisy[at]) for at in places.values()]
         pairs.append((reference[op.output], chain.values[op.output]))
-        if own:
+        if options.own:
             clean = chain.quantized(op, reference)
             # A layer that alone is quantized has no residual of integers.
             clean.pop(places.get("residual", -1), None)
             alone = dict(reference)
             functions.clone_op(op, alone, clean)
             pairs.append((reference[op.output], alone[op.output]))
-        chain.energies += [energy for pair in pairs for energy in build.compare(*pair)]
-    roles = (*places, "output", *(("own",) if own else ()))
-    return [(build.name_of(op) or "", role) for role in roles]
+        chain.energies += [
+            build.compare(*each, max_elements=options.max_elements) for each in pairs
+        ]
+    return [(build.name_of(op) or "", role) for role in (*places, "output", *["own"] * options.own)]

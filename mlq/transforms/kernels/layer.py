@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.dialects import arith, tensor
-from torch_mlir.ir import RankedTensorType, Value
+from torch_mlir.dialects import arith
+from torch_mlir.ir import Value
 
 from mlq import numerics
 from mlq.dialect import linalg
@@ -134,9 +134,7 @@ class Layer:
         sizes = linalg.sizes_of(bias)
         bits = linalg.elementwise([linalg.whole(bias)], i32, sizes, partial(arith.bitcast, i32))
         scale = np.ones(prod(bias.type.shape), np.float32).view(np.int32)
-        parts = constant("header", header), bits, constant("ones", scale)
-        total = sum(prod(part.type.shape) for part in parts)
-        return tensor.concat(RankedTensorType.get([total], i32), 0, list(parts))
+        return linalg.joined([constant("header", header), bits, constant("ones", scale)])
 
     def packed(self, kernel: Conv | Depthwise) -> Value:
         """The weight as the kernel reads it: now, or when the module is loaded."""
@@ -191,7 +189,7 @@ def _unpacked(key: str, packed: NDArray[np.int8]) -> Value:
 
         return linalg.elementwise([whole], i8, sizes, nibble)
 
-    return tensor.concat(RankedTensorType.get([packed.size], i8), 0, [half(0), half(1)])
+    return linalg.joined([half(0), half(1)])
 
 
 def _packed(rows: Value, kernel: Conv | Depthwise) -> Value:
@@ -204,8 +202,4 @@ def _packed(rows: Value, kernel: Conv | Depthwise) -> Value:
         part = linalg.slice(rows, [0, first], [taps, count * width], [1, 1])
         part = linalg.reshape(part, [taps, count, width])
         parts.append(linalg.reshape(linalg.transpose(part, [1, 0, 2]), [taps * count * width]))
-    if len(parts) == 1:
-        return parts[0]
-    size = sum(prod(part.type.shape) for part in parts)
-    result = RankedTensorType.get([size], rows.type.element_type)
-    return tensor.concat(result, 0, parts)
+    return linalg.joined(parts)

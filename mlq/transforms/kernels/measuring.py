@@ -6,16 +6,14 @@ from functools import partial
 from math import prod
 
 import numpy as np
-from torch_mlir.dialects import arith
-from torch_mlir.ir import F32Type, RankedTensorType, Value
 
-from mlq.dialect import build, linalg
+from mlq.dialect import build
 from mlq.dialect.ops import CompareOp, FakeQuantizeOp, ObserveOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
 from mlq.kernels.measuring import Energies, FakeQuantize, Observe
-from mlq.numerics.sampling import subsampling_step
+from mlq.numerics.sampling import row_step, subsampling_step
 from mlq.transforms.kernels.images import Images, Lower, constant
 
 
@@ -28,7 +26,7 @@ def fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> Lower | str:
 
 
 def compare(op: CompareOp, isa: Isa, images: Images) -> Lower | str:
-    """Two energies, each a tensor of its own."""
+    """Two energies, of every n-th row."""
     if DYNAMIC in build.shape_of(op.reference):
         return "has a dynamic batch"
     for value in (op.reference, op.value):
@@ -37,7 +35,7 @@ def compare(op: CompareOp, isa: Isa, images: Images) -> Lower | str:
 
 
 def observe(op: ObserveOp, isa: Isa, images: Images) -> Lower | str:
-    """Extremes and a histogram, each a tensor of its own."""
+    """Extremes and a histogram."""
     if DYNAMIC in build.shape_of(op.input):
         return "has a dynamic batch"
     images.need(op.input, NO_MARGIN)
@@ -54,27 +52,15 @@ def _fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> None:
 
 def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
     reference, value = (images.read(each) for each in (op.reference, op.value))
-    kernel = Energies(isa, reference.image, value.image)
-    made = images.dispatch(
-        kernel, [reference.value, value.value], RankedTensorType.get([2], F32Type.get())
-    )
-    for place, result in enumerate((op.signal, op.noise)):
-        result.replace_all_uses_with(_element(made, place))
+    step = row_step(build.shape_of(op.reference), op.max_elements.value)
+    kernel = Energies(isa, reference.image, value.image, step)
+    made = images.dispatch(kernel, [reference.value, value.value], op.energies.type)
+    op.energies.replace_all_uses_with(made)
 
 
 def _observe(op: ObserveOp, isa: Isa, images: Images) -> None:
     source, bins = images.read(op.input), op.bins.value
     stride = subsampling_step(prod(build.shape_of(op.input)), op.max_elements.value)
     kernel = Observe(isa, source.image, bins, stride)
-    type_ = RankedTensorType.get([2 + bins], F32Type.get())
-    made = images.dispatch(kernel, [source.value], type_)
-    for place, result in enumerate((op.least, op.greatest)):
-        result.replace_all_uses_with(_element(made, place))
-    i32 = linalg.integer_type(32)
-    counts = linalg.whole(linalg.slice(made, [2], [bins], [1]))
-    whole = linalg.elementwise([counts], i32, [bins], lambda count: arith.fptosi(i32, count))
-    op.histogram.replace_all_uses_with(whole)
-
-
-def _element(vector: Value, place: int) -> Value:
-    return linalg.reshape(linalg.slice(vector, [place], [1], [1]), [])
+    made = images.dispatch(kernel, [source.value], op.statistics.type)
+    op.statistics.replace_all_uses_with(made)

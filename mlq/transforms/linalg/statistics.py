@@ -17,14 +17,14 @@ from torch_mlir.ir import (
 from mlq.dialect import linalg
 from mlq.dialect.ops import CompareOp, ObserveOp
 from mlq.dialect.shapes import elements
-from mlq.numerics.sampling import subsampling_step
+from mlq.numerics.sampling import row_step, subsampling_step
 from mlq.transforms.linalg.arithmetic import at_least, at_most
 from mlq.transforms.linalg.epilogue import Stored
 
 _MATRIX = 2
 
 
-def observe(op: ObserveOp, stored: Stored) -> list[Value]:
+def observe(op: ObserveOp, stored: Stored) -> Value:
     """Least, greatest, and the counts of a subsample in bins of equal width between them."""
     x = stored(op.input)
 
@@ -37,10 +37,15 @@ def observe(op: ObserveOp, stored: Stored) -> list[Value]:
         lambda v, low, high: extremes(v, v, low, high),
         extremes,
     )
-    return [least, greatest, _histogram(op, _subsample(op, x), least, greatest)]
+    counts = _histogram(op, _subsample(op, x), least, greatest)
+    f32 = F32Type.get()
+    reals = linalg.elementwise(
+        [linalg.whole(counts)], f32, [op.bins.value], lambda count: arith.sitofp(f32, count)
+    )
+    return linalg.joined([least, greatest, reals])
 
 
-def compare(op: CompareOp, stored: Stored) -> list[Value]:
+def compare(op: CompareOp, stored: Stored) -> Value:
     """Energies of the reference and of the difference, of tensors that are in memory.
 
     Where reductions fuse with the producers of both, IREE 3.13 moves one before the other
@@ -54,12 +59,30 @@ def compare(op: CompareOp, stored: Stored) -> list[Value]:
             arith.addf(noise, arith.mulf(difference, difference)),
         ]
 
-    return _reduced(
-        [linalg.barrier(stored(each)) for each in (op.reference, op.value)],
+    step = row_step(op.reference.type.shape, op.max_elements.value)
+    seen = [_rows(linalg.barrier(stored(each)), step) for each in (op.reference, op.value)]
+    sums = _reduced(
+        seen,
         [0.0, 0.0],
         energies,
         lambda s, n, signal, noise: [arith.addf(signal, s), arith.addf(noise, n)],
     )
+    both, f32 = linalg.joined(sums), F32Type.get()
+    if step == 1:
+        return both
+    scale = op.reference.type.shape[1] / seen[0].type.shape[1]
+    return linalg.elementwise(
+        [linalg.whole(both)], f32, [2], lambda each: arith.mulf(each, linalg.scalar(f32, scale))
+    )
+
+
+def _rows(x: Value, step: int) -> Value:
+    """Every n-th slice of axis 1."""
+    if step == 1:
+        return x
+    first, _, *rest = linalg.sizes_of(x)
+    sizes, ones = [first, -(-x.type.shape[1] // step), *rest], [1] * len(rest)
+    return linalg.slice(x, [0] * x.type.rank, sizes, [1, step, *ones])
 
 
 def _reduced(
