@@ -28,11 +28,10 @@ Advance = Callable[[int], None]
 BINS = 128
 # Elements of a tensor that are counted, of each sample: enough samples make up for few of them.
 _COUNTED = 4096
-# Samples on which calibrators are compared, by the SQNR of the output: the KL of a few is that of
-# the one or two that are not classified beyond doubt, so that it says less on 60 than SQNR on 24
-# (benchmarks/choosing_calibrators.py). Calibrators race: all on half of them, the best two on the
-# rest; where there are few samples, on fewer, so that it stays a small part of a pass.
-PROBE_SAMPLES, _PROBE_SHARE = 32, 8
+# Samples on which calibrators are compared: from some 24 on, the KL picks as well as any other rule
+# does (benchmarks/choosing_calibrators.py). Calibrators race: all on half of them, the best two on
+# the rest; where there are few samples, on fewer, so that it stays a small part of a pass.
+PROBE_SAMPLES, _PROBE_SHARE = 32, 6
 _FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
@@ -56,7 +55,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Choice:
-    """The ranges that were chosen, and the output's SQNR (dB) by each calibrator that was tried.
+    """The ranges that were chosen, and the KL (milli-nats) of each calibrator that was tried.
 
     `probed_samples` counts a sample once for each time that it was simulated.
     """
@@ -135,10 +134,10 @@ def choose(
     scheme: Scheme = "asymmetric",
     advance: Advance = lambda _samples: None,
 ) -> Choice:
-    """The ranges of one calibrator; `auto` takes the one with the greatest output SQNR.
+    """The ranges of one calibrator; `auto` takes the one with the least KL to float.
 
-    That of the network simulated in `assignment` against the float one, on the first samples: no
-    calibrator wins everywhere, and the least local error is not the least loss.
+    That of the network simulated in `assignment`, on the first samples: no calibrator wins
+    everywhere, and the least local error is not the least loss.
     """
     if calibrator != "auto":
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
@@ -147,16 +146,16 @@ def choose(
     most = max(min(PROBE_SAMPLES, observations.samples // _PROBE_SHARE), 1)
     few = _first(batches(), observations, most)
     half = -(-len(few) // 2)
-    energies = {name: np.zeros(2) for name in CALIBRATORS}
-    racing, tried, probed = list(CALIBRATORS), dict[Calibrator, float](), 0
+    totals = {name: np.zeros(2) for name in CALIBRATORS}
+    racing, tried, seen, probed = list(CALIBRATORS), dict[Calibrator, float](), 0, 0
     for part in (few[:half], few[half:]):
+        samples = sum(len(reference) for _, reference in part)
+        seen, probed = seen + samples, probed + len(racing) * samples
         for name in racing:
-            energies[name] += _energies(part, simulation, candidates[name], assignment)
-            tried[name] = metrics.bounded(metrics.decibels(*energies[name]))
-        samples = len(racing) * sum(len(reference) for _, reference in part)
-        probed += samples
-        advance(samples)
-        racing = sorted(racing, key=lambda name: (-tried[name], name))[:_FINALISTS]
+            totals[name] += _loss(part, simulation, candidates[name], assignment)
+            tried[name] = float(totals[name][0]) / seen
+        advance(len(racing) * samples)
+        racing = sorted(racing, key=lambda name: (*totals[name], name))[:_FINALISTS]
     return Choice(candidates[racing[0]], tried, probed)
 
 
@@ -168,11 +167,9 @@ def divergence(
     assignment: Assignment,
 ) -> float:
     """KL (milli-nats) of the simulated network to the float one, on the first `CHECK_SAMPLES`."""
-    total = sum(
-        metrics.kl_mnat(reference, simulation.run(batch, ranges, assignment)[0]) * len(reference)
-        for batch, reference in zip(batches, observations.outputs, strict=False)
-    )
-    return total / observations.checked_samples
+    pairs = zip(batches, observations.outputs, strict=False)
+    lost = _loss(pairs, simulation, ranges, assignment)[0]
+    return float(lost) / observations.checked_samples
 
 
 def _first(
@@ -187,18 +184,22 @@ def _first(
     return few
 
 
-def _energies(
+def _loss(
     pairs: Iterable[tuple[Batch, Array]],
     simulation: Simulation,
     ranges: Ranges,
     assignment: Assignment,
 ) -> NDArray[np.float64]:
-    """Energy of the float outputs, and of what the simulated network makes different in them."""
+    """KL (milli-nats) of the simulated network to the float outputs, and the energy of the change.
+
+    Both added up over samples. The energy decides where there is no KL: a lone output is no choice.
+    """
     found = np.zeros(2)
     for batch, reference in pairs:
-        exact = reference.astype(np.float64)
-        change = simulation.run(batch, ranges, assignment)[0] - exact
-        found += np.vdot(exact, exact), np.vdot(change, change)
+        value = simulation.run(batch, ranges, assignment)[0]
+        change = value.astype(np.float64) - reference
+        divergence = metrics.kl_mnat(reference, value) * len(reference)
+        found += divergence, float(np.vdot(change, change))
     return found
 
 

@@ -277,7 +277,7 @@ class Report(Value):
     seed: int
     command: str
     calibrator: str
-    calibrators_sqnr_db: dict[str, Real]
+    calibrators_kl_mnat: dict[str, Real]
     inferences: Inferences
     stages: tuple[Stage, ...]
     layers: tuple[LayerReport, ...]

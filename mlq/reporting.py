@@ -71,7 +71,7 @@ def assemble(found: Findings) -> Report:
         seed=found.recipe.seed,
         command=found.command,
         calibrator=found.analysis.choice.ranges.calibrator,
-        calibrators_sqnr_db=found.analysis.choice.tried,
+        calibrators_kl_mnat=found.analysis.choice.tried,
         inferences=_inferences(found),
         stages=tuple(found.stages.finished),
         layers=tuple(_layers(found)),

@@ -159,17 +159,16 @@ def _kl(value: float) -> str:
 
 def calibrator(report: Report) -> list[Block]:
     """Which calibrator was taken, and what the others came to."""
-    if not report.calibrators_sqnr_db:
+    if not report.calibrators_kl_mnat:
         return [Heading("Calibrator"), Paragraph(f"`{report.calibrator}`, as asked for.")]
-    ordered = sorted(report.calibrators_sqnr_db.items(), key=lambda entry: -entry[1])
+    ordered = sorted(report.calibrators_kl_mnat.items(), key=lambda entry: entry[1])
     rows = tuple(
-        (name, f"{sqnr:.2f}", "chosen" if name == report.calibrator else "")
-        for name, sqnr in ordered
+        (name, _kl(kl), "chosen" if name == report.calibrator else "") for name, kl in ordered
     )
     said = (
-        "SQNR of the output of the simulated all-integer network. All were tried on a half of some"
-        " samples, the best two on the rest too: that of the others is of that half, which may be"
-        " easier or harder than the whole."
+        "KL to float of the simulated all-integer network, in milli-nats. All were tried on a half"
+        " of some samples, the best two on the rest too: that of the others is of that half, which"
+        " may be easier or harder than the whole."
     )
-    table = Table(("calibrator", "SQNR dB", ""), rows, left=frozenset({0, 2}))
+    table = Table(("calibrator", "KL mn", ""), rows, left=frozenset({0, 2}))
     return [Heading("Calibrator"), Paragraph(said), table]

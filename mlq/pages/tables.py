@@ -32,9 +32,9 @@ def summary(report: Report, out: str) -> list[Block]:
     if report.tuning is not None:
         return [*blocks, Paragraph(f"{trials.sentence(report.tuning)}\nopen {out}/report.html")]
     chosen = f"Calibrator `{report.calibrator}`"
-    tried = report.calibrators_sqnr_db
+    tried = report.calibrators_kl_mnat
     if tried:
-        chosen += f", the best of {len(tried)} by the SQNR of the output"
+        chosen += f", the best of {len(tried)} by the KL to float"
     return [*blocks, Paragraph(f"{chosen}.\nopen {out}/report.html")]
 
 
