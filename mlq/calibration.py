@@ -28,10 +28,11 @@ Advance = Callable[[int], None]
 BINS = 128
 # Elements of a tensor that are counted, of each sample: enough samples make up for few of them.
 _COUNTED = 4096
-# Samples on which calibrators are compared: from some 24 on, the KL picks as well as any other rule
-# does (benchmarks/choosing_calibrators.py). Calibrators race: all on half of them, the best two on
-# the rest; where there are few samples, on fewer, so that it stays a small part of a pass.
-PROBE_SAMPLES, _PROBE_SHARE = 32, 6
+# Samples on which calibrators are compared. The KL of a hundred and more picks the best one, that
+# of a dozen as well as any other rule does (benchmarks/choosing_calibrators.py): so many that each
+# calibrator takes so many multiply-accumulates, about a second in all, or where that is fewer a
+# small part of a pass. Calibrators race: all on half of them, the best two on the rest.
+_PROBE_MACS, _PROBE_SHARE, _PROBE_SAMPLES = 5e9, 6, 32
 _FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
@@ -143,8 +144,7 @@ def choose(
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
-    most = max(min(PROBE_SAMPLES, observations.samples // _PROBE_SHARE), 1)
-    few = _first(batches(), observations, most)
+    few = _first(batches(), observations, _probed(simulation.network, observations.samples))
     half = -(-len(few) // 2)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
     racing, tried, seen, probed = list(CALIBRATORS), dict[Calibrator, float](), 0, 0
@@ -157,6 +157,13 @@ def choose(
         advance(len(racing) * samples)
         racing = sorted(racing, key=lambda name: (*totals[name], name))[:_FINALISTS]
     return Choice(candidates[racing[0]], tried, probed)
+
+
+def _probed(network: Network, samples: int) -> int:
+    """How many samples calibrators are compared on, of those there are."""
+    macs = sum(layer.macs for layer in network.layers) / network.batch
+    affordable = min(int(_PROBE_MACS / max(macs, 1.0)), CHECK_SAMPLES)
+    return max(affordable, min(_PROBE_SAMPLES, samples // _PROBE_SHARE), 1)
 
 
 def divergence(

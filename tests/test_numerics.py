@@ -513,6 +513,7 @@ def _naive(x: np.ndarray, weight: np.ndarray, attributes: dict[str, Any]) -> np.
     return result
 
 
+@pytest.mark.usefixtures("onnxruntime_oracle")
 @given(convolutions(), st.integers(0, 255), seeds)
 @settings(max_examples=60, deadline=None)
 def test_conv2d_equals_its_definition_and_onnx(
@@ -673,6 +674,7 @@ def _ceil_pads(shape: Sequence[int], attributes: dict[str, Any]) -> list[int]:
     return added
 
 
+@pytest.mark.usefixtures("onnxruntime_oracle")
 @given(pools(), st.booleans(), seeds)
 @settings(max_examples=100, deadline=None)
 def test_float_avg_pool2d_is_near_onnx(

@@ -406,6 +406,7 @@ def windows(draw: st.DrawFn, kind: str) -> tuple[list[int], dict[str, Any]]:
     return sizes, attributes
 
 
+@pytest.mark.usefixtures("onnxruntime_oracle")
 @pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "Conv"])
 def test_windows(tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:
     folder = tmp_path_factory.mktemp(kind)
