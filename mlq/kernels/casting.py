@@ -51,7 +51,7 @@ class QuantizeImage:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        finisher = Finisher(self.finish, memory[1], 1)
+        finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
         width = self.isa.lanes
@@ -147,7 +147,7 @@ class Quantize:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: vectors along rows, or along pixels where padding follows."""
-        finisher = Finisher(self.finish, memory[1], 1)
+        finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         scale, name = code.vector_scalar(finisher.scales(0, 1)), code.element_of(memory[-1])
         width, run = self.output.width, self.channels

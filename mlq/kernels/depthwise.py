@@ -132,7 +132,7 @@ class Depthwise:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: blocks of channels on rows of pixels."""
-        finisher = Finisher(self.finish, memory[2], self._stored)
+        finisher = Finisher(self.finish, self.isa.storage, memory[2], self._stored)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self._steps_down, group[0], self.grid[0])
 

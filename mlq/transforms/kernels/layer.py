@@ -119,16 +119,19 @@ class Layer:
             assert self.filters is not None
             sums = self.filters.astype(np.int64).sum(axis=(0, 1, 2))
             # The bias may wrap around, as the sums then do.
-            bias = (self.bias - self.input.zero_point[0] * sums).astype(np.int32)
+            zero = self.isa.storage.stored(self.input.zero_point[0])
+            bias = (self.bias - zero * sums).astype(np.int32)
         bias, scale = (np.broadcast_to(each, self.shape[3]) for each in (bias, self.scale))
         ordered = kernel.ordered(bias), kernel.ordered(scale)
-        values = self.numbers().with_channels(kernel.finish, *ordered)
+        values = self.numbers().with_channels(kernel.finish, *ordered, self.isa.storage)
         return constant(f"{self.key}.coefficients", values)
 
     def _coefficients_at_load(self, kernel: Conv | Depthwise) -> Value:
         """The same where the bias is swapped with the weight: numbers, then bits of reals."""
         none, i32 = np.zeros(0, np.int32), linalg.integer_type(32)
-        header = self.numbers().with_channels(kernel.finish, none, none.view(np.float32))
+        header = self.numbers().with_channels(
+            kernel.finish, none, none.view(np.float32), self.isa.storage
+        )
         rows = linalg.reshape(self.op.bias, [1, self.shape[3]])
         bias = _packed(rows, kernel)
         sizes = linalg.sizes_of(bias)

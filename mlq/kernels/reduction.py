@@ -1,0 +1,199 @@
+"""How the tiles of a convolution add up products: what one instruction multiplies by what.
+
+A window is read in runs of elements side by side in memory, a run in steps. Sums are registers,
+those of a pixel side by side; `vectors` counts the vectors of channels that a tile has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch_mlir.ir import Value
+
+from mlq.kernels import code
+from mlq.kernels.code import Index
+
+Dot = Callable[[Value, Value, Value], Value]
+"""`acc + sum of x * w`, over as many elements as one instruction takes to a sum."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step reads: `span` elements of each pixel, and weights from `at` on.
+
+    Those of a pixel are as far beyond where its window begins as `beyond` says, in two parts.
+    """
+
+    image: Value
+    windows: Sequence[Index]
+    beyond: tuple[Index, Index]
+    weights: Value
+    at: Index
+    span: int
+
+    def place(self, pixel: int) -> Index:
+        """Where the elements of a pixel begin."""
+        far, near = self.beyond
+        return code.plus(code.plus(self.windows[pixel], far), near)
+
+    def pixels(self) -> list[Value]:
+        """The elements of each pixel."""
+        places = map(self.place, range(len(self.windows)))
+        return [code.load(self.image, place, self.span) for place in places]
+
+    def weight(self, number: int, size: int) -> Value:
+        """A vector of weights; those of a step follow each other."""
+        return code.load(self.weights, code.plus(self.at, number * size), size)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Steps of a run that are alike: the first element, how many, what each reads.
+
+    `stored` are the weights of each for one channel; zeros, where that is more than it reads.
+    """
+
+    first: int
+    steps: int
+    span: int
+    stored: int
+
+
+class Reduction(Protocol):
+    """One way of adding up; `unrolled` products may be in a loop before LLVM spills registers."""
+
+    @property
+    def unrolled(self) -> int:
+        """Products of an innermost loop."""
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """Elements of a pixel that one step may read, the most first."""
+
+    def word(self, span: int) -> int:
+        """Weights of one channel that lie side by side among those of a step; it has some such."""
+
+    def registers(self, pixels: int, vectors: int) -> int:
+        """Registers that hold a tile, and what is multiplied next."""
+
+    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+        """Multiplying instructions of a tile for each word of four bytes, and loads."""
+
+    def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
+        """The sums of a tile before the first step."""
+
+    def added(self, dot: Dot, sums: Sequence[Value], step: Step) -> list[Value]:
+        """The sums of a tile after one step more."""
+
+    def ended(self, sums: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
+        """The sums as a vector of accumulators for each pixel and vector of channels."""
+
+
+def parts(reduction: Reduction, run: int) -> tuple[Part, ...]:
+    """The steps in which a run of so many elements is read."""
+    found, first = [], 0
+    for span in reduction.spans:
+        steps = (run - first) // span
+        if steps:
+            found.append(Part(first, steps, span, max(span, reduction.word(span))))
+        first += steps * span
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One word of a pixel, in all lanes, by that of as many channels (x86)."""
+
+    depth: int
+    unrolled: int
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """A word."""
+        return (self.depth,)
+
+    def word(self, span: int) -> int:
+        """A word of each channel."""
+        return span
+
+    def registers(self, pixels: int, vectors: int) -> int:
+        """Sums and weights; elements come from memory, and weights if they meet one pixel only."""
+        return (pixels + 1) * vectors if pixels > 1 else vectors
+
+    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+        """Each pixel by each vector."""
+        return pixels * vectors, pixels + vectors
+
+    def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
+        """The biases of each pixel."""
+        return list(biases) * pixels
+
+    def added(self, dot: Dot, sums: Sequence[Value], step: Step) -> list[Value]:
+        """Pixel by pixel: the weights stay in registers."""
+        done, pixels = list(sums), len(step.windows)
+        count = len(sums) // pixels
+        lanes = code.lanes_of(done[0]) * step.span
+        weights = [step.weight(i, lanes) for i in range(count)]
+        for p in range(pixels):
+            x = code.spread(step.image, step.place(p), step.span, lanes)
+            for i, weight in enumerate(weights, p * count):
+                done[i] = dot(done[i], x, weight)
+        return done
+
+    def ended(self, sums: Sequence[Value], _biases: Sequence[Value]) -> list[Value]:
+        """They are it."""
+        return list(sums)
+
+
+@dataclass(frozen=True)
+class ByElement:
+    """A register of each pixel, of which instructions take one word for all lanes (Arm)."""
+
+    depth: int
+    unrolled: int
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """Four words, or what is left of them."""
+        return tuple(n * self.depth for n in (4, 2, 1))
+
+    def word(self, _span: int) -> int:
+        """A word of each channel."""
+        return self.depth
+
+    def registers(self, pixels: int, vectors: int) -> int:
+        """Sums, elements, and one vector of weights."""
+        return pixels * vectors + pixels + 1
+
+    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+        """Each pixel by each vector; weights are loaded in pairs."""
+        return pixels * vectors, vectors / 2 + pixels / 4
+
+    def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
+        """The biases of each pixel."""
+        return list(biases) * pixels
+
+    def added(self, dot: Dot, sums: Sequence[Value], step: Step) -> list[Value]:
+        """Weight by weight: in the other order LLVM keeps more of them than there are registers."""
+        done, pixels = list(sums), step.pixels()
+        count, lanes = len(sums) // len(pixels), code.lanes_of(done[0])
+        for k in range(step.span // self.depth):
+            words = [_word(x, k, self.depth, lanes) for x in pixels]
+            for i in range(count):
+                weight = step.weight(k * count + i, lanes * self.depth)
+                for p, x in enumerate(words):
+                    done[p * count + i] = dot(done[p * count + i], x, weight)
+        return done
+
+    def ended(self, sums: Sequence[Value], _biases: Sequence[Value]) -> list[Value]:
+        """They are it."""
+        return list(sums)
+
+
+def _word(value: Value, number: int, depth: int, lanes: int) -> Value:
+    """A word of a vector in all lanes, as LLVM knows it for an instruction by element."""
+    name = code.element_of(value)
+    words = value if depth == 1 else code.view(value, f"i{depth * int(name[1:])}")
+    return code.view(code.shuffle(words, words, [number] * lanes), name)
