@@ -3,7 +3,7 @@
 `isa`         instruction sets as data
 `x86`, `arm`  the few lines that emit what differs: products, rounding, packing
 `storage`     how memory holds a u8
-`reduction`   how products add up: what one instruction multiplies by what
+`reduction`   how products add up: what one instruction multiplies by what; `arm_reduction` on Arm
 `code`        loops, vectors and index arithmetic in few words
 `image`       where the elements of an image with a margin lie in memory
 `executable`  a kernel as `hal.executable.source`, a call of it as `flow.dispatch`
@@ -14,6 +14,7 @@
 `tiles`       their code
 `margins`     what is around an image
 `depthwise`   convolutions with a filter for each channel
+`taps`        how those add up
 `pools`       maxima and means of windows
 `casting`     the network's input, from floats in NCHW to integers in NHWC
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Sequence
+
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
@@ -19,6 +22,45 @@ def dot_bytes(acc: Value, x: Value, w: Value) -> Value:
 def multiply_matrices(acc: Value, x: Value, w: Value) -> Value:
     """Two rows of eight i8 by two rows of eight: four sums, those of the first row first."""
     return code.call(f"{_NEON}.smmla.v4i32.v16i8", acc.type, acc, x, w)
+
+
+def multiply_halves(acc: Value, x: Value, w: Value) -> Value:
+    """Products of 8 or 16 i8 in four sums; two fit 16 bits as long as no weight is -128."""
+    size, half = code.lanes_of(x), 8
+    total: Value | None = None
+    for first in range(0, size, half):
+        products = _multiplied(code.part(x, first, half), code.part(w, first, half))
+        total = products if total is None else arith.addi(total, products)
+    return arith.addi(acc, code.call(f"{_NEON}.saddlp.v4i32.v8i16", acc.type, total))
+
+
+def sums_of_four(vectors: Sequence[Value]) -> Value:
+    """The sum of each of four vectors, side by side."""
+    one, other, third, last = vectors
+    return _pairwise(_pairwise(one, other), _pairwise(third, last))
+
+
+def add_taps(sums: Sequence[Value], taps: Iterable[tuple[Value, Value]]) -> list[Value]:
+    """16 products of i8 of each tap, two taps at a time in 16 bits as long as no weight is -128."""
+    done, rest = list(sums), iter(taps)
+    for first in rest:
+        pair = [first, *itertools.islice(rest, 1)]
+        for half in (0, 1):
+            products = [
+                _multiplied(code.part(x, 8 * half, 8), code.part(w, 8 * half, 8)) for x, w in pair
+            ]
+            total = products[0] if len(products) == 1 else arith.addi(*products)
+            for quarter, wide in enumerate(halves(total), 2 * half):
+                done[quarter] = arith.addi(done[quarter], wide)
+    return done
+
+
+def _multiplied(x: Value, w: Value) -> Value:
+    return code.call(f"{_NEON}.smull.v8i16", code.vector_type(8, "i16"), x, w)
+
+
+def _pairwise(one: Value, other: Value) -> Value:
+    return code.call(f"{_NEON}.addp.v4i32", one.type, one, other)
 
 
 def nearest(value: Value) -> Value:

@@ -95,22 +95,27 @@ class Depthwise:
     @property
     def rows(self) -> int:
         """Output rows made at once: two where they share taps that would else be padding."""
-        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % self.unit.depth
+        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % self.together
         return 2 if shares and self.output.height > 1 else 1
 
     @property
+    def together(self) -> int:
+        """Input rows whose elements are side by side in a register."""
+        return self.unit.taps.together
+
+    @property
     def quads(self) -> int:
-        """Groups of as many input rows as a word has elements."""
-        return -(-(self.window[0] + self.rows - 1) // self.unit.depth)
+        """Groups of so many input rows."""
+        return -(-(self.window[0] + self.rows - 1) // self.together)
 
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, 1, C] in the order in which the kernel reads them."""
         parts = []
-        (height, width), word = self.window, self.unit.depth
+        (height, width), word, depth = self.window, self.together, self.unit.depth
         channels = np.zeros((height, width, self.output.channels), weight.dtype)
         channels[..., : weight.shape[3]] = weight[:, :, 0]
         for first, size in self.blocks:
-            order = [first + place for place in lanes.interleaved(size // word, word)]
+            order = [first + place for place in lanes.interleaved(size // depth, depth)]
             for row in range(self.rows):
                 taps = np.zeros((self.quads * word, width, size), weight.dtype)
                 taps[row : row + height] = channels[..., order]
@@ -152,7 +157,7 @@ class Depthwise:
         return sum(width for _, width in self.blocks)
 
     def _filter_size(self, size: int) -> int:
-        return self.rows * self.window[1] * self.quads * self.unit.depth * size
+        return self.rows * self.window[1] * self.quads * self.together * size
 
     def _runs(self) -> list[_Run]:
         """Blocks that one loop serves: equally wide, one after the other."""
@@ -208,11 +213,11 @@ class _Row:
         row = code.plus(code.times(y, kernel.strides[0]), -kernel.pads[0])
         self.source = code.plus(kernel.input.at(batch, row, -kernel.pads[1]), channel)
         self.target = code.plus(kernel.output.at(batch, y, 0), channel)
-        self.word = kernel.unit.depth
+        self.word, self.parts = kernel.together, kernel.unit.depth
         taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
         self.weights = code.times(place, taps)
-        lane = self.size // self.word
-        places = [code.plus(place, i * lane) for i in range(self.word)]
+        lane = self.size // self.parts
+        places = [code.plus(place, i * lane) for i in range(self.parts)]
         self.biases = [finisher.biases(at, lane) for at in places]
         self.scales = [finisher.scales(at, lane) for at in places]
 
@@ -235,11 +240,10 @@ class _Row:
         columns += [self._column(at, column) for column in range(kept, kernel.window[1])]
         place = code.plus(self.target, code.times(x, kernel.output.channels))
         for row in range(kernel.rows):
-            sums = self._begun()
-            for number, column in enumerate(columns):
-                first = (row * kernel.window[1] + number) * per_column
-                sums = self._sums(sums, column, first)
-            sums = self._ended(sums)
+            values = [value for column in columns for value in column]
+            first = row * kernel.window[1] * per_column
+            taps = ((value, self._weight(first + i)) for i, value in enumerate(values))
+            sums = self._ended(kernel.unit.taps.added(self._begun(), taps))
             down = code.plus(place, row * kernel.output.pitch)
             self.finisher.store([sums], self.scales, Pixels(self.memory[-1], [down]))
         return [v for column in columns[kernel.strides[1] :][:kept] for v in column]
@@ -247,7 +251,7 @@ class _Row:
     @property
     def _in_order(self) -> bool:
         """Whether the biases are in the order of channels, which the sums are not."""
-        return self.word > 1 and not self.kernel.finish.packs
+        return self.parts > 1 and not self.kernel.finish.packs
 
     def _begun(self) -> list[Value]:
         if not self._in_order:
@@ -261,13 +265,9 @@ class _Row:
         pairs = zip(lanes.in_order(sums), self.biases, strict=True)
         return [arith.addi(total, bias) for total, bias in pairs]
 
-    def _sums(self, sums: list[Value], column: list[Value], first: int) -> list[Value]:
-        """Sums and the products of a column, whose weights are from vector `first` on."""
-        for i, values in enumerate(column):
-            at = code.plus(self.weights, (first + i) * self.size)
-            weight = code.load(self.memory[1], at, self.size)
-            sums[i % self.word] = self.kernel.unit.dot(sums[i % self.word], values, weight)
-        return sums
+    def _weight(self, number: int) -> Value:
+        """A register of weights."""
+        return code.load(self.memory[1], code.plus(self.weights, number * self.size), self.size)
 
     def _column(self, at: Index, number: int) -> list[Value]:
         """A column of the window: for each word of rows, vectors with a tap in each element."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch_mlir.dialects import vector
 from torch_mlir.ir import Value
 
 from mlq.kernels import arm, x86
-from mlq.kernels.reduction import ByElement, Dot, Reduction, Spread
+from mlq.kernels.arm_reduction import ByElement, Channels, Pairs
+from mlq.kernels.reduction import Reduction, Spread
 from mlq.kernels.storage import Storage
+from mlq.kernels.taps import Plain, Taps, Words
 
 WORD_BYTES = 4
 
@@ -21,7 +23,7 @@ class Unit:
 
     `element` is what images hold, `weight` what weights do, `total` what products are added up in;
     one cycle starts `dots`, and after `latency` cycles a sum can be added to. `reduction` is how
-    convolutions add up, by instructions `dot` unless it has one of its own.
+    convolutions add up; `taps` how depthwise ones do. No weight may be less than `least`.
     """
 
     element: str
@@ -29,8 +31,9 @@ class Unit:
     total: str
     dots: float
     latency: float
-    dot: Dot = field(repr=False, compare=False)
     reduction: Reduction
+    taps: Taps
+    least: int = -128
 
     @property
     def depth(self) -> int:
@@ -111,39 +114,39 @@ _MEASURED = Pace(loads=2.0, packed=2.5, alone=4.5, pixel=2.0, tile=12.0, far=1.5
 _COUNTED = Pace(loads=2.0, packed=6.5, alone=8.0, pixel=8.0, tile=12.0, far=1.0, near=1.0)
 
 
-def _bytes(unrolled: int) -> Unit:
+def _bytes(products: int) -> Unit:
     return Unit(
         element="i8",
         weight="i8",
         total="i32",
         dots=2.0,
         latency=5.0,
-        dot=x86.dot_bytes,
-        reduction=Spread(4, unrolled),
+        reduction=Spread(x86.dot_bytes, 4, products),
+        taps=Words(x86.dot_bytes, 4),
     )
 
 
-def _words(unrolled: int) -> Unit:
+def _words(products: int) -> Unit:
     return Unit(
         element="i16",
         weight="i8",
         total="i32",
         dots=1.6,
         latency=4.0,
-        dot=x86.dot_words,
-        reduction=Spread(2, unrolled),
+        reduction=Spread(x86.dot_words, 2, products),
+        taps=Words(x86.dot_words, 2),
     )
 
 
-def _reals(unrolled: int) -> Unit:
+def _reals(products: int) -> Unit:
     return Unit(
         element="f32",
         weight="f32",
         total="f32",
         dots=2.0,
         latency=4.0,
-        dot=_fused_real,
-        reduction=Spread(1, unrolled),
+        reduction=Spread(_fused_real, 1, products),
+        taps=Words(_fused_real, 1),
     )
 
 
@@ -153,22 +156,29 @@ _SDOT = Unit(
     total="i32",
     dots=1.0,
     latency=4.0,
-    dot=arm.dot_bytes,
-    reduction=ByElement(4, 160),
+    reduction=ByElement(arm.dot_bytes, 4),
+    taps=Words(arm.dot_bytes, 4),
 )
-_FMLA = replace(_reals(0), dots=1.0, reduction=ByElement(1, 160))
+_SMMLA = replace(_SDOT, reduction=Pairs(arm.multiply_matrices))
+_SMULL = replace(
+    _SDOT,
+    reduction=Channels(arm.multiply_halves, arm.sums_of_four),
+    taps=Plain(arm.add_taps),
+    least=-127,
+)
+_FMLA = replace(_reals(0), dots=1.0, reduction=ByElement(_fused_real, 1))
 
 
 def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *, wide: bool) -> Isa:
     """32 registers of 64 bytes, or 16 of 32, some for what is beside sums and weights."""
-    vector_bytes, registers, unrolled = (64, 28, 112) if wide else (32, 14, 24)
+    vector_bytes, registers, products = (64, 28, 112) if wide else (32, 14, 24)
     return Isa(
         name=name,
         features=frozenset(features),
         vector_bytes=vector_bytes,
         registers=registers,
-        integers=integers(unrolled),
-        reals=_reals(unrolled),
+        integers=integers(products),
+        reals=_reals(products),
         storage=_PLAIN,
         pace=_MEASURED,
     )
@@ -179,7 +189,7 @@ def _arm(name: str, features: Iterable[str], integers: Unit) -> Isa:
         name=name,
         features=frozenset({"asimd", *features}),
         vector_bytes=16,
-        registers=31,
+        registers=29,
         integers=integers,
         reals=_FMLA,
         storage=_CENTRED,
@@ -194,7 +204,9 @@ ISAS: tuple[Isa, ...] = (
     _x86("avx_vnni", (*_AVX2, "avx_vnni"), _bytes, wide=False),
     _x86("avx512", _AVX512, _words, wide=True),
     _x86("avx2", _AVX2, _words, wide=False),
+    _arm("neon_i8mm", ("asimddp", "i8mm"), _SMMLA),
     _arm("neon_dotprod", ("asimddp",), _SDOT),
+    _arm("neon", (), _SMULL),
 )
 
 

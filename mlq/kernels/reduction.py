@@ -7,7 +7,7 @@ those of a pixel side by side; `vectors` counts the vectors of channels that a t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch_mlir.ir import Value
@@ -62,11 +62,7 @@ class Part:
 
 
 class Reduction(Protocol):
-    """One way of adding up; `unrolled` products may be in a loop before LLVM spills registers."""
-
-    @property
-    def unrolled(self) -> int:
-        """Products of an innermost loop."""
+    """One way of adding up."""
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -81,14 +77,17 @@ class Reduction(Protocol):
     def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
         """Multiplying instructions of a tile for each word of four bytes, and loads."""
 
+    def unrolled(self, pixels: int, vectors: int) -> int:
+        """Steps that a loop may have before LLVM, which likes to load early, spills registers."""
+
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The sums of a tile before the first step."""
 
-    def added(self, dot: Dot, sums: Sequence[Value], step: Step) -> list[Value]:
+    def added(self, sums: Sequence[Value], step: Step) -> list[Value]:
         """The sums of a tile after one step more."""
 
     def ended(self, sums: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
-        """The sums as a vector of accumulators for each pixel and vector of channels."""
+        """A vector of accumulators for each pixel and vector of channels, and perhaps more."""
 
 
 def parts(reduction: Reduction, run: int) -> tuple[Part, ...]:
@@ -104,10 +103,14 @@ def parts(reduction: Reduction, run: int) -> tuple[Part, ...]:
 
 @dataclass(frozen=True)
 class Spread:
-    """One word of a pixel, in all lanes, by that of as many channels (x86)."""
+    """One word of a pixel, in all lanes, by that of as many channels (x86).
 
+    A loop may have as many as `products` before registers run out.
+    """
+
+    dot: Dot = field(repr=False, compare=False)
     depth: int
-    unrolled: int
+    products: int
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -126,11 +129,15 @@ class Spread:
         """Each pixel by each vector."""
         return pixels * vectors, pixels + vectors
 
+    def unrolled(self, pixels: int, vectors: int) -> int:
+        """As many as make so many products."""
+        return self.products // (pixels * vectors)
+
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of each pixel."""
         return list(biases) * pixels
 
-    def added(self, dot: Dot, sums: Sequence[Value], step: Step) -> list[Value]:
+    def added(self, sums: Sequence[Value], step: Step) -> list[Value]:
         """Pixel by pixel: the weights stay in registers."""
         done, pixels = list(sums), len(step.windows)
         count = len(sums) // pixels
@@ -139,61 +146,9 @@ class Spread:
         for p in range(pixels):
             x = code.spread(step.image, step.place(p), step.span, lanes)
             for i, weight in enumerate(weights, p * count):
-                done[i] = dot(done[i], x, weight)
+                done[i] = self.dot(done[i], x, weight)
         return done
 
     def ended(self, sums: Sequence[Value], _biases: Sequence[Value]) -> list[Value]:
         """They are it."""
         return list(sums)
-
-
-@dataclass(frozen=True)
-class ByElement:
-    """A register of each pixel, of which instructions take one word for all lanes (Arm)."""
-
-    depth: int
-    unrolled: int
-
-    @property
-    def spans(self) -> tuple[int, ...]:
-        """Four words, or what is left of them."""
-        return tuple(n * self.depth for n in (4, 2, 1))
-
-    def word(self, _span: int) -> int:
-        """A word of each channel."""
-        return self.depth
-
-    def registers(self, pixels: int, vectors: int) -> int:
-        """Sums, elements, and one vector of weights."""
-        return pixels * vectors + pixels + 1
-
-    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
-        """Each pixel by each vector; weights are loaded in pairs."""
-        return pixels * vectors, vectors / 2 + pixels / 4
-
-    def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
-        """The biases of each pixel."""
-        return list(biases) * pixels
-
-    def added(self, dot: Dot, sums: Sequence[Value], step: Step) -> list[Value]:
-        """Weight by weight: in the other order LLVM keeps more of them than there are registers."""
-        done, pixels = list(sums), step.pixels()
-        count, lanes = len(sums) // len(pixels), code.lanes_of(done[0])
-        for k in range(step.span // self.depth):
-            words = [_word(x, k, self.depth, lanes) for x in pixels]
-            for i in range(count):
-                weight = step.weight(k * count + i, lanes * self.depth)
-                for p, x in enumerate(words):
-                    done[p * count + i] = dot(done[p * count + i], x, weight)
-        return done
-
-    def ended(self, sums: Sequence[Value], _biases: Sequence[Value]) -> list[Value]:
-        """They are it."""
-        return list(sums)
-
-
-def _word(value: Value, number: int, depth: int, lanes: int) -> Value:
-    """A word of a vector in all lanes, as LLVM knows it for an instruction by element."""
-    name = code.element_of(value)
-    words = value if depth == 1 else code.view(value, f"i{depth * int(name[1:])}")
-    return code.view(code.shuffle(words, words, [number] * lanes), name)

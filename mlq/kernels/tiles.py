@@ -119,7 +119,8 @@ class Body:
             return code.loop(0, conv.window[1], 1, pixel, sums)
 
         begun = reduction.begun(biases, column.pixels)
-        return reduction.ended(code.loop(0, conv.window[0], 1, row, begun), biases)
+        sums = code.loop(0, conv.window[0], 1, row, begun)
+        return reduction.ended(sums, biases)[: column.pixels * column.vectors]
 
     def _run(
         self, column: Columns, sources: list[Index], start: tuple[Index, Index], sums: list[Value]
@@ -139,13 +140,8 @@ class Body:
     ) -> list[Value]:
         """Sums of products over steps that are alike."""
         unit, size = self.conv.unit, column.vectors * self.conv.isa.lanes
-        dots, _ = unit.reduction.effort(column.pixels, column.vectors)
-        each = dots * part.span / unit.depth
-        unrolled = next(
-            n
-            for n in (4, 2, 1)
-            if part.steps % n == 0 and (n == 1 or n * each <= unit.reduction.unrolled)
-        )
+        most = unit.reduction.unrolled(column.pixels, column.vectors)
+        unrolled = next(n for n in (4, 2, 1) if part.steps % n == 0 and n <= max(most, 1))
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
@@ -159,7 +155,7 @@ class Body:
                     at=code.plus(start[1], code.times(offset, size)),
                     span=part.span,
                 )
-                done = unit.reduction.added(unit.dot, done, step)
+                done = unit.reduction.added(done, step)
             return done
 
         end = part.first + part.steps * part.span

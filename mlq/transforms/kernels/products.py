@@ -33,7 +33,8 @@ def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
     height, width, depth, channels = layer.shape
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit):
+    padded = params_of(op.input) is not None
+    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit) and not padded:
         return f"is depthwise and has {channels} channels"
     whole = depth % layer.unit.depth == 0 and (channels // layer.groups) % isa.lanes == 0
     if not layer.is_depthwise and layer.groups > 1 and not whole:
@@ -71,6 +72,8 @@ def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str
     input, bias = params_of(source), Constant.of(op.bias)
     if reason is not None or input is None or stored is None or any(stored.zero_point):
         return reason or "has a weight of floats, or one that is not symmetric"
+    if weight.array.min(initial=0) < isa.integers.least:
+        return f"has a weight below {isa.integers.least}, whose products need more than 16 bits"
     values = np.zeros(1, np.int64) if bias is None else bias.array.astype(np.int64)
     bound = numerics.accumulator_bound(weight.array, layers.weight_axis(op), input, values)
     if bound >= _I32_LIMIT:
