@@ -22,7 +22,7 @@ from mlq.kernels.casting import Quantize, QuantizeImage
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
-from mlq.kernels.finishing import Finish, Kind, Numbers
+from mlq.kernels.finishing import FITTING, Finish, Kind, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import ISAS, Isa, best
 from mlq.kernels.measuring import Energies, FakeQuantize, Observe
@@ -243,6 +243,7 @@ def convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: 
         real = numerics.expressed_accumulator(acc, scale, term)
         expected = numerics.clamp(real, numbers.low, numbers.high)
     else:
+        assert shape.guarded or np.abs(acc * scale).max() < FITTING / 2
         limits = int(numbers.low), int(numbers.high)
         exact = numerics.requantize_accumulator(acc, scale, zero_points[1], *limits, residual=term)
         expected = exact.astype(np.uint8)
@@ -265,6 +266,7 @@ def steps(shape: Shape, zero_points: Sequence[int]) -> tuple[Finish, Numbers]:
         low=shape.low is not None,
         high=shape.high is not None,
         guarded=shape.guarded,
+        fits=not shape.guarded,
     )
     return finish, numbers
 

@@ -77,6 +77,12 @@ def to_i16(one: Value, other: Value) -> Value:
     return _narrowed(one, other, "i16")
 
 
+def cut(one: Value, other: Value) -> Value:
+    """Two vectors of i32 as one, which holds them."""
+    words = code.view(one, "i16"), code.view(other, "i16")
+    return code.shuffle(*words, range(0, 4 * code.lanes_of(one), 2))
+
+
 def to_bytes(one: Value, other: Value) -> Value:
     """Two vectors of i16 as one of i8, saturated."""
     return _narrowed(one, other, "i8")

@@ -11,7 +11,10 @@ from torch_mlir.ir import Value
 from mlq.kernels import code
 from mlq.kernels.reduction import Dot, Step
 
-_REGISTERS = 31  # of 64-bit Arm, one spared
+_MOST = 20  # sums beside which there are registers for elements of several steps
+_USUAL = 4  # steps of a row
+_NEAR = 64  # vectors that the addresses of two at a time reach
+_LOOP = 5  # instructions that go with an iteration
 _PAIRED = 8  # elements of a channel that a matrix product, or one of halves, takes
 
 
@@ -21,6 +24,7 @@ class ByElement:
 
     dot: Dot = field(repr=False, compare=False)
     depth: int
+    ending: float = 0.0
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -37,11 +41,12 @@ class ByElement:
 
     def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
         """Each pixel by each vector; weights are loaded in pairs."""
-        return pixels * vectors, vectors / 2 + pixels / 4
+        again = _LOOP / (4 * self.unrolled(pixels, vectors, _USUAL))
+        return pixels * vectors, vectors / 2 + pixels / 4 + again
 
-    def unrolled(self, pixels: int, vectors: int) -> int:
-        """As many as there are registers for the elements of each."""
-        return (_REGISTERS - 1 - pixels * vectors) // pixels
+    def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
+        """As many as there are weights near enough; one where registers are scarce."""
+        return _divisor(steps, 1 if pixels * vectors > _MOST else _NEAR // (4 * vectors))
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of each pixel."""
@@ -72,6 +77,7 @@ class Pairs:
     """
 
     dot: Dot = field(repr=False, compare=False)
+    ending: float = 1.2
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -83,19 +89,19 @@ class Pairs:
         return _PAIRED
 
     def registers(self, pixels: int, vectors: int) -> int:
-        """Sums, elements, those of pairs, and one vector of weights."""
+        """Sums, elements, those of pairs, and what LLVM loads early."""
         pairs = -(-pixels // 2)
-        return 2 * pairs * vectors + pixels + pairs + 1
+        return 2 * pairs * vectors + pixels + pairs + 4
 
     def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
         """Each pair by each vector; weights are loaded in pairs, pixels joined."""
         pairs = -(-pixels // 2)
-        return pairs * vectors, vectors / 2 + pixels / 4 + pairs / 2
+        again = _LOOP / (4 * self.unrolled(pixels, vectors, _USUAL))
+        return pairs * vectors, vectors / 2 + pixels / 4 + pairs / 2 + again
 
-    def unrolled(self, pixels: int, vectors: int) -> int:
-        """As many as there are registers for the elements of each."""
-        pairs = -(-pixels // 2)
-        return (_REGISTERS - 1 - 2 * pairs * vectors) // (pixels + pairs)
+    def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
+        """As many as there are weights near enough; one where registers are scarce."""
+        return _divisor(steps, 1 if pixels * vectors > _MOST else _NEAR // (4 * vectors))
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of two channels, for two pixels."""
@@ -135,6 +141,7 @@ class Channels:
 
     dot: Dot = field(repr=False, compare=False)
     together: Callable[[Sequence[Value]], Value] = field(repr=False, compare=False)
+    ending: float = 7.0
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -151,9 +158,9 @@ class Channels:
 
     def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
         """Three instructions for sixteen elements; weights are loaded in pairs."""
-        return 3 * pixels * vectors, vectors / 2 + pixels / 4
+        return 3 * pixels * vectors, vectors / 2 + pixels / 4 + _LOOP / 4
 
-    def unrolled(self, _pixels: int, _vectors: int) -> int:
+    def unrolled(self, _pixels: int, _vectors: int, _steps: int) -> int:
         """One."""
         return 1
 
@@ -176,6 +183,11 @@ class Channels:
         """Four sums of each channel become one, that of the channel."""
         fours = [self.together(sums[i : i + 4]) for i in range(0, len(sums), 4)]
         return [arith.addi(four, biases[i % len(biases)]) for i, four in enumerate(fours)]
+
+
+def _divisor(number: int, most: int) -> int:
+    """The greatest that is not above `most`."""
+    return next(n for n in range(min(number, max(most, 1)), 0, -1) if number % n == 0)
 
 
 def _filled(value: Value, least: int) -> Value:

@@ -9,7 +9,7 @@ from functools import partial
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
-from mlq.kernels import code, margins
+from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
@@ -54,21 +54,57 @@ class QuantizeImage:
         finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
-        width = self.isa.lanes
+        width, emitted = self.isa.lanes, self._pixels
         while width > self.output.width:
             width //= 2
-        whole = self.output.width // width * width
         scale = code.splat(code.vector_scalar(finisher.scales(0, 1)), width)
+        if self._in_order and width * WORD_BYTES <= self.output.width:
+            width, emitted = width * WORD_BYTES, self._words
+        whole = self.output.width // width * width
 
         def row(y: Index) -> None:
             def pixels(x: Index) -> None:
-                self._pixels(memory, finisher, scale, (group[2], y, x))
+                emitted(memory, finisher, scale, (group[2], y, x))
 
             code.loop(0, whole, width, pixels)
             if whole < self.output.width:
                 pixels(self.output.width - width)
 
         code.loop(low, high, 1, row)
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether pixels are words of bytes, and packing leaves elements in their order."""
+        order = lanes.interleaved(self.isa.lanes, WORD_BYTES)
+        words = self.isa.integers.depth == self.output.channels == WORD_BYTES
+        return words and order == sorted(order)
+
+    def _words(
+        self,
+        memory: Sequence[Value],
+        finisher: Finisher,
+        scale: Value,
+        at: tuple[Index, Index, Index],
+    ) -> None:
+        """Pixels side by side: four vectors of each plane packed, then the planes in turn."""
+        size, first = code.lanes_of(scale), self._first(at)
+        nothing = code.splat(code.constant(0, "i8"), WORD_BYTES * size)
+        planes = [nothing] * WORD_BYTES
+        for channel in range(self.channels):
+            place = code.plus(first, channel * self.output.pixels)
+            reals = [
+                code.load(memory[0], code.plus(place, i * size), size) for i in range(WORD_BYTES)
+            ]
+            planes[channel] = finisher.packed([arith.divf(real, scale) for real in reals])
+        target = self.output.at(*at)
+        for i, vector in enumerate(lanes.in_turn(planes)):
+            code.store(vector, memory[-1], code.plus(target, i * WORD_BYTES * size))
+
+    def _first(self, at: tuple[Index, Index, Index]) -> Index:
+        """Where a pixel is in its image's first plane."""
+        batch, y, x = at
+        first = code.plus(code.times(batch, self.channels * self.output.pixels), x)
+        return code.plus(first, code.times(y, self.output.width))
 
     def _pixels(
         self,
@@ -78,11 +114,7 @@ class QuantizeImage:
         at: tuple[Index, Index, Index],
     ) -> None:
         """Pixels side by side: a vector of each plane, then the planes' bytes in turn."""
-        batch, y, x = at
-        width = code.lanes_of(scale)
-        plane = self.output.pixels
-        first = code.plus(code.times(batch, self.channels * plane), x)
-        first = code.plus(first, code.times(y, self.output.width))
+        width, plane, first = code.lanes_of(scale), self.output.pixels, self._first(at)
         per_word = self.isa.integers.depth
         words = [
             self._word(
@@ -101,7 +133,7 @@ class QuantizeImage:
             order = [i + width * part for i in range(width) for part in range(len(words))]
             side_by_side = code.shuffle(words[0], words[1], order)
         stored = code.view(side_by_side, self.isa.element("u8"))
-        code.store(stored, memory[-1], self.output.at(batch, y, x))
+        code.store(stored, memory[-1], self.output.at(*at))
 
     def _word(self, planes: Value, finisher: Finisher, scale: Value, places: list[Index]) -> Value:
         """A word of each pixel: the channels that are at these places, then zeros."""

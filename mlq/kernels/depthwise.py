@@ -283,18 +283,4 @@ class _Row:
             for row in range(kernel.quads * self.word)
         ]
         words = range(0, len(rows), self.word)
-        return [v for i in words for v in _interleaved(rows[i : i + self.word])]
-
-
-def _interleaved(rows: list[Value]) -> list[Value]:
-    """Elements of the rows in turn, in the order of channels that `lanes.packed` undoes."""
-    if len(rows) == 1:
-        return rows
-    name = code.element_of(rows[0])
-    twice = f"i{2 * int(name[1:])}"
-    pairs = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
-    halves = [
-        [code.view(lanes.zipped(*pair, high=high), twice) for pair in pairs]
-        for high in (False, True)
-    ]
-    return [code.view(vector, name) for half in halves for vector in _interleaved(half)]
+        return [v for i in words for v in lanes.in_turn(rows[i : i + self.word])]

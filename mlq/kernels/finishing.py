@@ -23,6 +23,8 @@ _HEADER = 16
 
 # cvtps2dq gives the least i32 for what it cannot hold; well below nothing needs a guard.
 SAFE = float(1 << 30)
+FITTING = float((1 << 15) - 1)
+"""The greatest result, before the zero point is added, for which 16 bits do."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Finish:
 
     `sums` are integers, which a scale makes real, or reals already. `low` and `high` say whether
     the activation's bounds lie within the storage, or within the reals; `guarded` that a result may
-    be so large that it must be clamped before it is rounded.
+    be so large that it must be clamped before it is rounded, `fits` that it is within FITTING.
     """
 
     result: Kind
@@ -40,6 +42,7 @@ class Finish:
     low: bool = False
     high: bool = False
     guarded: bool = False
+    fits: bool = False
 
     @property
     def packs(self) -> bool:
@@ -148,7 +151,7 @@ class Finisher:
         """A group of vectors at a time; of the last pixel again where there are fewer."""
         count, last = len(part.scales), len(part.sums) - 1
         group = lanes.group_of(code.element_of(target.memory))
-        at_once = group // count
+        at_once, zero = group // count, self.zero_point("i16")
         for start in range(0, last + 1, at_once):
             pixels = [min(start + i, last) for i in range(at_once)]
             terms: Sequence[Value | None] = [None] * group
@@ -157,8 +160,7 @@ class Finisher:
                 terms = lanes.unpacked(self._storage, lanes.joined(rest, count))
             vectors = [vector for pixel in pixels for vector in part.sums[pixel]]
             each = zip(vectors, list(part.scales) * at_once, terms, strict=True)
-            steps = [self._steps(self._real(*one)) for one in each]
-            stored = self._bounded(lanes.packed(self._storage, steps, self.zero_point("i16")))
+            stored = self._packed([self._real(*one) for one in each], zero)
             by_pixel = dict(zip(pixels, lanes.parted(stored, count), strict=True))
             for pixel, value in by_pixel.items():
                 part.store(value, target, pixel)
@@ -183,6 +185,17 @@ class Finisher:
             return self._clamped(value, low=self._finish.low, high=self._finish.high)
         steps, zero_point = self._steps(value), self.zero_point()
         return self._bounded(lanes.narrowed(self._storage, steps, zero_point, name))
+
+    def packed(self, values: Sequence[Value]) -> Value:
+        """A group of vectors of reals as one of elements."""
+        return self._packed(values, self.zero_point("i16"))
+
+    def _packed(self, values: Sequence[Value], zero_point: Value) -> Value:
+        if self._finish.guarded and not self._storage.saturates:
+            values = [self._clamped(value, low=True, high=True) for value in values]
+        steps = [self._storage.nearest(value) for value in values]
+        fits = self._finish.fits
+        return self._bounded(lanes.packed(self._storage, steps, zero_point, fits=fits))
 
     def _steps(self, value: Value) -> Value:
         """The nearest integers, ties to even."""

@@ -45,13 +45,15 @@ class Unit:
 class Pace:
     """Cycles that nothing hides, by which tiles are chosen; one cycle starts `loads`.
 
-    To finish a vector, packed with others or alone; to find a pixel anywhere; for each tile; for a
-    vector of weights that comes from the second cache; for any load beside dot products.
+    To finish a vector, packed with others or alone; to store what of a pixel is packed; to find a
+    pixel anywhere; for each tile; for a vector of weights that comes from the second cache; for any
+    load beside dot products.
     """
 
     loads: float
     packed: float
     alone: float
+    stored: float
     pixel: float
     tile: float
     far: float
@@ -107,11 +109,17 @@ _CENTRED = Storage(
     to_i16=arm.to_i16,
     to_bytes=arm.to_bytes,
     halves=arm.halves,
+    cut=arm.cut,
+    saturates=True,
 )
 
 # As measured on x86; counted in instructions on Arm.
-_MEASURED = Pace(loads=2.0, packed=2.5, alone=4.5, pixel=2.0, tile=12.0, far=1.5, near=0.15)
-_COUNTED = Pace(loads=2.0, packed=6.5, alone=8.0, pixel=8.0, tile=12.0, far=1.0, near=1.0)
+_MEASURED = Pace(
+    loads=2.0, packed=2.5, alone=4.5, stored=0.0, pixel=2.0, tile=12.0, far=1.5, near=0.15
+)
+_COUNTED = Pace(
+    loads=2.0, packed=5.4, alone=8.0, stored=1.0, pixel=8.0, tile=12.0, far=1.0, near=1.0
+)
 
 
 def _bytes(products: int) -> Unit:

@@ -41,10 +41,14 @@ def interleaved(lanes: int, count: int) -> list[int]:
     ]
 
 
-def packed(storage: Storage, vectors: Sequence[Value], zero_point: Value) -> Value:
-    """A group of vectors of i32 plus a zero point (an i16), saturated to bytes, or to i16."""
+def packed(storage: Storage, vectors: Sequence[Value], zero_point: Value, *, fits: bool) -> Value:
+    """A group of vectors of i32 plus a zero point (an i16), saturated to bytes, or to i16.
+
+    Without the zero point they fit i16 if they are said to.
+    """
     offset = code.splat(zero_point, 2 * code.lanes_of(vectors[0]))
-    pairs = [storage.to_i16(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+    narrow = storage.cut if fits and storage.cut is not None else storage.to_i16
+    pairs = [narrow(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
     sums = [_saturating_sum(pair, offset) for pair in pairs]
     return sums[0] if len(sums) == 1 else storage.to_bytes(*sums)
 
@@ -126,6 +130,19 @@ def zipped(one: Value, other: Value, *, high: bool) -> Value:
         for side in (0, 1)
     ]
     return code.shuffle(one, other, mask)
+
+
+def in_turn(rows: list[Value]) -> list[Value]:
+    """Elements of the rows in turn, in the order that `packed` undoes."""
+    if len(rows) == 1:
+        return rows
+    name = code.element_of(rows[0])
+    twice = f"i{2 * int(name[1:])}"
+    pairs = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
+    halves = [
+        [code.view(zipped(*pair, high=high), twice) for pair in pairs] for high in (False, True)
+    ]
+    return [code.view(vector, name) for half in halves for vector in in_turn(half)]
 
 
 def narrowed(storage: Storage, value: Value, zero_point: Value, name: str) -> Value:

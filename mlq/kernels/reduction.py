@@ -65,6 +65,10 @@ class Reduction(Protocol):
     """One way of adding up."""
 
     @property
+    def ending(self) -> float:
+        """Cycles that it takes to make one accumulator vector of sums."""
+
+    @property
     def spans(self) -> tuple[int, ...]:
         """Elements of a pixel that one step may read, the most first."""
 
@@ -77,8 +81,8 @@ class Reduction(Protocol):
     def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
         """Multiplying instructions of a tile for each word of four bytes, and loads."""
 
-    def unrolled(self, pixels: int, vectors: int) -> int:
-        """Steps that a loop may have before LLVM, which likes to load early, spills registers."""
+    def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
+        """How many of so many steps a loop has, so that LLVM, which loads early, does not spill."""
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The sums of a tile before the first step."""
@@ -111,6 +115,7 @@ class Spread:
     dot: Dot = field(repr=False, compare=False)
     depth: int
     products: int
+    ending: float = 0.0
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -129,9 +134,10 @@ class Spread:
         """Each pixel by each vector."""
         return pixels * vectors, pixels + vectors
 
-    def unrolled(self, pixels: int, vectors: int) -> int:
+    def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """As many as make so many products."""
-        return self.products // (pixels * vectors)
+        most = max(1, self.products // (pixels * vectors))
+        return next(n for n in (4, 2, 1) if steps % n == 0 and n <= most)
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of each pixel."""

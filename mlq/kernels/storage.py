@@ -19,7 +19,8 @@ class Storage:
 
     `nearest` makes i32 of f32, ties to even. `to_i16` and `to_bytes` make one vector of two, whose
     elements are half as wide, saturated; `halves` is the other way. All work as the CPU's packing
-    instructions do, within 128 bits.
+    instructions do, within 128 bits. `cut` is `to_i16` for what fits, where that is cheaper.
+    `saturates` says that `nearest` does, too.
     """
 
     offset: int
@@ -27,6 +28,8 @@ class Storage:
     to_i16: Callable[[Value, Value], Value] = field(repr=False, compare=False)
     to_bytes: Callable[[Value, Value], Value] = field(repr=False, compare=False)
     halves: Callable[[Value], list[Value]] = field(repr=False, compare=False)
+    cut: Callable[[Value, Value], Value] | None = field(default=None, repr=False, compare=False)
+    saturates: bool = False
 
     @property
     def limits(self) -> tuple[int, int]:

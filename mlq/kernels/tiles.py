@@ -140,8 +140,7 @@ class Body:
     ) -> list[Value]:
         """Sums of products over steps that are alike."""
         unit, size = self.conv.unit, column.vectors * self.conv.isa.lanes
-        most = unit.reduction.unrolled(column.pixels, column.vectors)
-        unrolled = next(n for n in (4, 2, 1) if part.steps % n == 0 and n <= max(most, 1))
+        unrolled = unit.reduction.unrolled(column.pixels, column.vectors, part.steps)
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
+from mlq.kernels import lanes
 from mlq.kernels.isa import Isa, Unit
 
 _FIRST_CACHE = 32 << 10
@@ -110,6 +111,9 @@ def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     weights = tile.vectors * pace.far if far else 0.0
     step = max(dots / unit.dots, loads / pace.loads, weights, unit.latency)
     step += loads * pace.near
-    end = tile.pixels * tile.vectors * (pace.packed if work.packs else pace.alone)
+    each = unit.reduction.ending + (pace.packed if work.packs else pace.alone)
+    end = tile.pixels * tile.vectors * each
+    if work.packs:
+        end += tile.pixels * len(lanes.runs(tile.vectors, work.unit.depth)) * pace.stored
     anywhere = 0 if tile.by_row else pace.pixel * tile.pixels
     return work.steps * step + end + pace.tile + anywhere

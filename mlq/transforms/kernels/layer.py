@@ -17,7 +17,7 @@ from mlq.dialect import linalg
 from mlq.dialect.ops import Conv2dOp
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
-from mlq.kernels.finishing import SAFE, Finish, Numbers
+from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.isa import Isa, Unit
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES
@@ -96,6 +96,7 @@ class Layer:
             low=low > limits[0],
             high=high < limits[1],
             guarded=self.output is not None and self._greatest() > SAFE,
+            fits=self._fits(),
         )
 
     def numbers(self) -> Numbers:
@@ -167,6 +168,11 @@ class Layer:
         stored = params_of(self.op.residual)
         unit = 1.0 if self.output is None else self.output.scale[0]
         return float(np.float32((1.0 if stored is None else stored.scale[0]) / unit))
+
+    def _fits(self) -> bool:
+        """Whether 16 bits do for what is rounded, and the CPU gains by it."""
+        gains = self.output is not None and self.isa.storage.cut is not None
+        return gains and self._greatest() < FITTING
 
     def _greatest(self) -> float:
         """A bound of what is rounded; there is none where a float residual is added."""
