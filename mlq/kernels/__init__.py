@@ -14,7 +14,8 @@
 `tiles`       their code
 `margins`     what is around an image
 `depthwise`   convolutions with a filter for each channel
-`taps`        how those add up
+`rows`        their code
+`taps`        how they add up
 `pools`       maxima and means of windows
 `casting`     the network's input, from floats in NCHW to integers in NHWC
 

@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa, Unit
+from mlq.kernels.rows import Row
 
 _LEAST_BYTES = 16  # of the narrowest block
 
-_CARRIED = 12  # registers that columns may stay in from one pixel to the next
 _GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
 
 
@@ -178,7 +177,7 @@ class Depthwise:
             offset = code.times(number, run.width)
             place = code.plus(offset, run.before)
             channel = code.plus(offset, run.first)
-            _Row(self, memory, finisher, at, (channel, place, run.width)).emit()
+            Row(self, memory, finisher, at, (channel, place, run.width)).emit()
 
         code.loop(0, run.count, 1, block)
 
@@ -191,96 +190,3 @@ class _Run:
     width: int
     count: int
     before: int
-
-
-class _Row:
-    """One block of channels along one row, or two.
-
-    `at` is the image and the row; `block` its first channel, where its numbers are, counted in
-    channels, and its width.
-    """
-
-    def __init__(
-        self,
-        kernel: Depthwise,
-        memory: Sequence[Value],
-        finisher: Finisher,
-        at: tuple[Index, Index],
-        block: tuple[Index, Index, int],
-    ) -> None:
-        self.kernel, self.memory, self.finisher = kernel, memory, finisher
-        (batch, y), (channel, place, self.size) = at, block
-        row = code.plus(code.times(y, kernel.strides[0]), -kernel.pads[0])
-        self.source = code.plus(kernel.input.at(batch, row, -kernel.pads[1]), channel)
-        self.target = code.plus(kernel.output.at(batch, y, 0), channel)
-        self.word, self.parts = kernel.together, kernel.unit.depth
-        taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
-        self.weights = code.times(place, taps)
-        lane = self.size // self.parts
-        places = [code.plus(place, i * lane) for i in range(self.parts)]
-        self.biases = [finisher.biases(at, lane) for at in places]
-        self.scales = [finisher.scales(at, lane) for at in places]
-
-    def emit(self) -> None:
-        """The pixels of the row, one after the other."""
-        first = [v for column in range(self._kept) for v in self._column(self.source, column)]
-        code.loop(0, self.kernel.output.width, 1, self._pixel, first)
-
-    @property
-    def _kept(self) -> int:
-        """Columns that the next pixel needs again and that stay in registers until then."""
-        kernel = self.kernel
-        shared = kernel.window[1] - kernel.strides[1] if kernel.dilations[1] == 1 else 0
-        return shared if 0 < shared * kernel.quads * self.word <= _CARRIED else 0
-
-    def _pixel(self, x: Index, *carried: Value) -> list[Value]:
-        kernel, kept, per_column = self.kernel, self._kept, self.kernel.quads * self.word
-        at = code.plus(self.source, code.times(x, kernel.strides[1] * kernel.input.channels))
-        columns = [list(carried[i * per_column : (i + 1) * per_column]) for i in range(kept)]
-        columns += [self._column(at, column) for column in range(kept, kernel.window[1])]
-        place = code.plus(self.target, code.times(x, kernel.output.channels))
-        for row in range(kernel.rows):
-            values = [value for column in columns for value in column]
-            first = row * kernel.window[1] * per_column
-            taps = ((value, self._weight(first + i)) for i, value in enumerate(values))
-            sums = self._ended(kernel.unit.taps.added(self._begun(), taps))
-            down = code.plus(place, row * kernel.output.pitch)
-            self.finisher.store([sums], self.scales, Pixels(self.memory[-1], [down]))
-        return [v for column in columns[kernel.strides[1] :][:kept] for v in column]
-
-    @property
-    def _in_order(self) -> bool:
-        """Whether the biases are in the order of channels, which the sums are not."""
-        return self.parts > 1 and not self.kernel.finish.packs
-
-    def _begun(self) -> list[Value]:
-        if not self._in_order:
-            return list(self.biases)
-        zero = code.constant(0, self.kernel.unit.total)
-        return [code.splat(zero, code.lanes_of(each)) for each in self.biases]
-
-    def _ended(self, sums: list[Value]) -> list[Value]:
-        if not self._in_order:
-            return sums
-        pairs = zip(lanes.in_order(sums), self.biases, strict=True)
-        return [arith.addi(total, bias) for total, bias in pairs]
-
-    def _weight(self, number: int) -> Value:
-        """A register of weights."""
-        return code.load(self.memory[1], code.plus(self.weights, number * self.size), self.size)
-
-    def _column(self, at: Index, number: int) -> list[Value]:
-        """A column of the window: for each word of rows, vectors with a tap in each element."""
-        kernel = self.kernel
-        right = number * kernel.dilations[1] * kernel.input.channels
-        down = kernel.dilations[0] * kernel.input.pitch
-        needed = kernel.window[0] + kernel.rows - 1
-        nothing = code.splat(code.constant(0, kernel.unit.element), self.size)
-        rows = [
-            code.load(self.memory[0], code.plus(at, right + row * down), self.size)
-            if row < needed
-            else nothing
-            for row in range(kernel.quads * self.word)
-        ]
-        words = range(0, len(rows), self.word)
-        return [v for i in words for v in lanes.in_turn(rows[i : i + self.word])]

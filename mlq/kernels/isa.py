@@ -165,7 +165,7 @@ _SDOT = Unit(
     dots=1.0,
     latency=4.0,
     reduction=ByElement(arm.dot_bytes, 4),
-    taps=Words(arm.dot_bytes, 4),
+    taps=Words(arm.dot_bytes, 4, pixels=2),
 )
 _SMMLA = replace(_SDOT, reduction=Pairs(arm.multiply_matrices))
 _SMULL = replace(

@@ -21,16 +21,21 @@ class Taps(Protocol):
     def together(self) -> int:
         """Rows whose elements for a channel lie side by side in a register."""
 
+    @property
+    def pixels(self) -> int:
+        """Pixels side by side that weights are loaded for at once."""
+
     def added(self, sums: Sequence[Value], taps: Iterable[Tap]) -> list[Value]:
-        """The sums of a pixel, four vectors or fewer, and the products of some taps."""
+        """The sums of so many pixels, and the products of some taps."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Products of a word to a sum; the registers of the same rows are as many as there are sums."""
+    """Products of a word to a sum; what meets the same rows is as much as there are sums."""
 
     dot: Dot = field(repr=False, compare=False)
     together: int
+    pixels: int = 1
 
     def added(self, sums: Sequence[Value], taps: Iterable[Tap]) -> list[Value]:
         """Register by register."""
@@ -45,6 +50,7 @@ class Plain:
     """Products of whole registers, wider than their elements."""
 
     add: Callable[[Sequence[Value], Iterable[Tap]], list[Value]] = field(repr=False, compare=False)
+    pixels: int = 1
 
     @property
     def together(self) -> int:
