@@ -1,6 +1,6 @@
 """Instructions per int8 inference on 64-bit Arm: mlq, IREE, ONNX Runtime and LiteRT under qemu.
 
-    python benchmarks/arm.py [NETWORK...] [--only mlq,iree,onnxruntime,litert] [--calls N]
+    python benchmarks/arm.py [NETWORK...] [--only mlq,onnxruntime,iree] [--cpus LIST] [--calls N]
 
 One thread, batch 1. A core without dot products (cortex-a53), one with them (cortex-a76) and one
 with matrix products too (i8mm) are played by qemu-user, whose plugin counts what is executed by N
@@ -122,12 +122,14 @@ def by_iree(model: Path, features: str, flags: tuple[str, ...]) -> Path:
     return kept
 
 
-def rows(network: Network, only: list[str], folder: Path) -> Iterator[tuple[str, str, Count]]:
+def rows(
+    network: Network, only: list[str], cpus: list[str], folder: Path
+) -> Iterator[tuple[str, str, Count]]:
     """What computes the network, on which CPU, and how its instructions are counted."""
     data = folder / "input.npy"
     np.save(data, network.samples(network.calib).inputs[:1])
     if "mlq" in only:
-        for features in TARGETS:
+        for features in cpus:
             for precision in ("w8a8", "f32"):
                 vmfb = by_mlq(network, precision, features, folder)
                 yield f"mlq {precision}", features, partial(of_module, features, vmfb, data)
@@ -135,12 +137,12 @@ def rows(network: Network, only: list[str], folder: Path) -> Iterator[tuple[str,
         script = emulated.HERE / "arm_onnxruntime.py"
         for activations in _ACTIVATIONS:
             model = by_onnxruntime(network, activations, folder)
-            for features in TARGETS:
+            for features in cpus:
                 count = partial(of_python, script, PEER, (model, data), features)
                 yield f"ONNX Runtime {activations}", features, count
     if "iree" in only:
         model = by_onnxruntime(network, "u8", folder)
-        for features in TARGETS:
+        for features in cpus:
             vmfb = by_iree(model, features, _TILING)
             yield "IREE Q/DQ", features, partial(of_module, features, vmfb, data)
 
@@ -150,12 +152,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=NAMES)
     parser.add_argument("--only", default=CONTESTANTS)
+    parser.add_argument("--cpus", default=",".join(TARGETS))
     parser.add_argument("--calls", type=int, default=4)
     given = parser.parse_args()
-    only = given.only.split(",")
+    only, cpus = given.only.split(","), given.cpus.split(",")
     for network in networks.find(given.networks):
         with tempfile.TemporaryDirectory() as folder:
-            for name, features, count in rows(network, only, Path(folder)):
+            for name, features, count in rows(network, only, cpus, Path(folder)):
                 found = count(given.calls) / 1e6
                 cpu = emulated.CPUS[features].partition(",")[0]
                 print(f"{network.name:28} {name:18} {features:8} {found:9.2f} M  {cpu}", flush=True)

@@ -11,7 +11,7 @@ from torch_mlir.ir import Value
 from mlq.kernels import code
 from mlq.kernels.reduction import Dot, Step
 
-_MOST = 20  # sums beside which there are registers for elements of several steps
+_MOST = 30  # registers of sums, and of elements of two steps, which LLVM loads in pairs
 _USUAL = 4  # steps of a row
 _NEAR = 64  # vectors that the addresses of two at a time reach
 _LOOP = 5  # instructions that go with an iteration
@@ -25,6 +25,7 @@ class ByElement:
     dot: Dot = field(repr=False, compare=False)
     depth: int
     ending: float = 0.0
+    beyond: int = 0
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -46,7 +47,8 @@ class ByElement:
 
     def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """As many as there are weights near enough; one where registers are scarce."""
-        return _divisor(steps, 1 if pixels * vectors > _MOST else _NEAR // (4 * vectors))
+        scarce = pixels * (vectors + 2) > _MOST
+        return _divisor(steps, 1 if scarce else _NEAR // (4 * vectors))
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of each pixel."""
@@ -56,7 +58,7 @@ class ByElement:
         """Weight by weight: in the other order LLVM keeps more of them than there are registers."""
         done, pixels = list(sums), step.pixels()
         count, lanes = len(sums) // len(pixels), code.lanes_of(done[0])
-        for k in range(step.span // self.depth):
+        for k in range(step.stored // self.depth):
             words = [_word(x, k, self.depth, lanes) for x in pixels]
             for i in range(count):
                 weight = step.weight(k * count + i, lanes * self.depth)
@@ -78,6 +80,7 @@ class Pairs:
 
     dot: Dot = field(repr=False, compare=False)
     ending: float = 1.2
+    beyond: int = 4
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -101,7 +104,8 @@ class Pairs:
 
     def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """As many as there are weights near enough; one where registers are scarce."""
-        return _divisor(steps, 1 if pixels * vectors > _MOST else _NEAR // (4 * vectors))
+        scarce = pixels * (vectors + 2) > _MOST
+        return _divisor(steps, 1 if scarce else _NEAR // (4 * vectors))
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of two channels, for two pixels."""
@@ -115,7 +119,7 @@ class Pairs:
         done, loaded = list(sums), [_filled(x, _PAIRED) for x in step.pixels()]
         pairs = [(loaded[i], loaded[min(i + 1, len(loaded) - 1)]) for i in range(0, len(loaded), 2)]
         count, size = len(sums) // len(pairs), code.lanes_of(loaded[0])
-        for k in range(0, size, _PAIRED):
+        for k in range(0, step.stored, _PAIRED):
             mask = [side + k + i for side in (0, size) for i in range(_PAIRED)]
             joined = [code.shuffle(*pair, mask) for pair in pairs]
             for i in range(count):
@@ -142,6 +146,7 @@ class Channels:
     dot: Dot = field(repr=False, compare=False)
     together: Callable[[Sequence[Value]], Value] = field(repr=False, compare=False)
     ending: float = 7.0
+    beyond: int = 4
 
     @property
     def spans(self) -> tuple[int, ...]:

@@ -102,8 +102,15 @@ class Conv:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The steps of a run."""
-        return reduction.parts(self.unit.reduction, self.run)
+        """The steps of a run; the last may read beyond it where the image does not end there.
+
+        Not of reals: what lies there need not be finite, and zero times that is not zero.
+        """
+        (_, left), (_, stride) = self.pads, self.strides
+        end = (self.output.width - 1) * stride - left + self.window[1]
+        spare = self.input.width + self.input.margin[3] - end if self._joined else 0
+        beyond = spare * self.input.channels if self.unit.total == "i32" else 0
+        return reduction.parts(self.unit.reduction, self.run, beyond)
 
     @property
     def columns(self) -> tuple[Columns, ...]:
@@ -149,7 +156,8 @@ class Conv:
             shape = (len(rows), part.steps, part.stored, rows.shape[2])
             steps = np.zeros(shape, rows.dtype)
             read = rows[:, part.first : part.first + part.steps * part.span]
-            steps[:, :, : part.span] = read.reshape(*shape[:2], part.span, shape[3])
+            each = read.shape[1] // part.steps
+            steps[:, :, :each] = read.reshape(*shape[:2], each, shape[3])
             words = steps.reshape(*shape[:2], part.stored // word, word, shape[3])
             packed.append(words.swapaxes(3, 4).reshape(len(rows), -1))
         return np.concatenate(packed, axis=1).reshape(-1)

@@ -21,7 +21,7 @@ Dot = Callable[[Value, Value, Value], Value]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step reads: `span` elements of each pixel, and weights from `at` on.
+    """What one step reads: `span` elements of each pixel, `stored` weights of each from `at` on.
 
     Those of a pixel are as far beyond where its window begins as `beyond` says, in two parts.
     """
@@ -32,6 +32,7 @@ class Step:
     weights: Value
     at: Index
     span: int
+    stored: int
 
     def place(self, pixel: int) -> Index:
         """Where the elements of a pixel begin."""
@@ -52,7 +53,8 @@ class Step:
 class Part:
     """Steps of a run that are alike: the first element, how many, what each reads.
 
-    `stored` are the weights of each for one channel; zeros, where that is more than it reads.
+    `stored` are the weights of each for one channel, zeros at the end if they are more than it
+    reads. It may read beyond the run, too.
     """
 
     first: int
@@ -71,6 +73,10 @@ class Reduction(Protocol):
     @property
     def spans(self) -> tuple[int, ...]:
         """Elements of a pixel that one step may read, the most first."""
+
+    @property
+    def beyond(self) -> int:
+        """Elements that a step had better read in excess than leave to one of its own."""
 
     def word(self, span: int) -> int:
         """Weights of one channel that lie side by side among those of a step; it has some such."""
@@ -94,14 +100,15 @@ class Reduction(Protocol):
         """A vector of accumulators for each pixel and vector of channels, and perhaps more."""
 
 
-def parts(reduction: Reduction, run: int) -> tuple[Part, ...]:
-    """The steps in which a run of so many elements is read."""
+def parts(reduction: Reduction, run: int, beyond: int) -> tuple[Part, ...]:
+    """The steps in which a run of so many elements is read, and perhaps `beyond` elements more."""
     found, first = [], 0
     for span in reduction.spans:
-        steps = (run - first) // span
-        if steps:
-            found.append(Part(first, steps, span, max(span, reduction.word(span))))
-        first += steps * span
+        word, rest = reduction.word(span), run - first
+        for steps, read in ((rest // span, span), (1, rest % span)):
+            if steps and read and span - read <= min(beyond, reduction.beyond):
+                found.append(Part(first, steps, span, -(-read // word) * word))
+                first += steps * read
     return tuple(found)
 
 
@@ -116,6 +123,7 @@ class Spread:
     depth: int
     products: int
     ending: float = 0.0
+    beyond: int = 0
 
     @property
     def spans(self) -> tuple[int, ...]:

@@ -153,6 +153,7 @@ class Body:
                     weights=self.memory[1],
                     at=code.plus(start[1], code.times(offset, size)),
                     span=part.span,
+                    stored=part.stored,
                 )
                 done = unit.reduction.added(done, step)
             return done

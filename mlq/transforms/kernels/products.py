@@ -17,7 +17,7 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, unfit
+from mlq.transforms.kernels.images import BLOCK, WORD, Images, Lower, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -39,7 +39,10 @@ def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
     whole = depth % layer.unit.depth == 0 and (channels // layer.groups) % isa.lanes == 0
     if not layer.is_depthwise and layer.groups > 1 and not whole:
         return f"has groups of {depth} channels"
-    images.need(op.input, _margin(op, (height, width)))
+    top, left, bottom, right = _margin(op, (height, width))
+    # The last step of a row of narrow pixels may read one more.
+    more = padded and depth <= WORD <= layer.unit.reduction.beyond and not layer.is_depthwise
+    images.need(op.input, (top, left, bottom, right + more))
     return partial(_depthwise if layer.is_depthwise else _conv, layer)
 
 
