@@ -1,6 +1,6 @@
 """Instructions per int8 inference on 64-bit Arm: mlq, IREE, ONNX Runtime and LiteRT under qemu.
 
-    python benchmarks/arm.py [NETWORK...] [--only mlq,onnxruntime,iree] [--cpus LIST] [--calls N]
+    python benchmarks/arm.py [NETWORK...] [--only mlq,float,onnxruntime,iree] [--cpus LIST] [--calls N]
 
 One thread, batch 1. A core without dot products (cortex-a53), one with them (cortex-a76) and one
 with matrix products too (i8mm) are played by qemu-user, whose plugin counts what is executed by N
@@ -11,7 +11,7 @@ Needs gcc, qemu-aarch64, apt-get, pip.
 from __future__ import annotations
 
 import argparse
-import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,10 +20,12 @@ from pathlib import Path
 import emulated
 import networks
 import numpy as np
+import onnx
 import onnxruntime_baseline
 import targets as agreement
 from networks import Network, Samples
 from onnxruntime.quantization import QuantType
+from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
 
 from mlq import artifact
 from mlq.network import transform
@@ -38,12 +40,14 @@ NAMES = (
     "mobilenetv2_1.0",
 )
 TARGETS = {"neon": "arm64", "dotprod": "arm64:cortex-a76", "i8mm": "arm64:neoverse-v1"}
-CONTESTANTS = "mlq,onnxruntime,iree"
+CONTESTANTS = "mlq,float,onnxruntime,iree"
+_PRECISIONS = {"mlq": "w8a8", "float": "f32"}  # both mlq's
 PEER = ("onnxruntime==1.31.1", "numpy==2.4.6")
 _TOOL = Path("iree", "_runtime_libs", "iree-benchmark-module")
 _SYSROOT = Path("/usr/aarch64-linux-gnu")
 _ACTIVATIONS = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
-_TILING = ("--iree-opt-data-tiling",)
+# What was fastest for it, and what it takes to compile ResNet20 at all.
+_TILING = ("--iree-opt-data-tiling", "--iree-llvmcpu-stack-allocation-limit=131072")
 
 Count = Callable[[int], int]
 
@@ -103,21 +107,29 @@ def by_onnxruntime(network: Network, activations: str, folder: Path) -> Path:
 
 
 def by_iree(model: Path, features: str, flags: tuple[str, ...]) -> Path:
-    """A Q/DQ model as IREE imports and compiles it, kept; mlq's flags of the target and more."""
+    """A Q/DQ model of batch 1 as IREE compiles it, kept; mlq's flags of the target and more."""
     kept = emulated.OUT / "iree" / f"{model.stem}-{features}{'-tiled' if flags else ''}.vmfb"
     if kept.exists():
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
-    imported, partial_ = kept.with_suffix(".mlir"), kept.with_suffix(".part")
-    bin_ = networks.ROOT / ".venv" / "bin"
+    static, imported, partial_ = (kept.with_suffix(each) for each in (".onnx", ".mlir", ".part"))
+    loaded = onnx.load(model)
+    graph_input = loaded.graph.input[0]
+    shape = [each.dim_value for each in graph_input.type.tensor_type.shape.dim]
+    make_input_shape_fixed(loaded.graph, graph_input.name, [1, *shape[1:]])
+    fix_output_shapes(loaded)
+    loaded.graph.name = "main"  # which names the function
+    onnx.save(loaded, static)
+    tools = Path(sys.executable).parent
     commands = [
-        [bin_ / "iree-import-onnx", model, "-o", imported],
-        [bin_ / "iree-compile", imported, *by_name(TARGETS[features]).iree_flags, *flags],
+        [tools / "iree-import-onnx", static, "-o", imported],
+        [tools / "iree-compile", imported, *by_name(TARGETS[features]).iree_flags, *flags],
     ]
     commands[1] += ["-o", partial_]
     for command in commands:
-        subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    imported.unlink()
+        emulated.run(command)
+    for each in (static, imported):
+        each.unlink()
     partial_.rename(kept)
     return kept
 
@@ -128,11 +140,10 @@ def rows(
     """What computes the network, on which CPU, and how its instructions are counted."""
     data = folder / "input.npy"
     np.save(data, network.samples(network.calib).inputs[:1])
-    if "mlq" in only:
+    for name in _PRECISIONS.keys() & only:
         for features in cpus:
-            for precision in ("w8a8", "f32"):
-                vmfb = by_mlq(network, precision, features, folder)
-                yield f"mlq {precision}", features, partial(of_module, features, vmfb, data)
+            vmfb = by_mlq(network, _PRECISIONS[name], features, folder)
+            yield name, features, partial(of_module, features, vmfb, data)
     if "onnxruntime" in only:
         script = emulated.HERE / "arm_onnxruntime.py"
         for activations in _ACTIVATIONS:

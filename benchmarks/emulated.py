@@ -46,7 +46,7 @@ _CPUINFO = {
 }
 
 
-def _run(command: Sequence[str | Path], folder: Path | None = None, **variables: str) -> str:
+def run(command: Sequence[str | Path], folder: Path | None = None, **variables: str) -> str:
     """What a command prints; SystemExit with what it complained of."""
     done = subprocess.run(
         [str(each) for each in command],
@@ -68,7 +68,7 @@ def plugin() -> Path:
     OUT.mkdir(parents=True, exist_ok=True)
     source, made = HERE / "counting.c", OUT / "counting.so"
     if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
-        _run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", source, "-o", made])
+        run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", source, "-o", made])
     return made
 
 
@@ -103,11 +103,11 @@ def _unpack(whole: Path) -> None:
         "Dir::Cache": apt / "cache",
     }
     command = ["apt-get", *(f"-o{key}={value}" for key, value in options.items())]
-    _run([*command, "--quiet", "update"])
-    _run([*command, "--quiet", "download", *_PACKAGES], apt / "packages")
+    run([*command, "--quiet", "update"])
+    run([*command, "--quiet", "download", *_PACKAGES], apt / "packages")
     partial = whole.with_suffix(".part")
     for package in sorted((apt / "packages").glob("*.deb")):
-        _run(["dpkg", "-x", package, partial])
+        run(["dpkg", "-x", package, partial])
     partial.rename(whole)
 
 
@@ -120,7 +120,7 @@ def wheel(requirement: str) -> Path:
         platforms = [option for each in _PLATFORMS for option in ("--platform", each)]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", requirement]
         command += ["--only-binary=:all:", "--python-version", _PYTHON, *platforms]
-        _run([*command, "--dest", fetched])
+        run([*command, "--dest", fetched])
         for each in fetched.glob("*.whl"):
             with zipfile.ZipFile(each) as archive:
                 archive.extractall(fetched)
@@ -142,7 +142,7 @@ def counted(
     """Instructions of a program up to each time that it yielded the processor, and to its end."""
     found = OUT / f"count-{os.getpid()}"
     played = ["qemu-aarch64", "-cpu", CPUS[features], "-plugin", f"{plugin()},out={found}"]
-    _run([*played, "-L", sysroot, *command], **variables)
+    run([*played, "-L", sysroot, *command], **variables)
     counts = [int(line) for line in found.read_text().splitlines()]
     found.unlink()
     return counts

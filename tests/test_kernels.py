@@ -504,6 +504,38 @@ def test_the_best_instruction_set_is_chosen() -> None:
     assert best({"sse2"}) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [
+        ("arm64", "@lower-neon"),
+        ("arm64:cortex-a53", "@lower-neon"),
+        ("arm64:cortex-a76", "@lower-neon_dotprod"),
+        ("arm64:apple-m", "@lower-neon_dotprod"),
+        ("arm64:neoverse-v1", "@lower-neon_i8mm"),
+        ("armv7", "@lower-linalg"),
+        ("x86:avx2", "@lower-avx2"),
+        ("x86:avx_vnni", "@lower-avx_vnni"),
+        ("x86:avx512", "@lower-avx512"),
+        ("x86:avx512_vnni", "@lower-avx512_vnni"),
+    ],
+)
+def test_a_target_is_lowered_to_kernels_for_what_it_has(name: str, pipeline: str) -> None:
+    assert lowering(targets.by_name(name).cpu_features) == pipeline
+
+
+def test_a_weight_whose_products_do_not_fit_is_left_to_linalg() -> None:
+    """Two products of plain NEON must fit 16 bits: -128 * -128 twice does not."""
+    text, store = network()
+    store["c"].flat[0] = -128
+    made = {}
+    for name in ("neon", "neon_dotprod"):
+        with context(), Location.unknown(), bound(store):
+            module = Module.parse(text)
+            parse_pipeline(f"@lower-{name}").run(module.operation)
+            made[name] = str(module).count('"flow.dispatch"(')
+    assert made["neon"] == made["neon_dotprod"] - 1
+
+
 @HERE
 def test_a_network_on_kernels_is_that_of_the_reference() -> None:
     """Kernels and linalg side by side: what has no kernel reads and makes the same images."""
