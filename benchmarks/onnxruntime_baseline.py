@@ -73,7 +73,13 @@ class Batches(CalibrationDataReader):
 
 
 def quantize(
-    network: Network, calib: Samples, calibrator: str, granularity: str, folder: Path
+    network: Network,
+    calib: Samples,
+    calibrator: str,
+    granularity: str,
+    folder: Path,
+    *,
+    activations: QuantType = QuantType.QUInt8,
 ) -> Path:
     """Quantize to a file in `folder`; calibration is shared by the granularities."""
     prepared, int8 = folder / "prepared.onnx", folder / f"{granularity}-{calibrator}.onnx"
@@ -87,7 +93,7 @@ def quantize(
             Batches(network.input, calib.inputs),
             quant_format=QuantFormat.QDQ,
             per_channel=GRANULARITIES[granularity],
-            activation_type=QuantType.QUInt8,
+            activation_type=activations,
             weight_type=QuantType.QInt8,
             calibrate_method=CALIBRATORS[calibrator],
             # Ranges are merged batch by batch: the same ranges, without all activations in memory.

@@ -38,12 +38,12 @@ _ARITHMETIC = re.compile(rb"\b(mma\.sync|wmma\.mma|dp4a|mad\.lo\.s32|fma\.rn\.f3
 _CAPABILITIES = ("sm_60", "sm_80", "sm_90")
 
 
-def made(name: str, model: Path, calib: Path) -> Path:
+def made(name: str, model: Path, calib: Path, precision: str = "w8a8") -> Path:
     """The folder of a network whose every layer that can be is int8; kept from run to run.
 
     Calibrated by the extremes of a few samples: what is asked is whether targets agree.
     """
-    folder = OUT / name
+    folder = OUT / (name if precision == "w8a8" else f"{name}-{precision}")
     if folder.is_dir():
         return folder
     network = load(model, batch=1)
@@ -53,7 +53,7 @@ def made(name: str, model: Path, calib: Path) -> Path:
     host, recipe = targets.host_target(), resolve({})
     seen = calibration.observe(network, calibration.instrument(network, host), batches)
     plan = planning.uniform_plan(
-        network, recipe, "w8a8", planning.supported(network, host, ["w8a8"])
+        network, recipe, precision, planning.supported(network, host, [precision])
     )
     with tempfile.TemporaryDirectory() as temporary:
         files = {

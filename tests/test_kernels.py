@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Location, Module, RankedTensorType, Type
 
-from mlq import numerics, reference, runtime, targets
+from mlq import emulation, numerics, reference, runtime, targets
 from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
@@ -22,7 +22,7 @@ from mlq.kernels.casting import Quantize, QuantizeImage
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
-from mlq.kernels.finishing import Finish, Kind, Numbers
+from mlq.kernels.finishing import FITTING, Finish, Kind, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import ISAS, Isa, best
 from mlq.kernels.measuring import Energies, FakeQuantize, Observe
@@ -34,15 +34,30 @@ from mlq.numerics.sampling import histogram
 from mlq.numerics.windows import convolve
 from mlq.ranges import Ranges
 from mlq.simulation import Simulation
+from mlq.targets.base import Target
 from mlq.targets.host import cpu_features
 from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
 from mlq.transforms.pipelines import lowering
 
 Array = NDArray[Any]
-PRESENT = [isa for isa in ISAS if isa.features <= cpu_features()]
+EVERY = [each for family in targets.all_targets() for each in (family, *targets.presets_of(family))]
+HERE = pytest.mark.skipif(best(cpu_features()) is None, reason="this CPU has none of the ISAs")
 
-pytestmark = pytest.mark.skipif(not PRESENT, reason="no instruction set of mlq's on this CPU")
+
+def target_of(isa: Isa) -> Target:
+    """One that kernels for this instruction set are compiled for; skips where nothing runs it."""
+    target = next(each for each in EVERY if best(each.cpu_features) is isa)
+    if reason := emulation.why_not_at_all(target):
+        pytest.skip(f"{target.name}: {reason}")
+    return target
+
+
+def own() -> Isa:
+    """The instruction set of this CPU."""
+    isa = best(cpu_features())
+    assert isa is not None
+    return isa
 
 
 @dataclass
@@ -52,21 +67,33 @@ class Case:
     Reals may be wrong by `error`, relative to the greatest.
     """
 
-    kernel: Kernel
+    kernel: Any
     output: Image
     arguments: list[Array]
     expected: Array
     margin: int = 0
     error: float = 0.0
 
+    @property
+    def offset(self) -> int:
+        """What memory holds less than each u8."""
+        return int(self.kernel.isa.storage.offset)
+
     def inputs(self) -> list[Array]:
         """The arguments in the elements that the kernel reads; some hold a u8 in 16 bits."""
         pairs = zip(self.arguments, self.kernel.buffers, strict=False)
-        return [x.astype(np.int16) if to.element == "i16" else x for x, to in pairs]
+        return [self._stored(x, to.element) for x, to in pairs]
+
+    def _stored(self, x: Array, element: str) -> Array:
+        if x.dtype != np.uint8:
+            return x
+        return (x.astype(np.int16) - self.offset).astype(np.int8 if element == "i8" else np.int16)
 
     def check(self, found: Array) -> None:
-        same = found.dtype.itemsize == self.expected.dtype.itemsize
-        found = found.view(self.expected.dtype) if same else found.astype(self.expected.dtype)
+        if self.expected.dtype == np.uint8:
+            wide = found.view(np.int8 if self.offset else np.uint8 if found.itemsize == 1 else "i2")
+            found = (wide.astype(np.int16) + self.offset).astype(np.uint8)
+        found = found.view(self.expected.dtype)
         found = found.reshape(self.output.shape)
         top, left, *_ = self.output.margin
         _, height, width, channels = self.expected.shape
@@ -201,8 +228,11 @@ def convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: 
             finish=finish,
             **shape.window,
         )
-    folded = (bias - zero_points[0] * weight.astype(np.int64).sum((0, 1, 2))).astype(np.int32)
-    coefficients = numbers.with_channels(finish, kernel.ordered(folded), kernel.ordered(scale))
+    zero = isa.storage.stored(zero_points[0])
+    folded = (bias - zero * weight.astype(np.int64).sum((0, 1, 2))).astype(np.int32)
+    coefficients = numbers.with_channels(
+        finish, kernel.ordered(folded), kernel.ordered(scale), isa.storage
+    )
     arguments = [in_memory(x, input, zero_points[0]), kernel.pack(weight), coefficients]
     term = None
     if shape.residual is not None:
@@ -213,6 +243,7 @@ def convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: 
         real = numerics.expressed_accumulator(acc, scale, term)
         expected = numerics.clamp(real, numbers.low, numbers.high)
     else:
+        assert shape.guarded or np.abs(acc * scale).max() < FITTING / 2
         limits = int(numbers.low), int(numbers.high)
         exact = numerics.requantize_accumulator(acc, scale, zero_points[1], *limits, residual=term)
         expected = exact.astype(np.uint8)
@@ -235,6 +266,7 @@ def steps(shape: Shape, zero_points: Sequence[int]) -> tuple[Finish, Numbers]:
         low=shape.low is not None,
         high=shape.high is not None,
         guarded=shape.guarded,
+        fits=not shape.guarded,
     )
     return finish, numbers
 
@@ -280,7 +312,7 @@ def real_convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthw
         residual_image = dense if shape.residual else None
         kernel = Conv(**images, residual=residual_image, channels=channels, groups=groups)
     scale = kernel.ordered(np.ones(channels, np.float32))
-    coefficients = numbers.with_channels(finish, kernel.ordered(bias), scale)
+    coefficients = numbers.with_channels(finish, kernel.ordered(bias), scale, isa.storage)
     arguments = [in_memory(x, input, 0), kernel.pack(weight), coefficients]
     exact += bias
     if shape.residual:
@@ -333,7 +365,7 @@ def concat(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
     kernel = Concat(isa, images, (24, 3, 100), output, "f32" if real else "u8")
     arguments = [in_memory(part, image, 7) for part, image in zip(parts, images, strict=True)]
     margin = 0 if real else 77
-    arguments.append(np.array([margin], np.int32))
+    arguments.append(np.array([0 if real else isa.storage.stored(margin)], np.int32))
     return Case(kernel, output, arguments, np.concatenate(parts, axis=3), margin)
 
 
@@ -347,7 +379,8 @@ def max_pool(isa: Isa, rng: np.random.Generator, *, real: bool = False) -> Case:
     kind: Kind = "f32" if real else "u8"
     kernel = MaxPool(isa, input, output, (3, 3), (2, 2), (1, 1), kind)
     margin = 0 if real else 200
-    arguments = [in_memory(x, input, 9), np.array([margin], np.int32)]
+    zero = 0 if real else isa.storage.stored(margin)
+    arguments = [in_memory(x, input, 9), np.array([zero], np.int32)]
     return Case(kernel, output, arguments, expected, margin)
 
 
@@ -362,8 +395,10 @@ def mean_pool(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
     input, output = Image(2, 7, 6, 40, (1,) * 4), Image(2, *counts.shape, 40)
     finish = Finish("f32" if real else "u8")
     kernel = MeanPool(isa, input, output, (3, 3), (2, 2), (1, 1), finish, counts.size)
-    bias = np.full(counts.size, -77 * 9, np.int32)
-    numbers = Numbers(zero_point=0 if real else 31).with_channels(finish, bias, scale.reshape(-1))
+    bias = np.full(counts.size, -isa.storage.stored(77) * 9, np.int32)
+    numbers = Numbers(zero_point=0 if real else 31).with_channels(
+        finish, bias, scale.reshape(-1), isa.storage
+    )
     return Case(kernel, output, [in_memory(x, input, 77), numbers], expected)
 
 
@@ -374,7 +409,9 @@ def quantize(isa: Isa, rng: np.random.Generator, *, channels: int, width: int) -
     output, finish = Image(2, 17, width, 4, (3, 3, 2, 2)), Finish("u8", guarded=True)
     kernel = QuantizeImage(isa, channels, output, finish)
     scale = np.array(params.scale, np.float32)
-    numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
+    numbers = Numbers(zero_point=119).with_channels(
+        finish, np.zeros(1, np.int32), scale, isa.storage
+    )
     expected = numerics.quantize(x, params).transpose(0, 2, 3, 1)
     return Case(kernel, output, [x.reshape(-1), numbers], expected, 119)
 
@@ -388,7 +425,9 @@ def quantize_image(isa: Isa, rng: np.random.Generator, *, channels: int) -> Case
     output = replace(output, margin=(1, 1, 2, 2))
     kernel = Quantize(isa, input, output, channels, finish)
     scale = np.array(params.scale, np.float32)
-    numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
+    numbers = Numbers(zero_point=119).with_channels(
+        finish, np.zeros(1, np.int32), scale, isa.storage
+    )
     return Case(
         kernel, output, [in_memory(x, input, 0), numbers], numerics.quantize(x, params), 119
     )
@@ -414,42 +453,51 @@ def tensor_of(buffer: Buffer) -> Type:
 
 
 def program(kernels: Sequence[Kernel]) -> str:
-    """A function for each kernel, which only calls it."""
+    """A function that calls each kernel, on arguments of its own."""
     with context(), Location.unknown():
+        types = [[tensor_of(each) for each in kernel.buffers] for kernel in kernels]
         module = Module.create()
         executables = Executables(module.operation)
         with InsertionPoint(module.body):
-            for i, kernel in enumerate(kernels):
-                *reads, writes = map(tensor_of, kernel.buffers)
-                function = func.FuncOp(f"f{i}", (reads, [writes]))
-                with InsertionPoint(function.add_entry_block()):
-                    arguments = list(function.arguments)
-                    func.ReturnOp([executables.dispatch(kernel, arguments, writes)])
+            reads = [each for buffers in types for each in buffers[:-1]]
+            function = func.FuncOp("main", (reads, [buffers[-1] for buffers in types]))
+            with InsertionPoint(function.add_entry_block()):
+                arguments = iter(function.arguments)
+                made = [
+                    executables.dispatch(kernel, [next(arguments) for _ in reads], writes)
+                    for kernel, (*reads, writes) in zip(kernels, types, strict=True)
+                ]
+                func.ReturnOp(made)
         assert module.operation.verify()
         return str(module.operation.get_asm(print_generic_op_form=True))
 
 
-@pytest.mark.parametrize("isa", PRESENT, ids=lambda isa: isa.name)
+def checked(cases: Sequence[Case], target: Target, threads: int = 1) -> None:
+    text, outputs = program([case.kernel for case in cases]), len(cases)
+    runner = emulation.load(text, target, {}, outputs=outputs, threads=threads)
+    results = runner.run(*(x for case in cases for x in case.inputs()))
+    for case, found in zip(cases, results, strict=True):
+        case.check(found)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 def test_kernels_are_exact(isa: Isa) -> None:
-    found = list(cases(isa))
-    vmfb = compile_module(program([case.kernel for case in found]), targets.by_name("x86"))
-    for i, case in enumerate(found):
-        case.check(runtime.load(vmfb, entry=f"f{i}").run(*case.inputs())[0])
+    checked(list(cases(isa)), target_of(isa))
 
 
+@HERE
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     shape = Shape(k=3, p=1, c=64, o=128, h=28, w=28, margin=(1, 1, 1, 1))
-    case = convolution(shape, PRESENT[0], np.random.default_rng(0), depthwise=False)
+    case = convolution(shape, own(), np.random.default_rng(0), depthwise=False)
     assert np.prod(case.kernel.grid) > 1
-    vmfb = compile_module(program([case.kernel]), targets.by_name("x86"))
     for threads in (1, 2):
-        case.check(runtime.load(vmfb, entry="f0", threads=threads).run(*case.inputs())[0])
+        checked([case], targets.host_target(), threads)
 
 
 def test_kernels_of_one_shape_are_one() -> None:
     rng = np.random.default_rng(0)
-    alike = [convolution(CONVS[0], PRESENT[0], rng, depthwise=False).kernel for _ in range(2)]
-    other = convolution(CONVS[1], PRESENT[0], rng, depthwise=False).kernel
+    alike = [convolution(CONVS[0], ISAS[0], rng, depthwise=False).kernel for _ in range(2)]
+    other = convolution(CONVS[1], ISAS[0], rng, depthwise=False).kernel
     assert program([*alike, other]).count('"hal.executable.source"(') == 2
 
 
@@ -458,6 +506,39 @@ def test_the_best_instruction_set_is_chosen() -> None:
     assert best({"sse2"}) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [
+        ("arm64", "@lower-neon"),
+        ("arm64:cortex-a53", "@lower-neon"),
+        ("arm64:cortex-a76", "@lower-neon_dotprod"),
+        ("arm64:apple-m", "@lower-neon_dotprod"),
+        ("arm64:neoverse-v1", "@lower-neon_i8mm"),
+        ("armv7", "@lower-linalg"),
+        ("x86:avx2", "@lower-avx2"),
+        ("x86:avx_vnni", "@lower-avx_vnni"),
+        ("x86:avx512", "@lower-avx512"),
+        ("x86:avx512_vnni", "@lower-avx512_vnni"),
+    ],
+)
+def test_a_target_is_lowered_to_kernels_for_what_it_has(name: str, pipeline: str) -> None:
+    assert lowering(targets.by_name(name).cpu_features) == pipeline
+
+
+def test_a_weight_whose_products_do_not_fit_is_left_to_linalg() -> None:
+    """Two products of plain NEON must fit 16 bits: -128 * -128 twice does not."""
+    text, store = network()
+    store["c"].flat[0] = -128
+    made = {}
+    for name in ("neon", "neon_dotprod"):
+        with context(), Location.unknown(), bound(store):
+            module = Module.parse(text)
+            parse_pipeline(f"@lower-{name}").run(module.operation)
+            made[name] = str(module).count('"flow.dispatch"(')
+    assert made["neon"] == made["neon_dotprod"] - 1
+
+
+@HERE
 def test_a_network_on_kernels_is_that_of_the_reference() -> None:
     """Kernels and linalg side by side: what has no kernel reads and makes the same images."""
     text, store = network()
@@ -514,6 +595,7 @@ def network() -> tuple[str, WeightStore]:
         return str(module), store
 
 
+@HERE
 def test_weights_are_packed_alike_at_load_and_when_compiling(demo: Path) -> None:
     """The simulated network reads weights that are not known when it is compiled."""
     found, target = load(demo / "digits.onnx", batch=4), targets.by_name("x86")

@@ -86,7 +86,8 @@ def test_an_unknown_target_lists_near_names_and_all() -> None:
         ("cuda:hopper", "cuda has no preset 'hopper'; presets: sm_60"),
         ("vulkan:swiftshader", "vulkan has no preset 'swiftshader'; presets: llvmpipe"),
         ("aarch64", "did you mean arm64?"),
-        ("x86:avx", "x86 has no preset 'avx'; presets: none"),
+        ("x86:avx", "x86 has no preset 'avx'; did you mean x86:avx2 or x86:avx512? presets: avx2"),
+        ("vmvx:avx2", "vmvx has no preset 'avx2'; presets: none"),
     ],
 )
 def test_a_preset_is_found_by_its_near_names(name: str, said: str) -> None:

@@ -1,9 +1,12 @@
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p mlq-lower-to-kernels,canonicalize | FileCheck %s
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=avx2},canonicalize" | FileCheck %s --check-prefix=AVX2
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon_i8mm},canonicalize" | FileCheck %s --check-prefixes=NEON,I8MM
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon_dotprod},canonicalize" | FileCheck %s --check-prefixes=NEON,DOTPROD
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon},canonicalize" | FileCheck %s --check-prefixes=NEON,PLAIN
 // RUN: not mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=sse2}" 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
 // What kernels compute is checked by tests/test_kernels.py; here, how they are put together.
-// UNKNOWN: error: unknown isa 'sse2'; allowed: avx512_vnni, avx_vnni, avx512, avx2
+// UNKNOWN: error: unknown isa 'sse2'; allowed: avx512_vnni, avx_vnni, avx512, avx2, neon_i8mm, neon_dotprod, neon
 
 // Who makes an image leaves it the margin that its reader needs; channels fill words.
 // CHECK:         sym_name = "conv3x3_4x8x8_16", sym_visibility = "public"
@@ -19,6 +22,18 @@
 // AVX2-LABEL:    func.func @conv3x3_4x8x8_16()
 // AVX2:            llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
 // AVX2-NOT:        vpdpbusd
+// On Arm memory holds each u8 less 128; what is no kernel's sees it as it is.
+// NEON-LABEL:    func.func @conv3x3_4x8x8_16()
+// I8MM:            llvm.call_intrinsic "llvm.aarch64.neon.smmla.v4i32.v16i8"
+// DOTPROD:         llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"
+// PLAIN:           llvm.call_intrinsic "llvm.aarch64.neon.smull.v8i16"
+// PLAIN:           llvm.call_intrinsic "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+// NEON:            llvm.call_intrinsic "llvm.aarch64.neon.fcvtns.v4i32.v4f32"
+// NEON-LABEL:    func.func @stem(
+// NEON:            %[[Y:.*]] = "flow.dispatch"({{.*}}@conv3x3_4x8x8_16::
+// NEON:            linalg.generic {{.*}} ins(%[[Y]] : tensor<1x8x8x16xi8>)
+// NEON:              arith.addi %{{.*}}, %c-128_i8 : i8
+// NEON:            quant.scast
 func.func @stem(%x: tensor<1x3x8x8xf32>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
   %t = "mlq.transpose"(%x) {permutation = array<i64: 0, 2, 3, 1>} : (tensor<1x3x8x8xf32>) -> tensor<1x8x8x3xf32>
   %q = "mlq.quantize"(%t) : (tensor<1x8x8x3xf32>) -> tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>

@@ -9,13 +9,27 @@ from functools import partial
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
-from mlq.kernels import code, margins
+from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa
 from mlq.kernels.movement import each_part
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """The planes of an image, by what they are divided, and what becomes of that."""
+
+    memory: Value
+    scale: Value
+    finisher: Finisher
+
+    def real(self, place: Index) -> Value:
+        """Some elements in units of the scale."""
+        real = code.load(self.memory, place, code.lanes_of(self.scale))
+        return arith.divf(real, self.scale)
 
 
 @dataclass(frozen=True)
@@ -51,18 +65,21 @@ class QuantizeImage:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        finisher = Finisher(self.finish, memory[1], 1)
+        finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
-        width = self.isa.lanes
+        width, emitted = self.isa.lanes, self._pixels
         while width > self.output.width:
             width //= 2
-        whole = self.output.width // width * width
         scale = code.splat(code.vector_scalar(finisher.scales(0, 1)), width)
+        if self._in_order and width * WORD_BYTES <= self.output.width:
+            width, emitted = width * WORD_BYTES, self._words
+        whole = self.output.width // width * width
+        planes = _Planes(memory[0], scale, finisher)
 
         def row(y: Index) -> None:
             def pixels(x: Index) -> None:
-                self._pixels(memory, finisher, scale, (group[2], y, x))
+                emitted(planes, memory[-1], (group[2], y, x))
 
             code.loop(0, whole, width, pixels)
             if whole < self.output.width:
@@ -70,30 +87,38 @@ class QuantizeImage:
 
         code.loop(low, high, 1, row)
 
-    def _pixels(
-        self,
-        memory: Sequence[Value],
-        finisher: Finisher,
-        scale: Value,
-        at: tuple[Index, Index, Index],
-    ) -> None:
-        """Pixels side by side: a vector of each plane, then the planes' bytes in turn."""
+    @property
+    def _in_order(self) -> bool:
+        """Whether pixels are words of bytes, and packing leaves elements in their order."""
+        order = lanes.interleaved(self.isa.lanes, WORD_BYTES)
+        words = self.isa.integers.depth == self.output.channels == WORD_BYTES
+        return words and order == sorted(order)
+
+    def _words(self, planes: _Planes, result: Value, at: tuple[Index, Index, Index]) -> None:
+        """Pixels side by side: four vectors of each plane packed, then the planes in turn."""
+        size, first = code.lanes_of(planes.scale), self._first(at)
+        channels = [code.splat(code.constant(0, "i8"), WORD_BYTES * size)] * WORD_BYTES
+        for channel in range(self.channels):
+            place = code.plus(first, channel * self.output.pixels)
+            reals = [planes.real(code.plus(place, i * size)) for i in range(WORD_BYTES)]
+            channels[channel] = planes.finisher.packed(reals)
+        target = self.output.at(*at)
+        for i, vector in enumerate(lanes.in_turn(channels)):
+            code.store(vector, result, code.plus(target, i * WORD_BYTES * size))
+
+    def _first(self, at: tuple[Index, Index, Index]) -> Index:
+        """Where a pixel is in its image's first plane."""
         batch, y, x = at
-        width = code.lanes_of(scale)
-        plane = self.output.pixels
-        first = code.plus(code.times(batch, self.channels * plane), x)
-        first = code.plus(first, code.times(y, self.output.width))
+        first = code.plus(code.times(batch, self.channels * self.output.pixels), x)
+        return code.plus(first, code.times(y, self.output.width))
+
+    def _pixels(self, planes: _Planes, result: Value, at: tuple[Index, Index, Index]) -> None:
+        """Pixels side by side: a vector of each plane, then the planes' bytes in turn."""
+        width, plane, first = code.lanes_of(planes.scale), self.output.pixels, self._first(at)
         per_word = self.isa.integers.depth
+        places = [code.plus(first, channel * plane) for channel in range(self.channels)]
         words = [
-            self._word(
-                memory[0],
-                finisher,
-                scale,
-                [
-                    code.plus(first, channel * plane)
-                    for channel in range(start, min(start + per_word, self.channels))
-                ],
-            )
+            self._word(planes, places[start : start + per_word])
             for start in range(0, self.output.channels, per_word)
         ]
         side_by_side = words[0]
@@ -101,15 +126,14 @@ class QuantizeImage:
             order = [i + width * part for i in range(width) for part in range(len(words))]
             side_by_side = code.shuffle(words[0], words[1], order)
         stored = code.view(side_by_side, self.isa.element("u8"))
-        code.store(stored, memory[-1], self.output.at(batch, y, x))
+        code.store(stored, result, self.output.at(*at))
 
-    def _word(self, planes: Value, finisher: Finisher, scale: Value, places: list[Index]) -> Value:
+    def _word(self, planes: _Planes, places: list[Index]) -> Value:
         """A word of each pixel: the channels that are at these places, then zeros."""
-        width, bits = code.lanes_of(scale), 8 * WORD_BYTES // self.isa.integers.depth
+        width, bits = code.lanes_of(planes.scale), 8 * WORD_BYTES // self.isa.integers.depth
         word = code.splat(code.constant(0, "i32"), width)
         for number, place in enumerate(places):
-            real = code.load(planes, place, width)
-            stored = finisher.stored(arith.divf(real, scale), "i8")
+            stored = planes.finisher.stored(planes.real(place), "i8")
             element = arith.extui(code.vector_type(width, "i32"), stored)
             shift = code.splat(code.constant(bits * number, "i32"), width)
             word = arith.ori(word, arith.shli(element, shift))
@@ -147,7 +171,7 @@ class Quantize:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: vectors along rows, or along pixels where padding follows."""
-        finisher = Finisher(self.finish, memory[1], 1)
+        finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         scale, name = code.vector_scalar(finisher.scales(0, 1)), code.element_of(memory[-1])
         width, run = self.output.width, self.channels

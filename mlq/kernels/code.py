@@ -242,9 +242,10 @@ def view(value: Value, name: str) -> Value:
     return vector.bitcast(VectorType.get([bits // type_.width], type_), value)
 
 
-def greater(one: Value, other: Value) -> Value:
-    """The greater of unsigned integers, or of reals, in each lane."""
-    return _picked(one, other, arith.maxui, arith.CmpFPredicate.OGT)
+def greater(one: Value, other: Value, *, signed: bool = False) -> Value:
+    """The greater of integers, or of reals, in each lane."""
+    of_integers = arith.maxsi if signed else arith.maxui
+    return _picked(one, other, of_integers, arith.CmpFPredicate.OGT)
 
 
 def lesser(one: Value, other: Value) -> Value:

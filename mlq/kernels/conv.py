@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_mlir.ir import Value
 
-from mlq.kernels import lanes, tiles, tiling
+from mlq.kernels import lanes, reduction, tiles, tiling
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Kind, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
+from mlq.kernels.reduction import Part
 from mlq.kernels.tiling import Columns
 
 _GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
@@ -62,7 +63,7 @@ class Conv:
             residual = [self._buffer(self.finish.residual, self.residual)]
         return (
             self._buffer("u8" if self.unit.total == "i32" else "f32", self.input),
-            Buffer(self.unit.weight, self._padded * self.unit.depth * self.steps),
+            Buffer(self.unit.weight, self._padded * self.rows * self.row),
             Buffer("i32", coefficient_count(self._padded)),
             *residual,
             self._buffer(self.finish.result, self.output),
@@ -81,8 +82,35 @@ class Conv:
 
     @property
     def steps(self) -> int:
-        """Dot products that each accumulator takes."""
-        return self.window[0] * self.window[1] * self._depth // self.unit.depth
+        """Words of four bytes that each accumulator takes."""
+        return self.rows * self.row // self.unit.depth
+
+    @property
+    def rows(self) -> int:
+        """Runs of input elements side by side that a window has: rows, or pixels."""
+        return self.window[0] * (1 if self._joined else self.window[1])
+
+    @property
+    def run(self) -> int:
+        """Elements of a run."""
+        return self._depth * (self.window[1] if self._joined else 1)
+
+    @property
+    def row(self) -> int:
+        """Weights of a channel for one run."""
+        return sum(part.steps * part.stored for part in self.parts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The steps of a run; the last may read beyond it where the image does not end there.
+
+        Not of reals: what lies there need not be finite, and zero times that is not zero.
+        """
+        (_, left), (_, stride) = self.pads, self.strides
+        end = (self.output.width - 1) * stride - left + self.window[1]
+        spare = self.input.width + self.input.margin[3] - end if self._joined else 0
+        beyond = spare * self.input.channels if self.unit.total == "i32" else 0
+        return reduction.parts(self.unit.reduction, self.run, beyond)
 
     @property
     def columns(self) -> tuple[Columns, ...]:
@@ -109,17 +137,30 @@ class Conv:
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
         height, width, depth, channels = weight.shape
-        word = self.unit.depth
         padded = np.zeros((height, width, self._depth, self._padded), weight.dtype)
         padded[:, :, :depth, :channels] = weight
-        ordered = padded[..., self._order]
-        parts = []
-        for first, blocks, size in self.pieces:
-            for start in range(first, first + blocks * size, size):
-                block = ordered[..., start : start + size]
-                block = block.reshape(height, width, self._depth // word, word, size)
-                parts.append(block.transpose(0, 1, 2, 4, 3).reshape(-1))
-        return np.concatenate(parts)
+        rows = padded[..., self._order].reshape(self.rows, self.run, -1)
+        return np.concatenate(
+            [
+                self._packed(rows[..., start : start + size])
+                for first, blocks, size in self.pieces
+                for start in range(first, first + blocks * size, size)
+            ]
+        )
+
+    def _packed(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Weights [rows, run, O] of a block of channels in the order of its steps."""
+        packed = []
+        for part in self.parts:
+            word = self.unit.reduction.word(part.span)
+            shape = (len(rows), part.steps, part.stored, rows.shape[2])
+            steps = np.zeros(shape, rows.dtype)
+            read = rows[:, part.first : part.first + part.steps * part.span]
+            each = read.shape[1] // part.steps
+            steps[:, :, :each] = read.reshape(*shape[:2], each, shape[3])
+            words = steps.reshape(*shape[:2], part.stored // word, word, shape[3])
+            packed.append(words.swapaxes(3, 4).reshape(len(rows), -1))
+        return np.concatenate(packed, axis=1).reshape(-1)
 
     def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
         """A number for each channel [O], in the order of the kernel's vectors."""
@@ -133,6 +174,11 @@ class Conv:
 
     def _buffer(self, kind: Kind, image: Image) -> Buffer:
         return Buffer(self.isa.element(kind), image.batch * image.size)
+
+    @property
+    def _joined(self) -> bool:
+        """Whether the pixels of a window's row lie side by side."""
+        return self.dilations[1] == 1 and self.groups == 1
 
     @property
     def _depth(self) -> int:

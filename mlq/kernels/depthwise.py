@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa, Unit
+from mlq.kernels.rows import Row
 
 _LEAST_BYTES = 16  # of the narrowest block
 
-_CARRIED = 12  # registers that columns may stay in from one pixel to the next
 _GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
 
 
@@ -95,22 +94,27 @@ class Depthwise:
     @property
     def rows(self) -> int:
         """Output rows made at once: two where they share taps that would else be padding."""
-        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % self.unit.depth
+        shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % self.together
         return 2 if shares and self.output.height > 1 else 1
 
     @property
+    def together(self) -> int:
+        """Input rows whose elements are side by side in a register."""
+        return self.unit.taps.together
+
+    @property
     def quads(self) -> int:
-        """Groups of as many input rows as a word has elements."""
-        return -(-(self.window[0] + self.rows - 1) // self.unit.depth)
+        """Groups of so many input rows."""
+        return -(-(self.window[0] + self.rows - 1) // self.together)
 
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, 1, C] in the order in which the kernel reads them."""
         parts = []
-        (height, width), word = self.window, self.unit.depth
+        (height, width), word, depth = self.window, self.together, self.unit.depth
         channels = np.zeros((height, width, self.output.channels), weight.dtype)
         channels[..., : weight.shape[3]] = weight[:, :, 0]
         for first, size in self.blocks:
-            order = [first + place for place in lanes.interleaved(size // word, word)]
+            order = [first + place for place in lanes.interleaved(size // depth, depth)]
             for row in range(self.rows):
                 taps = np.zeros((self.quads * word, width, size), weight.dtype)
                 taps[row : row + height] = channels[..., order]
@@ -132,7 +136,7 @@ class Depthwise:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: blocks of channels on rows of pixels."""
-        finisher = Finisher(self.finish, memory[2], self._stored)
+        finisher = Finisher(self.finish, self.isa.storage, memory[2], self._stored)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self._steps_down, group[0], self.grid[0])
 
@@ -152,7 +156,7 @@ class Depthwise:
         return sum(width for _, width in self.blocks)
 
     def _filter_size(self, size: int) -> int:
-        return self.rows * self.window[1] * self.quads * self.unit.depth * size
+        return self.rows * self.window[1] * self.quads * self.together * size
 
     def _runs(self) -> list[_Run]:
         """Blocks that one loop serves: equally wide, one after the other."""
@@ -173,7 +177,7 @@ class Depthwise:
             offset = code.times(number, run.width)
             place = code.plus(offset, run.before)
             channel = code.plus(offset, run.first)
-            _Row(self, memory, finisher, at, (channel, place, run.width)).emit()
+            Row(self, memory, finisher, at, (channel, place, run.width)).emit()
 
         code.loop(0, run.count, 1, block)
 
@@ -186,115 +190,3 @@ class _Run:
     width: int
     count: int
     before: int
-
-
-class _Row:
-    """One block of channels along one row, or two.
-
-    `at` is the image and the row; `block` its first channel, where its numbers are, counted in
-    channels, and its width.
-    """
-
-    def __init__(
-        self,
-        kernel: Depthwise,
-        memory: Sequence[Value],
-        finisher: Finisher,
-        at: tuple[Index, Index],
-        block: tuple[Index, Index, int],
-    ) -> None:
-        self.kernel, self.memory, self.finisher = kernel, memory, finisher
-        (batch, y), (channel, place, self.size) = at, block
-        row = code.plus(code.times(y, kernel.strides[0]), -kernel.pads[0])
-        self.source = code.plus(kernel.input.at(batch, row, -kernel.pads[1]), channel)
-        self.target = code.plus(kernel.output.at(batch, y, 0), channel)
-        self.word = kernel.unit.depth
-        taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
-        self.weights = code.times(place, taps)
-        lane = self.size // self.word
-        places = [code.plus(place, i * lane) for i in range(self.word)]
-        self.biases = [finisher.biases(at, lane) for at in places]
-        self.scales = [finisher.scales(at, lane) for at in places]
-
-    def emit(self) -> None:
-        """The pixels of the row, one after the other."""
-        first = [v for column in range(self._kept) for v in self._column(self.source, column)]
-        code.loop(0, self.kernel.output.width, 1, self._pixel, first)
-
-    @property
-    def _kept(self) -> int:
-        """Columns that the next pixel needs again and that stay in registers until then."""
-        kernel = self.kernel
-        shared = kernel.window[1] - kernel.strides[1] if kernel.dilations[1] == 1 else 0
-        return shared if 0 < shared * kernel.quads * self.word <= _CARRIED else 0
-
-    def _pixel(self, x: Index, *carried: Value) -> list[Value]:
-        kernel, kept, per_column = self.kernel, self._kept, self.kernel.quads * self.word
-        at = code.plus(self.source, code.times(x, kernel.strides[1] * kernel.input.channels))
-        columns = [list(carried[i * per_column : (i + 1) * per_column]) for i in range(kept)]
-        columns += [self._column(at, column) for column in range(kept, kernel.window[1])]
-        place = code.plus(self.target, code.times(x, kernel.output.channels))
-        for row in range(kernel.rows):
-            sums = self._begun()
-            for number, column in enumerate(columns):
-                first = (row * kernel.window[1] + number) * per_column
-                sums = self._sums(sums, column, first)
-            sums = self._ended(sums)
-            down = code.plus(place, row * kernel.output.pitch)
-            self.finisher.store([sums], self.scales, Pixels(self.memory[-1], [down]))
-        return [v for column in columns[kernel.strides[1] :][:kept] for v in column]
-
-    @property
-    def _in_order(self) -> bool:
-        """Whether the biases are in the order of channels, which the sums are not."""
-        return self.word > 1 and not self.kernel.finish.packs
-
-    def _begun(self) -> list[Value]:
-        if not self._in_order:
-            return list(self.biases)
-        zero = code.constant(0, self.kernel.unit.total)
-        return [code.splat(zero, code.lanes_of(each)) for each in self.biases]
-
-    def _ended(self, sums: list[Value]) -> list[Value]:
-        if not self._in_order:
-            return sums
-        pairs = zip(lanes.in_order(sums), self.biases, strict=True)
-        return [arith.addi(total, bias) for total, bias in pairs]
-
-    def _sums(self, sums: list[Value], column: list[Value], first: int) -> list[Value]:
-        """Sums and the products of a column, whose weights are from vector `first` on."""
-        for i, values in enumerate(column):
-            at = code.plus(self.weights, (first + i) * self.size)
-            weight = code.load(self.memory[1], at, self.size)
-            sums[i % self.word] = self.kernel.unit.dot(sums[i % self.word], values, weight)
-        return sums
-
-    def _column(self, at: Index, number: int) -> list[Value]:
-        """A column of the window: for each word of rows, vectors with a tap in each element."""
-        kernel = self.kernel
-        right = number * kernel.dilations[1] * kernel.input.channels
-        down = kernel.dilations[0] * kernel.input.pitch
-        needed = kernel.window[0] + kernel.rows - 1
-        nothing = code.splat(code.constant(0, kernel.unit.element), self.size)
-        rows = [
-            code.load(self.memory[0], code.plus(at, right + row * down), self.size)
-            if row < needed
-            else nothing
-            for row in range(kernel.quads * self.word)
-        ]
-        words = range(0, len(rows), self.word)
-        return [v for i in words for v in _interleaved(rows[i : i + self.word])]
-
-
-def _interleaved(rows: list[Value]) -> list[Value]:
-    """Elements of the rows in turn, in the order of channels that `lanes.packed` undoes."""
-    if len(rows) == 1:
-        return rows
-    name = code.element_of(rows[0])
-    twice = f"i{2 * int(name[1:])}"
-    pairs = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
-    halves = [
-        [code.view(lanes.zipped(*pair, high=high), twice) for pair in pairs]
-        for high in (False, True)
-    ]
-    return [code.view(vector, name) for half in halves for vector in _interleaved(half)]

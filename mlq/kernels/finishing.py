@@ -13,6 +13,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes
 from mlq.kernels.code import Index
+from mlq.kernels.storage import Storage
 
 Kind = Literal["u8", "f32"]
 
@@ -22,6 +23,8 @@ _HEADER = 16
 
 # cvtps2dq gives the least i32 for what it cannot hold; well below nothing needs a guard.
 SAFE = float(1 << 30)
+FITTING = float((1 << 15) - 1)
+"""The greatest result, before the zero point is added, for which 16 bits do."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Finish:
 
     `sums` are integers, which a scale makes real, or reals already. `low` and `high` say whether
     the activation's bounds lie within the storage, or within the reals; `guarded` that a result may
-    be so large that it must be clamped before it is rounded.
+    be so large that it must be clamped before it is rounded, `fits` that it is within FITTING.
     """
 
     result: Kind
@@ -39,6 +42,7 @@ class Finish:
     low: bool = False
     high: bool = False
     guarded: bool = False
+    fits: bool = False
 
     @property
     def packs(self) -> bool:
@@ -61,14 +65,16 @@ class Numbers:
         finish: Finish,
         bias: NDArray[np.int32] | NDArray[np.float32],
         scale: NDArray[np.float32],
+        storage: Storage,
     ) -> NDArray[np.int32]:
-        """The coefficients: this, the bits of the biases and of the scales."""
+        """The coefficients: this as it is stored, the bits of the biases and of the scales."""
         header = np.zeros(_HEADER, np.int32)
         real = header.view(np.float32)
         real[[_REAL_LOW, _REAL_HIGH]] = self.low - self.zero_point, self.high - self.zero_point
         if finish.result == "u8":
             header[[_ZERO_POINT, _LOW, _HIGH]] = self.zero_point, self.low, self.high
-        header[_RESIDUAL_ZERO_POINT] = self.residual_zero_point
+            header[[_ZERO_POINT, _LOW, _HIGH]] -= storage.offset
+        header[_RESIDUAL_ZERO_POINT] = storage.stored(self.residual_zero_point)
         real[_RESIDUAL_SCALE] = self.residual_scale
         return np.concatenate([header, bias.view(np.int32), scale.view(np.int32)])
 
@@ -89,8 +95,9 @@ class Pixels:
 class Finisher:
     """The code after an accumulation, for one kernel; `memory` holds the coefficients."""
 
-    def __init__(self, finish: Finish, memory: Value, channels: int) -> None:
-        self._finish, self._memory, self._channels = finish, memory, channels
+    def __init__(self, finish: Finish, storage: Storage, memory: Value, channels: int) -> None:
+        self._finish, self._storage = finish, storage
+        self._memory, self._channels = memory, channels
 
     def biases(self, channel: Index, width: int) -> Value:
         """The biases of some channels, with which their accumulators begin."""
@@ -136,7 +143,7 @@ class Finisher:
         for i, (total,) in enumerate(part.sums):
             term = None if residual is None else part.loaded(residual, i)
             if term is not None and self._finish.residual == "u8":
-                term = arith.extui(code.vector_type(part.size, "i32"), term)
+                term = self._storage.extended(term)
             value = self._real(total, part.scales[0], term)
             part.store(self.stored(value, code.element_of(target.memory)), target, i)
 
@@ -144,17 +151,16 @@ class Finisher:
         """A group of vectors at a time; of the last pixel again where there are fewer."""
         count, last = len(part.scales), len(part.sums) - 1
         group = lanes.group_of(code.element_of(target.memory))
-        at_once = group // count
+        at_once, zero = group // count, self.zero_point("i16")
         for start in range(0, last + 1, at_once):
             pixels = [min(start + i, last) for i in range(at_once)]
             terms: Sequence[Value | None] = [None] * group
             if residual is not None:
                 rest = [part.loaded(residual, pixel) for pixel in pixels]
-                terms = lanes.unpacked(lanes.joined(rest, count))
+                terms = lanes.unpacked(self._storage, lanes.joined(rest, count))
             vectors = [vector for pixel in pixels for vector in part.sums[pixel]]
             each = zip(vectors, list(part.scales) * at_once, terms, strict=True)
-            steps = [self._steps(self._real(*one)) for one in each]
-            stored = self._bounded(lanes.packed(steps, self.zero_point("i16")))
+            stored = self._packed([self._real(*one) for one in each], zero)
             by_pixel = dict(zip(pixels, lanes.parted(stored, count), strict=True))
             for pixel, value in by_pixel.items():
                 part.store(value, target, pixel)
@@ -177,13 +183,25 @@ class Finisher:
         """Reals as elements of a type, not packed with others."""
         if self._finish.result == "f32":
             return self._clamped(value, low=self._finish.low, high=self._finish.high)
-        return self._bounded(lanes.narrowed(self._steps(value), self.zero_point(), name))
+        steps, zero_point = self._steps(value), self.zero_point()
+        return self._bounded(lanes.narrowed(self._storage, steps, zero_point, name))
+
+    def packed(self, values: Sequence[Value]) -> Value:
+        """A group of vectors of reals as one of elements."""
+        return self._packed(values, self.zero_point("i16"))
+
+    def _packed(self, values: Sequence[Value], zero_point: Value) -> Value:
+        if self._finish.guarded and not self._storage.saturates:
+            values = [self._clamped(value, low=True, high=True) for value in values]
+        steps = [self._storage.nearest(value) for value in values]
+        fits = self._finish.fits
+        return self._bounded(lanes.packed(self._storage, steps, zero_point, fits=fits))
 
     def _steps(self, value: Value) -> Value:
         """The nearest integers, ties to even."""
         if self._finish.guarded:
             value = self._clamped(value, low=True, high=True)
-        return code.call("llvm.lrint", code.vector_type(code.lanes_of(value), "i32"), value)
+        return self._storage.nearest(value)
 
     def _clamped(self, value: Value, *, low: bool, high: bool) -> Value:
         if low:
@@ -197,7 +215,8 @@ class Finisher:
     def _bounded(self, stored: Value) -> Value:
         """Elements within the activation's bounds; words still need those of a byte, too."""
         words = code.element_of(stored) == "i16"
-        least, most = (arith.maxsi, arith.minsi) if words else (arith.maxui, arith.minui)
+        signed = words or self._storage.signed
+        least, most = (arith.maxsi, arith.minsi) if signed else (arith.maxui, arith.minui)
         if self._finish.low or words:
             stored = least(stored, self._element_splat(_LOW, stored))
         if self._finish.high or words:

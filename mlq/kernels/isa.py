@@ -1,17 +1,18 @@
-"""Instruction sets as data, and the few lines that emit what differs: what multiplies."""
+"""Instruction sets as data: what multiplies, how that adds up, how memory holds a u8."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from torch_mlir.dialects import arith, vector
+from torch_mlir.dialects import vector
 from torch_mlir.ir import Value
 
-from mlq.kernels import code
-
-Dot = Callable[[Value, Value, Value], Value]
-"""`acc + sum of x * w` over the elements of each word of four bytes."""
+from mlq.kernels import arm, x86
+from mlq.kernels.arm_reduction import ByElement, Channels, Pairs
+from mlq.kernels.reduction import Reduction, Spread
+from mlq.kernels.storage import Storage
+from mlq.kernels.taps import Plain, Taps, Words
 
 WORD_BYTES = 4
 
@@ -21,7 +22,8 @@ class Unit:
     """What multiplies a word of four bytes of an image by as much of a weight, in every lane.
 
     `element` is what images hold, `weight` what weights do, `total` what products are added up in;
-    one cycle starts `dots`, and after `latency` cycles a sum can be added to.
+    one cycle starts `dots`, and after `latency` cycles a sum can be added to. `reduction` is how
+    convolutions add up; `taps` how depthwise ones do. No weight may be less than `least`.
     """
 
     element: str
@@ -29,7 +31,9 @@ class Unit:
     total: str
     dots: float
     latency: float
-    dot: Dot = field(repr=False, compare=False)
+    reduction: Reduction
+    taps: Taps
+    least: int = -128
 
     @property
     def depth(self) -> int:
@@ -38,23 +42,41 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Cycles that nothing hides, by which tiles are chosen; one cycle starts `loads`.
+
+    To finish a vector, packed with others or alone; to store what of a pixel is packed; to find a
+    pixel anywhere; for each tile; for a vector of weights that comes from the second cache; for any
+    load beside dot products.
+    """
+
+    loads: float
+    packed: float
+    alone: float
+    stored: float
+    pixel: float
+    tile: float
+    far: float
+    near: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Isa:
     """What a kernel must know of a CPU; `features` are in Linux's spelling.
 
-    `integers` multiplies u8 by i8 into i32, exactly, where images may hold each u8 in more than a
-    byte; `reals` f32, each product fused with its sum. One cycle starts `loads`; `registers` hold
-    `vector_bytes` each; an innermost loop may have `unrolled` products before LLVM, which likes to
-    load early, runs out of them.
+    `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `reals` f32, each
+        product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
+    `registers`.
     """
 
     name: str
     features: frozenset[str]
     vector_bytes: int
     registers: int
-    unrolled: int
     integers: Unit
     reals: Unit
-    loads: float = 2.0
+    storage: Storage
+    pace: Pace
 
     @property
     def lanes(self) -> int:
@@ -70,72 +92,129 @@ class Isa:
         return self.lanes * (self.reals if kind == "f32" else self.integers).depth
 
 
-def _fused(acc: Value, x: Value, w: Value) -> Value:
-    bits = 8 * code.lanes_of(x)
-    return code.call(f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, x, w)
-
-
-_MULTIPLY_PAIRS = {
-    128: "llvm.x86.sse2.pmadd.wd",
-    256: "llvm.x86.avx2.pmadd.wd",
-    512: "llvm.x86.avx512.pmaddw.d.512",
-}
-
-
-def _pairs(acc: Value, x: Value, w: Value) -> Value:
-    """By 16-bit products: exact, where `pmaddubsw` would saturate."""
-    wide = arith.extsi(x.type, w)
-    name = _MULTIPLY_PAIRS[16 * code.lanes_of(x)]
-    return arith.addi(acc, code.call(name, acc.type, x, wide))
-
-
 def _fused_real(acc: Value, x: Value, w: Value) -> Value:
     return vector.fma(x, w, acc)
 
 
-_BYTES = Unit(element="i8", weight="i8", total="i32", dots=2.0, latency=5.0, dot=_fused)
-_WORDS = Unit(element="i16", weight="i8", total="i32", dots=1.6, latency=4.0, dot=_pairs)
-_REALS = Unit(element="f32", weight="f32", total="f32", dots=2.0, latency=4.0, dot=_fused_real)
+_PLAIN = Storage(
+    offset=0,
+    nearest=x86.nearest,
+    to_i16=x86.to_i16,
+    to_bytes=x86.to_bytes,
+    halves=x86.halves,
+)
+_CENTRED = Storage(
+    offset=128,
+    nearest=arm.nearest,
+    to_i16=arm.to_i16,
+    to_bytes=arm.to_bytes,
+    halves=arm.halves,
+    cut=arm.cut,
+    saturates=True,
+)
 
-_AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+# As measured on x86; counted in instructions on Arm.
+_MEASURED = Pace(
+    loads=2.0, packed=2.5, alone=4.5, stored=0.0, pixel=2.0, tile=12.0, far=1.5, near=0.15
+)
+_COUNTED = Pace(
+    loads=2.0, packed=5.4, alone=8.0, stored=1.0, pixel=8.0, tile=12.0, far=1.0, near=1.0
+)
+
+
+def _bytes(products: int) -> Unit:
+    return Unit(
+        element="i8",
+        weight="i8",
+        total="i32",
+        dots=2.0,
+        latency=5.0,
+        reduction=Spread(x86.dot_bytes, 4, products),
+        taps=Words(x86.dot_bytes, 4),
+    )
+
+
+def _words(products: int) -> Unit:
+    return Unit(
+        element="i16",
+        weight="i8",
+        total="i32",
+        dots=1.6,
+        latency=4.0,
+        reduction=Spread(x86.dot_words, 2, products),
+        taps=Words(x86.dot_words, 2),
+    )
+
+
+def _reals(products: int) -> Unit:
+    return Unit(
+        element="f32",
+        weight="f32",
+        total="f32",
+        dots=2.0,
+        latency=4.0,
+        reduction=Spread(_fused_real, 1, products),
+        taps=Words(_fused_real, 1),
+    )
+
+
+_SDOT = Unit(
+    element="i8",
+    weight="i8",
+    total="i32",
+    dots=1.0,
+    latency=4.0,
+    reduction=ByElement(arm.dot_bytes, 4),
+    taps=Words(arm.dot_bytes, 4, pixels=2),
+)
+_SMMLA = replace(_SDOT, reduction=Pairs(arm.multiply_matrices))
+_SMULL = replace(
+    _SDOT,
+    reduction=Channels(arm.multiply_halves, arm.sums_of_four),
+    taps=Plain(arm.add_taps),
+    least=-127,
+)
+_FMLA = replace(_reals(0), dots=1.0, reduction=ByElement(_fused_real, 1))
+
+
+def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *, wide: bool) -> Isa:
+    """32 registers of 64 bytes, or 16 of 32, some for what is beside sums and weights."""
+    vector_bytes, registers, products = (64, 28, 112) if wide else (32, 14, 24)
+    return Isa(
+        name=name,
+        features=frozenset(features),
+        vector_bytes=vector_bytes,
+        registers=registers,
+        integers=integers(products),
+        reals=_reals(products),
+        storage=_PLAIN,
+        pace=_MEASURED,
+    )
+
+
+def _arm(name: str, features: Iterable[str], integers: Unit) -> Isa:
+    return Isa(
+        name=name,
+        features=frozenset({"asimd", *features}),
+        vector_bytes=16,
+        registers=29,
+        integers=integers,
+        reals=_FMLA,
+        storage=_CENTRED,
+        pace=_COUNTED,
+    )
+
+
+_AVX512, _AVX2 = ("avx512f", "avx512bw", "avx512dq", "avx512vl"), ("avx2", "fma")
 
 ISAS: tuple[Isa, ...] = (
-    Isa(
-        name="avx512_vnni",
-        features=_AVX512 | {"avx512_vnni"},
-        vector_bytes=64,
-        registers=32,
-        unrolled=112,
-        integers=_BYTES,
-        reals=_REALS,
-    ),
-    Isa(
-        name="avx_vnni",
-        features=frozenset({"avx2", "fma", "avx_vnni"}),
-        vector_bytes=32,
-        registers=16,
-        unrolled=24,
-        integers=_BYTES,
-        reals=_REALS,
-    ),
-    Isa(
-        name="avx512",
-        features=_AVX512,
-        vector_bytes=64,
-        registers=32,
-        unrolled=112,
-        integers=_WORDS,
-        reals=_REALS,
-    ),
-    Isa(
-        name="avx2",
-        features=frozenset({"avx2", "fma"}),
-        vector_bytes=32,
-        registers=16,
-        unrolled=24,
-        integers=_WORDS,
-        reals=_REALS,
-    ),
+    _x86("avx512_vnni", (*_AVX512, "avx512_vnni"), _bytes, wide=True),
+    _x86("avx_vnni", (*_AVX2, "avx_vnni"), _bytes, wide=False),
+    _x86("avx512", _AVX512, _words, wide=True),
+    _x86("avx2", _AVX2, _words, wide=False),
+    _arm("neon_i8mm", ("asimddp", "i8mm"), _SMMLA),
+    _arm("neon_dotprod", ("asimddp",), _SDOT),
+    _arm("neon", (), _SMULL),
 )
 
 

@@ -1,4 +1,4 @@
-"""Vectors of i32 become one of u8, as packing instructions do it: within 128 bits.
+"""Vectors of i32 become one of bytes, as packing instructions do it: within 128 bits.
 
 Four become one of bytes, two one of words of 16 bits: a `group`, which is a pixel's, or two pixels'
 pairs, or several pixels' single ones. The elements come in another order than the vectors had;
@@ -13,17 +13,7 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
-
-_TO_I16 = {
-    16: "llvm.x86.sse2.packssdw.128",
-    32: "llvm.x86.avx2.packssdw",
-    64: "llvm.x86.avx512.packssdw.512",
-}
-_TO_U8 = {
-    16: "llvm.x86.sse2.packuswb.128",
-    32: "llvm.x86.avx2.packuswb",
-    64: "llvm.x86.avx512.packuswb.512",
-}
+from mlq.kernels.storage import Storage
 
 
 def group_of(element: str) -> int:
@@ -51,17 +41,16 @@ def interleaved(lanes: int, count: int) -> list[int]:
     ]
 
 
-def packed(vectors: Sequence[Value], zero_point: Value) -> Value:
-    """A group of vectors of i32 plus a zero point (an i16), saturated to u8, or to i16."""
-    lanes = code.lanes_of(vectors[0])
-    offset = code.splat(zero_point, 2 * lanes)
-    half, size = code.vector_type(2 * lanes, "i16"), 4 * lanes
-    firsts = range(0, len(vectors), 2)
-    pairs = [code.call(_TO_I16[size], half, vectors[i], vectors[i + 1]) for i in firsts]
+def packed(storage: Storage, vectors: Sequence[Value], zero_point: Value, *, fits: bool) -> Value:
+    """A group of vectors of i32 plus a zero point (an i16), saturated to bytes, or to i16.
+
+    Without the zero point they fit i16 if they are said to.
+    """
+    offset = code.splat(zero_point, 2 * code.lanes_of(vectors[0]))
+    narrow = storage.cut if fits and storage.cut is not None else storage.to_i16
+    pairs = [narrow(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
     sums = [_saturating_sum(pair, offset) for pair in pairs]
-    if len(sums) == 1:
-        return sums[0]
-    return code.call(_TO_U8[size], code.vector_type(size, "i8"), *sums)
+    return sums[0] if len(sums) == 1 else storage.to_bytes(*sums)
 
 
 def _saturating_sum(one: Value, other: Value) -> Value:
@@ -102,15 +91,11 @@ def _fours_picked(value: Value, places: Sequence[int]) -> Value:
     return code.view(code.shuffle(fours, fours, places), name)
 
 
-def unpacked(stored: Value) -> list[Value]:
-    """A vector of u8 as vectors of i32, which `packed` would put into order again."""
-    name, size = code.element_of(stored), code.lanes_of(stored)
-    if name == "i32":
+def unpacked(storage: Storage, stored: Value) -> list[Value]:
+    """A vector of elements as vectors of i32, which `packed` would put into order again."""
+    if code.element_of(stored) == "i32":
         return [stored]
-    zero = code.splat(code.constant(0, name), size)
-    twice = f"i{2 * int(name[1:])}"
-    halves = [code.view(zipped(stored, zero, high=high), twice) for high in (False, True)]
-    return [vector for half in halves for vector in unpacked(half)]
+    return [vector for half in storage.halves(stored) for vector in unpacked(storage, half)]
 
 
 def in_order(vectors: Sequence[Value]) -> list[Value]:
@@ -147,10 +132,23 @@ def zipped(one: Value, other: Value, *, high: bool) -> Value:
     return code.shuffle(one, other, mask)
 
 
-def narrowed(value: Value, zero_point: Value, name: str) -> Value:
-    """One vector of i32 plus a zero point (an i32), saturated to u8 in elements of a type."""
+def in_turn(rows: list[Value]) -> list[Value]:
+    """Elements of the rows in turn, in the order that `packed` undoes."""
+    if len(rows) == 1:
+        return rows
+    name = code.element_of(rows[0])
+    twice = f"i{2 * int(name[1:])}"
+    pairs = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
+    halves = [
+        [code.view(zipped(*pair, high=high), twice) for pair in pairs] for high in (False, True)
+    ]
+    return [code.view(vector, name) for half in halves for vector in in_turn(half)]
+
+
+def narrowed(storage: Storage, value: Value, zero_point: Value, name: str) -> Value:
+    """One vector of i32 plus a zero point (an i32), saturated to elements of a type."""
     lanes = code.lanes_of(value)
     value = arith.addi(value, code.splat(zero_point, lanes))
-    low, high = (code.splat(code.constant(n, "i32"), lanes) for n in (0, 255))
+    low, high = (code.splat(code.constant(n, "i32"), lanes) for n in storage.limits)
     limited = arith.minsi(arith.maxsi(value, low), high)
     return arith.trunci(code.vector_type(lanes, name), limited)

@@ -101,7 +101,7 @@ class MaxPool(_Pool):
             values = [code.load(memory[0], code.plus(at, channel), width) for at in places]
             greatest = values[0]
             for value in values[1:]:
-                greatest = code.greater(greatest, value)
+                greatest = code.greater(greatest, value, signed=self.isa.storage.signed)
             code.store(greatest, memory[-1], code.plus(target, channel))
 
         _each_block(self._channels, self.isa.width(self.kind), block)
@@ -133,7 +133,7 @@ class MeanPool(_Pool):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        finisher = Finisher(self.finish, memory[1], self.scales)
+        finisher = Finisher(self.finish, self.isa.storage, memory[1], self.scales)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         self._each_pixel(group, partial(self._mean, memory, finisher, group[2]))
 
@@ -150,8 +150,7 @@ class MeanPool(_Pool):
                     at = code.plus(code.times(down, self.input.pitch), source)
                     at = code.plus(at, code.times(right, self.input.channels))
                     value = code.load(memory[0], code.plus(at, channel), width)
-                    wide = arith.extui(code.vector_type(width, "i32"), value)
-                    return [arith.addi(total, wide)]
+                    return [arith.addi(total, self.isa.storage.extended(value))]
 
                 return code.loop(0, self.window[1], 1, element, sums)
 

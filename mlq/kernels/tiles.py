@@ -12,6 +12,7 @@ from mlq.kernels import code, margins
 from mlq.kernels.code import Index
 from mlq.kernels.finishing import Finisher, Pixels
 from mlq.kernels.image import Image
+from mlq.kernels.reduction import Part, Step
 from mlq.kernels.tiling import Columns
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Body:
         self.conv, self.memory, self.group = conv.flat, memory, group
         self.columns, self.grid = conv.columns, conv.grid
         padded = -(-conv.channels // conv.isa.lanes) * conv.isa.lanes
-        self.finisher = Finisher(conv.finish, memory[2], padded)
+        self.finisher = Finisher(conv.finish, conv.isa.storage, memory[2], padded)
 
     def emit(self) -> None:
         memory, zero = self.memory[-1], self.finisher.zero_point()
@@ -55,7 +56,7 @@ class Body:
         if groups > 1:
             first = code.times(code.split(channel, self.conv.channels // groups)[0], depth)
         sources = [code.plus(self._source(*pixel), first) for pixel in pixels]
-        sums = self._accumulate(column, channel, sources, biases * column.pixels)
+        sums = self._accumulate(column, channel, sources, biases)
         scales = [
             self.finisher.scales(code.plus(channel, i * size), size) for i in range(column.vectors)
         ]
@@ -95,64 +96,67 @@ class Body:
         return self.conv.input.at(self.group[2], row, pixel)
 
     def _accumulate(
-        self, column: Columns, channel: Index, sources: list[Index], sums: list[Value]
+        self, column: Columns, channel: Index, sources: list[Index], biases: list[Value]
     ) -> list[Value]:
         """Sums of products over the window: rows of it, perhaps pixels of a row, then channels."""
-        conv, word = self.conv, self.conv.unit.depth
-        size = column.vectors * conv.isa.lanes * word
-        height, width = conv.window
-        depth = conv.input.channels // conv.groups
-        joined = conv.dilations[1] == 1 and conv.groups == 1
-        run = depth * width if joined else depth
-        base = code.times(channel, conv.steps * word)
+        conv, reduction = self.conv, self.conv.unit.reduction
+        size = column.vectors * conv.isa.lanes
+        joined = conv.rows == conv.window[0]
+        per_row = 1 if joined else conv.window[1]
+        base = code.times(channel, conv.rows * conv.row)
 
         def row(kh: Index, *sums: Value) -> list[Value]:
             down = code.times(kh, conv.dilations[0] * conv.input.pitch)
-            place = code.plus(base, code.times(kh, width * depth // word * size))
+            place = code.plus(base, code.times(kh, per_row * conv.row * size))
             if joined:
-                return self._run(column, run, sources, (down, place), list(sums))
+                return self._run(column, sources, (down, place), list(sums))
 
             def pixel(kw: Index, *sums: Value) -> list[Value]:
                 right = code.times(kw, conv.dilations[1] * conv.input.channels)
-                at = code.plus(place, code.times(kw, depth // word * size))
-                return self._run(column, run, sources, (code.plus(down, right), at), list(sums))
+                at = code.plus(place, code.times(kw, conv.row * size))
+                return self._run(column, sources, (code.plus(down, right), at), list(sums))
 
-            return code.loop(0, width, 1, pixel, sums)
+            return code.loop(0, conv.window[1], 1, pixel, sums)
 
-        return code.loop(0, height, 1, row, sums)
+        begun = reduction.begun(biases, column.pixels)
+        sums = code.loop(0, conv.window[0], 1, row, begun)
+        return reduction.ended(sums, biases)[: column.pixels * column.vectors]
 
     def _run(
+        self, column: Columns, sources: list[Index], start: tuple[Index, Index], sums: list[Value]
+    ) -> list[Value]:
+        """Sums of products over elements side by side."""
+        for part in self.conv.parts:
+            sums = self._part(column, part, sources, start, sums)
+        return sums
+
+    def _part(
         self,
         column: Columns,
-        run: int,
+        part: Part,
         sources: list[Index],
         start: tuple[Index, Index],
         sums: list[Value],
     ) -> list[Value]:
-        """Sums of products over `run` elements side by side."""
-        isa, unit, count = self.conv.isa, self.conv.unit, column.vectors
-        word, vector = unit.depth, isa.lanes * unit.depth
-        size = count * vector
-        unrolled = next(
-            n
-            for n in (4, 2, 1)
-            if run % (n * word) == 0 and (n == 1 or n * column.pixels * count <= isa.unrolled)
-        )
+        """Sums of products over steps that are alike."""
+        unit, size = self.conv.unit, column.vectors * self.conv.isa.lanes
+        unrolled = unit.reduction.unrolled(column.pixels, column.vectors, part.steps)
 
-        def step(k: Index, *sums: Value) -> list[Value]:
+        def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
             for u in range(unrolled):
-                offset = code.plus(k, u * word)
-                at = code.plus(start[1], code.times(offset, size // word))
-                weights = [
-                    code.load(self.memory[1], code.plus(at, i * vector), vector)
-                    for i in range(count)
-                ]
-                for p, source in enumerate(sources):
-                    place = code.plus(code.plus(source, start[0]), offset)
-                    x = code.spread(self.memory[0], place, word, vector)
-                    for i, weight in enumerate(weights):
-                        done[p * count + i] = unit.dot(done[p * count + i], x, weight)
+                offset = code.plus(k, u * part.span)
+                step = Step(
+                    image=self.memory[0],
+                    windows=sources,
+                    beyond=(start[0], offset),
+                    weights=self.memory[1],
+                    at=code.plus(start[1], code.times(offset, size)),
+                    span=part.span,
+                    stored=part.stored,
+                )
+                done = unit.reduction.added(done, step)
             return done
 
-        return code.loop(0, run, unrolled * word, step, sums)
+        end = part.first + part.steps * part.span
+        return code.loop(part.first, end, unrolled * part.span, steps, sums)

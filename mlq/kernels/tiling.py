@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
+from mlq.kernels import lanes
 from mlq.kernels.isa import Isa, Unit
 
-# Cycles that cannot be hidden, as measured: to finish a vector, packed or alone, to
-# find a pixel anywhere, and for each tile.
-_PACKED, _ALONE, _PIXEL, _TILE = 2.5, 4.5, 2.0, 12.0
-# Cycles for a vector of weights that comes from the second cache, once they do not fit the first,
-# and for any load that goes beside dot products.
-_FAR, _NEAR, _FIRST_CACHE = 1.5, 0.15, 32 << 10
-# Of so many registers one is left to what is beside accumulators and weights.
-_SPARE = 8
+_FIRST_CACHE = 32 << 10
 _MOST_VECTORS, _MOST_PIXELS = 12, 20
 
 
@@ -76,6 +70,8 @@ def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
         blocks, rest = divmod(work.vectors, vectors)
         if work.part < work.vectors and work.part % vectors:
             continue
+        if not _fitting(isa, work, vectors):
+            break
         parts = [_tile(isa, work, Columns(0, blocks, vectors))]
         if rest:
             parts.append(_tile(isa, work, Columns(blocks * vectors, 1, rest)))
@@ -85,8 +81,7 @@ def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
 
 def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:
     """The cheapest tile of pixels for these blocks, and what all of it costs in cycles."""
-    fitting = (isa.registers - isa.registers // _SPARE - blocks.vectors) // blocks.vectors
-    most = max(1, min(fitting, _MOST_PIXELS, work.height * work.width))
+    most = min(_fitting(isa, work, blocks.vectors), work.height * work.width)
     options = [
         replace(blocks, pixels=pixels, by_row=by_row)
         for pixels in range(most, 0, -1)
@@ -101,13 +96,24 @@ def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:
     return least, options[costs.index(least)]
 
 
+def _fitting(isa: Isa, work: Work, vectors: int) -> int:
+    """The most pixels of which the registers hold so many vectors; none, perhaps."""
+    held = work.unit.reduction.registers
+    sizes = range(_MOST_PIXELS, 0, -1)
+    return next((n for n in sizes if held(n, vectors) <= isa.registers), 0)
+
+
 def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     """What a tile costs: its dot products, its loads or their latency, then its end."""
-    dots = tile.pixels * tile.vectors
-    loads = tile.pixels + tile.vectors
+    pace, unit = isa.pace, work.unit
+    dots, loads = unit.reduction.effort(tile.pixels, tile.vectors)
     far = work.steps * tile.vectors * isa.vector_bytes > _FIRST_CACHE
-    weights = tile.vectors * _FAR if far else 0.0
-    step = max(dots / work.unit.dots, loads / isa.loads, weights, work.unit.latency)
-    step += loads * _NEAR
-    end = dots * (_PACKED if work.packs else _ALONE)
-    return work.steps * step + end + _TILE + (0 if tile.by_row else _PIXEL * tile.pixels)
+    weights = tile.vectors * pace.far if far else 0.0
+    step = max(dots / unit.dots, loads / pace.loads, weights, unit.latency)
+    step += loads * pace.near
+    each = unit.reduction.ending + (pace.packed if work.packs else pace.alone)
+    end = tile.pixels * tile.vectors * each
+    if work.packs:
+        end += tile.pixels * len(lanes.runs(tile.vectors, work.unit.depth)) * pace.stored
+    anywhere = 0 if tile.by_row else pace.pixel * tile.pixels
+    return work.steps * step + end + pace.tile + anywhere

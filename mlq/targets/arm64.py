@@ -1,4 +1,4 @@
-"""64-bit Arm CPUs under Linux, through IREE's llvm-cpu backend; presets name cores."""
+"""64-bit Arm CPUs under Linux: generated kernels, IREE's llvm-cpu otherwise; presets are cores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mlq.targets.base import Target
 from mlq.targets.device import ARM64_MACHINES, Device, Emulator
-from mlq.targets.modelled import BYTES, CPU_FORMATS, Peak
+from mlq.targets.modelled import CPU_FORMATS, PACKED, Peak
 
 # What LLVM calls a feature, and what Linux lists it as.
 _LINUX = {"dotprod": ("asimddp",), "i8mm": ("i8mm",), "fullfp16": ("asimdhp", "fphp")}
@@ -84,9 +84,9 @@ TARGET = Target(
     summary="64-bit Arm under Linux, any core (NEON); arm64:CORE also uses what CORE has",
     iree_flags=_flags(()),
     costs=_CORES["cortex-a72"].peak.costs(),
-    storage=BYTES,
+    storage=PACKED,
     cpu_features=frozenset({"asimd"}),
-    device=_device("max"),
+    device=_device("cortex-a53"),
     formats=CPU_FORMATS,
 )
 

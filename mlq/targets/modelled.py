@@ -14,6 +14,9 @@ BYTES = {
 }
 """What the portable lowering stores: weights of 4 bits take a byte each."""
 
+PACKED = BYTES | {"w4a8": Storage(weight=0.5, activation=1)}
+"""What generated kernels store: weights of 4 bits are two to a byte until they are loaded."""
+
 CPU_FORMATS = ("vmfb", "vmfb+irpa", "static-library", "c-array")
 
 

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlq.targets.base import Costs, Storage, Target
 from mlq.targets.device import X86_MACHINES, Device
 from mlq.targets.host import cpu_features
 
+# Instruction set extensions in Linux's words, and in LLVM's where they are others.
+_AVX2 = ("avx2", "bmi1", "bmi2", "f16c", "fma")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl")
+_LLVM = {"bmi1": "bmi", "avx_vnni": "avxvnni", "avx512_vnni": "avx512vnni"}
+_LEVELS = {
+    "avx2": _AVX2,
+    "avx_vnni": (*_AVX2, "avx_vnni"),
+    "avx512": _AVX512,
+    "avx512_vnni": (*_AVX512, "avx512_vnni"),
+}
+
+
+def _flags(*cpu: str) -> tuple[str, ...]:
+    return (
+        "--iree-hal-target-device=local",
+        "--iree-hal-local-target-device-backends=llvm-cpu",
+        *cpu,
+        "--iree-opt-level=O3",
+        "--iree-llvmcpu-debug-symbols=false",
+    )
+
+
 TARGET = Target(
     name="x86",
     summary="the host's x86 CPU: generated kernels, IREE's llvm-cpu for the rest",
-    iree_flags=(
-        "--iree-hal-target-device=local",
-        "--iree-hal-local-target-device-backends=llvm-cpu",
-        "--iree-llvmcpu-target-cpu=host",
-        "--iree-opt-level=O3",
-        "--iree-llvmcpu-debug-symbols=false",
-    ),
+    iree_flags=_flags("--iree-llvmcpu-target-cpu=host"),
     # Printed by benchmarks/costs_x86.py on an AMD EPYC (family 25 model 1, AVX2), one thread: where
     # there are dot products of bytes, integers are faster than this by far, floats are not.
     # Weights of 4 bits become bytes when the module is loaded: w4a8 then runs as w8a8 does.
@@ -41,3 +59,19 @@ TARGET = Target(
     device=Device(machines=X86_MACHINES),
     formats=("vmfb", "vmfb+irpa", "static-library", "c-array"),
 )
+
+PRESETS = {
+    name: replace(
+        TARGET,
+        name=f"{TARGET.name}:{name}",
+        summary=f"{name}: {', '.join(features)}",
+        iree_flags=_flags(
+            "--iree-llvmcpu-target-triple=x86_64-linux-gnu",
+            "--iree-llvmcpu-target-cpu=x86-64",
+            "--iree-llvmcpu-target-cpu-features="
+            + ",".join(f"+{_LLVM.get(each, each)}" for each in features),
+        ),
+        cpu_features=frozenset(features),
+    )
+    for name, features in _LEVELS.items()
+}

@@ -15,6 +15,8 @@ from mlq.transforms.base import Pass, option, register_pass, skip, walk
 from mlq.transforms.kernels import inputs, measuring, movement, pools, products
 from mlq.transforms.kernels.images import Images, Lower
 
+NAMES = tuple(isa.name for isa in isas.ISAS)
+
 Choice = Callable[[Any, Isa, Images], Lower | str]
 
 CHOICES: dict[type[OpView], Choice] = {
@@ -92,11 +94,11 @@ class LowerToKernels(Pass):
     """  # noqa: E501 -- what belongs to no dialect that is known here is compared as text
 
     name = "mlq-lower-to-kernels"
-    isa: str = option("avx512_vnni", help="instruction set: avx512_vnni, avx_vnni, avx512 or avx2")
+    isa: str = option("avx512_vnni", help=f"instruction set: {', '.join(NAMES)}")
 
     def run(self, module: Operation) -> None:
         """Choose first, so that images are made with the margins that their readers need."""
-        one_of(tuple(each.name for each in isas.ISAS), self.isa, "isa")
+        one_of(NAMES, self.isa, "isa")
         isa = isas.named(self.isa)
         # Without the module: there is no place before it, and asking for one is undefined.
         _, *program = walk(module)

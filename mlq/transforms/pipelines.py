@@ -62,7 +62,7 @@ PIPELINES |= {
     f"lower-{isa.name}": Pipeline(
         f"mlq-assign-layout,canonicalize,cse,mlq-lower-to-kernels{{isa={isa.name}}},{_LINALG},"
         "mlq-verify-contract{stage=lowered}",
-        f"From GRAPH or QUANTIZED to LOWERED for x86 CPUs with {', '.join(sorted(isa.features))}: "
+        f"From GRAPH or QUANTIZED to LOWERED for CPUs with {', '.join(sorted(isa.features))}: "
         "generated kernels for layers, linalg for everything else.",
     )
     for isa in isas.ISAS

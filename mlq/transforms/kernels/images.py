@@ -8,8 +8,8 @@ from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.dialects import arith
 from torch_mlir.ir import BlockArgument, Operation, RankedTensorType, Type, Value
 
 from mlq.dialect import build, linalg, quant
@@ -19,6 +19,7 @@ from mlq.kernels import code
 from mlq.kernels.executable import Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import Isa
+from mlq.numerics import QuantParams
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
 
@@ -78,6 +79,11 @@ class Images:
         """Call a kernel whose result is no image."""
         return self._executables.dispatch(kernel, operands, result)
 
+    def zero_of(self, params: QuantParams | None) -> Value:
+        """What stands for zero in a margin, as kernels read it."""
+        zero = 0 if params is None else self._isa.storage.stored(params.zero_point[0])
+        return constant("margin", np.array([zero], np.int32))
+
     def is_made(self, value: Value) -> bool:
         """Whether a kernel made this value."""
         return value in self._made
@@ -92,10 +98,7 @@ class Images:
                 part = linalg.slice(part, [0, top, left, 0], sizes, [1] * len(sizes))
             part = linalg.reshape(part, list(value.type.shape))
             if params_of(value) is not None:
-                byte = linalg.integer_type(8)
-                if part.type.element_type != byte:
-                    sizes, whole = list(value.type.shape), [linalg.whole(part)]
-                    part = linalg.elementwise(whole, byte, sizes, partial(arith.trunci, byte))
+                part = self._each(part, linalg.integer_type(8), self._isa.storage.shown)
                 part = quant.scast(part, value.type).result
             self._plain[value] = part
         return self._plain[value]
@@ -103,19 +106,24 @@ class Images:
     def _copied(self, value: Value, least: int) -> Held:
         """What no kernel made, with its margin and a number of channels that kernels can read."""
         params, image, held = params_of(value), image_of(value), self.result(value, least)
-        zero = 0 if params is None else params.zero_point[0]
+        zero, storage = 0, self._isa.storage
         if params is not None:
             byte = RankedTensorType.get(value.type.shape, linalg.integer_type(8))
-            value = quant.scast(value, byte).result
-            element = code.element(self._isa.element("u8"))
-            if element != byte.element_type:
-                sizes, whole = list(byte.shape), [linalg.whole(value)]
-                value = linalg.elementwise(whole, element, sizes, partial(arith.extui, element))
+            value, name = quant.scast(value, byte).result, self._isa.element("u8")
+            value = self._each(value, code.element(name), partial(storage.hidden, name=name))
+            zero = storage.stored(params.zero_point[0])
         top, left, bottom, right = held.margin
         beyond = held.channels - image.channels
         whole = linalg.reshape(value, image.shape)
         padded = linalg.pad(whole, [0, top, left, 0], [0, bottom, right, beyond], zero)
         return Held(padded, held)
+
+    def _each(self, value: Value, element: Type, body: Callable[[Value], Value]) -> Value:
+        """Every element turned into one of a type, where elements are not what plain bytes are."""
+        if value.type.element_type == element and not self._isa.storage.offset:
+            return value
+        sizes = list(value.type.shape)
+        return linalg.elementwise([linalg.whole(value)], element, sizes, body)
 
 
 Lower = Callable[[Images], None]

@@ -48,20 +48,20 @@ def _planes(value: Value) -> Value | None:
 def _quantize_planes(op: QuantizeOp, isa: Isa, planes: Value, images: Images) -> None:
     output = images.result(op.output, WORD)
     kernel = QuantizeImage(isa, build.shape_of(planes)[1], output, _FINISH)
-    images.call(kernel, [planes, _coefficients(op)], op.output, output)
+    images.call(kernel, [planes, _coefficients(op, isa)], op.output, output)
 
 
 def _quantize(op: QuantizeOp, isa: Isa, images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
     channels = build.shape_of(op.output)[-1]
     kernel = Quantize(isa, source.image, output, channels, _FINISH)
-    images.call(kernel, [source.value, _coefficients(op)], op.output, output)
+    images.call(kernel, [source.value, _coefficients(op, isa)], op.output, output)
 
 
-def _coefficients(op: QuantizeOp) -> Value:
+def _coefficients(op: QuantizeOp, isa: Isa) -> Value:
     params = params_of(op.output)
     assert params is not None
     scale = np.array(params.scale, np.float32)
     numbers = Numbers(params.zero_point[0])
-    values = numbers.with_channels(_FINISH, np.zeros(1, np.int32), scale)
+    values = numbers.with_channels(_FINISH, np.zeros(1, np.int32), scale, isa.storage)
     return constant(f"{build.name_of(op) or 'input'}.quantization", values)

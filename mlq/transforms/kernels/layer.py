@@ -17,7 +17,7 @@ from mlq.dialect import linalg
 from mlq.dialect.ops import Conv2dOp
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
-from mlq.kernels.finishing import SAFE, Finish, Numbers
+from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.isa import Isa, Unit
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES
@@ -96,6 +96,7 @@ class Layer:
             low=low > limits[0],
             high=high < limits[1],
             guarded=self.output is not None and self._greatest() > SAFE,
+            fits=self._fits(),
         )
 
     def numbers(self) -> Numbers:
@@ -119,16 +120,19 @@ class Layer:
             assert self.filters is not None
             sums = self.filters.astype(np.int64).sum(axis=(0, 1, 2))
             # The bias may wrap around, as the sums then do.
-            bias = (self.bias - self.input.zero_point[0] * sums).astype(np.int32)
+            zero = self.isa.storage.stored(self.input.zero_point[0])
+            bias = (self.bias - zero * sums).astype(np.int32)
         bias, scale = (np.broadcast_to(each, self.shape[3]) for each in (bias, self.scale))
         ordered = kernel.ordered(bias), kernel.ordered(scale)
-        values = self.numbers().with_channels(kernel.finish, *ordered)
+        values = self.numbers().with_channels(kernel.finish, *ordered, self.isa.storage)
         return constant(f"{self.key}.coefficients", values)
 
     def _coefficients_at_load(self, kernel: Conv | Depthwise) -> Value:
         """The same where the bias is swapped with the weight: numbers, then bits of reals."""
         none, i32 = np.zeros(0, np.int32), linalg.integer_type(32)
-        header = self.numbers().with_channels(kernel.finish, none, none.view(np.float32))
+        header = self.numbers().with_channels(
+            kernel.finish, none, none.view(np.float32), self.isa.storage
+        )
         rows = linalg.reshape(self.op.bias, [1, self.shape[3]])
         bias = _packed(rows, kernel)
         sizes = linalg.sizes_of(bias)
@@ -162,6 +166,11 @@ class Layer:
         stored = params_of(self.op.residual)
         unit = 1.0 if self.output is None else self.output.scale[0]
         return float(np.float32((1.0 if stored is None else stored.scale[0]) / unit))
+
+    def _fits(self) -> bool:
+        """Whether 16 bits do for what is rounded, and the CPU gains by it."""
+        gains = self.output is not None and self.isa.storage.cut is not None
+        return gains and self._greatest() < FITTING
 
     def _greatest(self) -> float:
         """A bound of what is rounded; there is none where a float residual is added."""

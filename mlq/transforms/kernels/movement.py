@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 from torch_mlir.ir import Value
 
 from mlq.dialect import build
@@ -13,7 +12,7 @@ from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import Concat
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, image_of, unfit
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, image_of, unfit
 from mlq.transforms.linalg.epilogue import params_of
 from mlq.transforms.linalg.movement import parts_of
 
@@ -47,6 +46,5 @@ def _concat(op: ConcatOp, isa: Isa, parts: list[Value], images: Images) -> None:
         output=output,
         kind="f32" if params is None else "u8",
     )
-    zero = np.zeros(1, np.int32) if params is None else np.array(params.zero_point, np.int32)
     operands = [source.value for source in sources]
-    images.call(kernel, [*operands, constant("margin", zero)], op.output, output)
+    images.call(kernel, [*operands, images.zero_of(params)], op.output, output)

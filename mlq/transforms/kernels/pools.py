@@ -54,8 +54,7 @@ def _max_pool(op: MaxPool2dOp, isa: Isa, images: Images) -> None:
         pads=pads,
         kind="f32" if params is None else "u8",
     )
-    zero = np.zeros(1, np.int32) if params is None else np.array(params.zero_point, np.int32)
-    images.call(kernel, [source.value, constant("margin", zero)], op.output, output)
+    images.call(kernel, [source.value, images.zero_of(params)], op.output, output)
 
 
 def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:
@@ -65,7 +64,8 @@ def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:
     keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
     counts = counted(op.input.type.shape[1:3], **build.attributes_of(op, *keys))
     scale = numerics.pool_scale(counts, input, params).reshape(-1)
-    bias = np.full(scale.size, -input.zero_point[0] * int(np.prod(op.kernel)), np.int32)
+    zero = isa.storage.stored(input.zero_point[0])
+    bias = np.full(scale.size, -zero * int(np.prod(op.kernel)), np.int32)
     finish = Finish("f32" if params is None else "u8", guarded=True)
     kernel = MeanPool(
         isa=isa,
@@ -79,5 +79,5 @@ def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:
     )
     numbers = Numbers(zero_point=0 if params is None else params.zero_point[0])
     key = f"{build.name_of(op) or 'mean'}.coefficients"
-    operands = [source.value, constant(key, numbers.with_channels(finish, bias, scale))]
-    images.call(kernel, operands, op.output, output)
+    values = numbers.with_channels(finish, bias, scale, isa.storage)
+    images.call(kernel, [source.value, constant(key, values)], op.output, output)

@@ -17,7 +17,7 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, unfit
+from mlq.transforms.kernels.images import BLOCK, WORD, Images, Lower, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -33,12 +33,16 @@ def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
     height, width, depth, channels = layer.shape
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit):
+    padded = params_of(op.input) is not None
+    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit) and not padded:
         return f"is depthwise and has {channels} channels"
     whole = depth % layer.unit.depth == 0 and (channels // layer.groups) % isa.lanes == 0
     if not layer.is_depthwise and layer.groups > 1 and not whole:
         return f"has groups of {depth} channels"
-    images.need(op.input, _margin(op, (height, width)))
+    top, left, bottom, right = _margin(op, (height, width))
+    # The last step of a row of narrow pixels may read one more.
+    more = padded and depth <= WORD <= layer.unit.reduction.beyond and not layer.is_depthwise
+    images.need(op.input, (top, left, bottom, right + more))
     return partial(_depthwise if layer.is_depthwise else _conv, layer)
 
 
@@ -71,6 +75,8 @@ def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str
     input, bias = params_of(source), Constant.of(op.bias)
     if reason is not None or input is None or stored is None or any(stored.zero_point):
         return reason or "has a weight of floats, or one that is not symmetric"
+    if weight.array.min(initial=0) < isa.integers.least:
+        return f"has a weight below {isa.integers.least}, whose products need more than 16 bits"
     values = np.zeros(1, np.int64) if bias is None else bias.array.astype(np.int64)
     bound = numerics.accumulator_bound(weight.array, layers.weight_axis(op), input, values)
     if bound >= _I32_LIMIT:
