@@ -70,7 +70,7 @@ def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime
     """The float network, compiled to measure its own tensors."""
     samples = next((spec.shape[0] or 1 for spec in network.model.inputs if spec.shape), 1)
     pipeline = instrument_pipeline(
-        bins=BINS, max_elements=_COUNTED * samples, lower=lowering(target.cpu_features)
+        bins=BINS, max_elements=_COUNTED * samples, lower=lowering(target.features)
     )
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)

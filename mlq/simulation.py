@@ -51,7 +51,7 @@ class Simulation:
         self._scheme, self._granularity = scheme, granularity
         self._threads, self._chains = threads, chains
         self._own = own
-        lower = lowering(target.cpu_features)
+        lower = lowering(target.features)
         lowered = network.transform(simulate_pipeline(chains, lower, own=own))
         self._weights = lowered.weights
         self._vmfb = compile_module(lowered.text, target, embed=False)

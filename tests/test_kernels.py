@@ -17,17 +17,15 @@ from mlq import numerics, reference, runtime, targets
 from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
-from mlq.kernels import code
-from mlq.kernels.casting import Quantize, QuantizeImage
+from mlq.kernels import code, library
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
 from mlq.kernels.finishing import Finish, Kind, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
-from mlq.kernels.isa import ISAS, Isa, best
+from mlq.kernels.isa import ISAS, Isa
+from mlq.kernels.library import Device, best
 from mlq.kernels.measuring import Energies, FakeQuantize, Observe
-from mlq.kernels.movement import Concat
-from mlq.kernels.pools import MaxPool, MeanPool
 from mlq.network import load
 from mlq.numerics import QuantParams
 from mlq.numerics.sampling import histogram
@@ -60,12 +58,12 @@ class Case:
     error: float = 0.0
 
     def inputs(self) -> list[Array]:
-        """The arguments in the elements that the kernel reads; some hold a u8 in 16 bits."""
+        """The arguments in the elements that the kernel reads: a u8 in 16 bits, four in a word."""
         pairs = zip(self.arguments, self.kernel.buffers, strict=False)
-        return [x.astype(np.int16) if to.element == "i16" else x for x, to in pairs]
+        return [as_elements(x, to.element) for x, to in pairs]
 
     def check(self, found: Array) -> None:
-        same = found.dtype.itemsize == self.expected.dtype.itemsize
+        same = found.nbytes == np.prod(self.output.shape) * self.expected.itemsize
         found = found.view(self.expected.dtype) if same else found.astype(self.expected.dtype)
         found = found.reshape(self.output.shape)
         top, left, *_ = self.output.margin
@@ -76,6 +74,12 @@ class Case:
         beyond = np.ones(found.shape[1:3], bool)
         beyond[top : top + height, left : left + width] = False
         assert (found[:, beyond] == self.margin).all()
+
+
+def as_elements(x: Array, element: str) -> Array:
+    if element == "i16":
+        return x.astype(np.int16)
+    return x.view(np.int32) if element == "i32" and x.itemsize == 1 else x
 
 
 def in_memory(x: Array, image: Image, zero_point: int) -> Array:
@@ -123,6 +127,8 @@ class Shape:
         return {key: (value, value) for key, value in pairs.items()}
 
 
+WINDOW: dict[str, Any] = {"window": (3, 3), "strides": (2, 2), "pads": (1, 1)}
+
 CONVS = (
     Shape(k=3, p=1, c=32),
     Shape(h=9, w=11, c=24, o=24),
@@ -160,7 +166,7 @@ REAL_DEPTHWISE = (
 )
 
 
-def convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: bool) -> Case:
+def convolution(shape: Shape, isa: Device, rng: np.random.Generator, *, depthwise: bool) -> Case:
     zero_points = [int(n) for n in rng.integers(0, 256, 3)]
     groups = shape.c if depthwise else shape.g
     channels = shape.c if depthwise else shape.o
@@ -189,9 +195,11 @@ def convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: 
     finish, numbers = steps(shape, zero_points)
     kernel: Any
     if depthwise:
-        kernel = Depthwise(isa=isa, input=input, output=output, finish=finish, **shape.window)
+        kernel = library.depthwise(
+            isa=isa, input=input, output=output, finish=finish, **shape.window
+        )
     else:
-        kernel = Conv(
+        kernel = library.conv(
             isa=isa,
             input=input,
             output=output,
@@ -323,19 +331,27 @@ def observe(isa: Isa, rng: np.random.Generator) -> Case:
     return Case(kernel, output, [in_memory(x, image, 99)], expected.reshape(output.shape))
 
 
-def concat(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
-    parts = [rng.integers(0, 256, (2, 5, 4, c)).astype(np.uint8) for c in (24, 3, 100)]
+def concat(
+    isa: Device, rng: np.random.Generator, channels: tuple[int, ...], *, real: bool = False
+) -> Case:
+    parts = [rng.integers(0, 256, (2, 5, 4, c)).astype(np.uint8) for c in channels]
     parts = [part.astype(np.float32) for part in parts] if real else parts
-    images = tuple(Image(2, 5, 4, c if real else padded(c), (1, 0, 0, 1)) for c in (24, 3, 100))
+    images = tuple(Image(2, 5, 4, c if real else padded(c), (1, 0, 0, 1)) for c in channels)
     output = Image(2, 5, 4, 127 if real else 128, (1, 1, 1, 1))
-    kernel = Concat(isa, images, (24, 3, 100), output, "f32" if real else "u8")
+    kernel = library.concat(
+        isa,
+        inputs=images,
+        channels=channels,
+        output=output,
+        kind="f32" if real else "u8",
+    )
     arguments = [in_memory(part, image, 7) for part, image in zip(parts, images, strict=True)]
     margin = 0 if real else 77
     arguments.append(np.array([margin], np.int32))
     return Case(kernel, output, arguments, np.concatenate(parts, axis=3), margin)
 
 
-def max_pool(isa: Isa, rng: np.random.Generator, *, real: bool = False) -> Case:
+def max_pool(isa: Device, rng: np.random.Generator, *, real: bool = False) -> Case:
     x = rng.integers(0, 256, (2, 15, 14, 24)).astype(np.uint8)
     input, output = Image(2, 15, 14, 24, (0, 1, 0, 1)), Image(2, 8, 7, 24, (1, 1, 1, 1))
     keys = {"kernel": (3, 3), "strides": (2, 2), "pads": (1,) * 4}
@@ -343,13 +359,13 @@ def max_pool(isa: Isa, rng: np.random.Generator, *, real: bool = False) -> Case:
     if real:
         x, expected = (each.astype(np.float32) - 128 for each in (x, expected))
     kind: Kind = "f32" if real else "u8"
-    kernel = MaxPool(isa, input, output, (3, 3), (2, 2), (1, 1), kind)
+    kernel = library.max_pool(isa, input=input, output=output, kind=kind, **WINDOW)
     margin = 0 if real else 200
     arguments = [in_memory(x, input, 9), np.array([margin], np.int32)]
     return Case(kernel, output, arguments, expected, margin)
 
 
-def mean_pool(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
+def mean_pool(isa: Device, rng: np.random.Generator, *, real: bool) -> Case:
     reads = QuantParams(8, signed=False, scale=(0.02,), zero_point=(77,))
     writes = None if real else QuantParams(8, signed=False, scale=(0.013,), zero_point=(31,))
     x = rng.integers(0, 256, (2, 7, 6, 40)).astype(np.uint8)
@@ -359,32 +375,34 @@ def mean_pool(isa: Isa, rng: np.random.Generator, *, real: bool) -> Case:
     expected = numerics.finish(sums, scale, writes).transpose(0, 2, 3, 1)
     input, output = Image(2, 7, 6, 40, (1,) * 4), Image(2, *counts.shape, 40)
     finish = Finish("f32" if real else "u8")
-    kernel = MeanPool(isa, input, output, (3, 3), (2, 2), (1, 1), finish, counts.size)
+    kernel = library.mean_pool(
+        isa, input=input, output=output, finish=finish, scales=counts.size, **WINDOW
+    )
     bias = np.full(counts.size, -77 * 9, np.int32)
     numbers = Numbers(zero_point=0 if real else 31).with_channels(finish, bias, scale.reshape(-1))
     return Case(kernel, output, [in_memory(x, input, 77), numbers], expected)
 
 
-def quantize(isa: Isa, rng: np.random.Generator, *, channels: int, width: int) -> Case:
+def quantize(isa: Device, rng: np.random.Generator, *, channels: int, width: int) -> Case:
     params = QuantParams(8, signed=False, scale=(0.0173,), zero_point=(119,))
     x = rng.normal(0, 3, (2, channels, 17, width)).astype(np.float32)
     x.flat[:5] = [1e20, -1e20, 1e9, np.float32(0.0173) / 2, np.inf]
     output, finish = Image(2, 17, width, 4, (3, 3, 2, 2)), Finish("u8", guarded=True)
-    kernel = QuantizeImage(isa, channels, output, finish)
+    kernel = library.quantize_image(isa, channels=channels, output=output, finish=finish)
     scale = np.array(params.scale, np.float32)
     numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
     expected = numerics.quantize(x, params).transpose(0, 2, 3, 1)
     return Case(kernel, output, [x.reshape(-1), numbers], expected, 119)
 
 
-def quantize_image(isa: Isa, rng: np.random.Generator, *, channels: int) -> Case:
+def quantize_image(isa: Device, rng: np.random.Generator, *, channels: int) -> Case:
     params = QuantParams(8, signed=False, scale=(0.0173,), zero_point=(119,))
     x = rng.normal(0, 3, (2, 7, 5, channels)).astype(np.float32)
     x.flat[:5] = [1e20, -1e20, 1e9, np.float32(0.0173) / 2, np.inf]
     finish = Finish("u8", guarded=True)
     input, output = Image(2, 7, 5, channels, (0, 1, 1, 0)), Image(2, 7, 5, padded(channels))
     output = replace(output, margin=(1, 1, 2, 2))
-    kernel = Quantize(isa, input, output, channels, finish)
+    kernel = library.quantize(isa, input=input, output=output, channels=channels, finish=finish)
     scale = np.array(params.scale, np.float32)
     numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
     return Case(
@@ -399,7 +417,7 @@ def cases(isa: Isa) -> Iterator[Case]:
     yield from (real_convolution(shape, isa, rng, depthwise=False) for shape in REAL_CONVS)
     yield from (real_convolution(shape, isa, rng, depthwise=True) for shape in REAL_DEPTHWISE)
     yield from (max_pool(isa, rng, real=real) for real in (False, True))
-    yield from (concat(isa, rng, real=real) for real in (False, True))
+    yield from (concat(isa, rng, (24, 3, 100), real=real) for real in (False, True))
     yield from (make(isa, rng) for make in (fake_quantize, energies, observe))
     yield from (mean_pool(isa, rng, real=real) for real in (False, True))
     yield quantize(isa, rng, channels=3, width=35)
@@ -517,7 +535,7 @@ def test_weights_are_packed_alike_at_load_and_when_compiling(demo: Path) -> None
     found, target = load(demo / "digits.onnx", batch=4), targets.by_name("x86")
     x = np.load(demo / "digits-calib.npz")["images"][:4].astype(np.float32)
     x = np.resize(x, found.model.inputs[0].shape)
-    lowered = found.transform(lowering(target.cpu_features))
+    lowered = found.transform(lowering(target.features))
     vmfb = compile_module(lowered.text, target, weights=lowered.weights)
     assert lowered.text.count('"flow.dispatch"(') >= len(found.layers)
     simulated = Simulation(found, target).run(

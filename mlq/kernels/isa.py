@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch_mlir.dialects import arith, vector
@@ -137,14 +137,3 @@ ISAS: tuple[Isa, ...] = (
         reals=_REALS,
     ),
 )
-
-
-def named(name: str) -> Isa:
-    """The instruction set of that name; StopIteration where there is none."""
-    return next(isa for isa in ISAS if isa.name == name)
-
-
-def best(features: Iterable[str]) -> Isa | None:
-    """The fastest instruction set that a CPU with these features has; None if it has none."""
-    present = frozenset(features)
-    return next((isa for isa in ISAS if isa.features <= present), None)

@@ -56,6 +56,15 @@ _SM_90 = (
 _DESCRIBED = {"sm_90": _SM_90}
 
 
+# What kernels are generated for, and the capability from which on there is it.
+_FEATURES = {"dp4a": 61, "mma_s8": 80}
+
+
+def _features(capability: str) -> frozenset[str]:
+    number = int(capability.removeprefix("sm_"))
+    return frozenset(name for name, least in _FEATURES.items() if number >= least)
+
+
 def _flags(capability: str) -> tuple[str, ...]:
     optimized = ("--iree-opt-level=O3",)
     if capability in _DESCRIBED:
@@ -83,6 +92,7 @@ PRESETS = {
         summary=f"{capability}: such as {card.name}",
         iree_flags=_flags(capability),
         costs=card.peak().costs(),
+        gpu_features=_features(capability),
         executable_target=_DESCRIBED.get(capability, ""),
     )
     for capability, card in _CARDS.items()

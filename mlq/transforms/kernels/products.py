@@ -13,10 +13,9 @@ from mlq import numerics
 from mlq.dialect import build, layers
 from mlq.dialect.ops import Conv2dOp, MatmulOp, TransposeOp, WeightOp
 from mlq.dialect.shapes import DYNAMIC
-from mlq.kernels.conv import Conv
-from mlq.kernels.depthwise import Depthwise
+from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN, Margin
-from mlq.kernels.isa import Isa
+from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import BLOCK, Images, Lower, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
@@ -25,24 +24,21 @@ from mlq.transforms.linalg.epilogue import params_of
 _I32_LIMIT = 1 << 31
 
 
-def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
+def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     """A convolution of whatever window; in groups, if they fill vectors; or depthwise."""
     layer = _layer(op, isa, op.input)
     if isinstance(layer, str):
         return layer
-    height, width, depth, channels = layer.shape
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit):
-        return f"is depthwise and has {channels} channels"
-    whole = depth % layer.unit.depth == 0 and (channels // layer.groups) % isa.lanes == 0
-    if not layer.is_depthwise and layer.groups > 1 and not whole:
-        return f"has groups of {depth} channels"
-    images.need(op.input, _margin(op, (height, width)))
+    reason = library.unfit_conv(isa, layer.shape, layer.groups, real=layer.input is None)
+    if reason is not None:
+        return reason
+    images.need(op.input, _margin(op, layer.shape[:2]))
     return partial(_depthwise if layer.is_depthwise else _conv, layer)
 
 
-def matmul(op: MatmulOp, isa: Isa, images: Images) -> Lower | str:
+def matmul(op: MatmulOp, isa: Device, images: Images) -> Lower | str:
     """A matrix product: a convolution of a row of pixels."""
     layer = _layer(op, isa, op.lhs)
     if isinstance(layer, str):
@@ -51,7 +47,7 @@ def matmul(op: MatmulOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_conv, layer)
 
 
-def _layer(op: Any, isa: Isa, source: Value) -> Layer | str:
+def _layer(op: Any, isa: Device, source: Value) -> Layer | str:
     """The layer, or why kernels do not compute it."""
     weight = layers.weight_of(op)
     if weight is None or not all(map(_is_weight, layers.constants_of(op).values())):
@@ -64,7 +60,7 @@ def _layer(op: Any, isa: Isa, source: Value) -> Layer | str:
     return "has a weight that is not known" if known is None else _integers(op, isa, source, known)
 
 
-def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str:
+def _integers(op: Any, isa: Device, source: Value, weight: Constant) -> Layer | str:
     stored, result = params_of(layers.weight_of(op)), op.operation.results[0]
     activations = [result, *([] if op.residual is None else [op.residual])]
     reason = unfit(source, *(each for each in activations if params_of(each) is not None))
@@ -82,7 +78,7 @@ def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str
     )
 
 
-def _reals(op: Any, isa: Isa, source: Value, weight: Constant | None) -> Layer | str:
+def _reals(op: Any, isa: Device, source: Value, weight: Constant | None) -> Layer | str:
     result = op.operation.results[0]
     activations = [source, result, *([] if op.residual is None else [op.residual])]
     if any(DYNAMIC in build.shape_of(value) for value in activations):
@@ -141,7 +137,7 @@ def _conv(layer: Layer, images: Images) -> None:
     residual = None
     if layer.op.residual is not None:
         residual = images.read(layer.op.residual, output.channels)
-    kernel = Conv(
+    kernel = library.conv(
         isa=layer.isa,
         input=source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image,
         output=output,
@@ -158,7 +154,7 @@ def _conv(layer: Layer, images: Images) -> None:
 
 def _depthwise(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source, BLOCK), images.result(layer.result)
-    kernel = Depthwise(
+    kernel = library.depthwise(
         isa=layer.isa,
         input=source.image,
         output=output,

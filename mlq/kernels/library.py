@@ -1,0 +1,127 @@
+"""Which kernels there are for a device, CPU or GPU, and what they cannot compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from mlq.kernels import casting, movement, pools
+from mlq.kernels.conv import Conv
+from mlq.kernels.depthwise import Depthwise
+from mlq.kernels.executable import Kernel
+from mlq.kernels.finishing import Finish
+from mlq.kernels.gpu import casting as gpu_casting
+from mlq.kernels.gpu import convolution as gpu_convolution
+from mlq.kernels.gpu import depthwise as gpu_depthwise
+from mlq.kernels.gpu import movement as gpu_movement
+from mlq.kernels.gpu import pools as gpu_pools
+from mlq.kernels.gpu.isa import GPUS, Gpu
+from mlq.kernels.gpu.tensor_cores import TensorConv
+from mlq.kernels.gpu.threads import WORD
+from mlq.kernels.isa import ISAS, Isa
+
+Device: TypeAlias = Isa | Gpu
+DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
+
+
+class Weighted(Kernel, Protocol):
+    """A kernel that multiplies by weights."""
+
+    @property
+    def finish(self) -> Finish:
+        """What becomes of its sums."""
+
+    def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
+        """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
+
+    def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A number for each channel [O], in the order in which the kernel reads them."""
+
+
+def named(name: str) -> Device:
+    """The instruction set, or kind of GPU, of that name; StopIteration where there is none."""
+    return next(each for each in DEVICES if each.name == name)
+
+
+def best(features: Iterable[str]) -> Device | None:
+    """The fastest that has kernels of all that have these features; None if there is none."""
+    present = frozenset(features)
+    return next((each for each in DEVICES if each.features <= present), None)
+
+
+def conv(isa: Device, **fields: Any) -> Weighted:
+    """A convolution, or a matrix product."""
+    if isinstance(isa, Isa):
+        return Conv(isa=isa, **fields)
+    return (TensorConv if isa.fragments else gpu_convolution.DotConv)(isa=isa, **fields)
+
+
+def depthwise(isa: Device, **fields: Any) -> Weighted:
+    """A convolution with a filter for each channel."""
+    if isinstance(isa, Isa):
+        return Depthwise(isa=isa, **fields)
+    channels = fields["output"].channels
+    fields |= {"residual": None, "channels": channels, "groups": channels}
+    return gpu_depthwise.Depthwise(isa=isa, **fields)
+
+
+def max_pool(isa: Device, **fields: Any) -> Kernel:
+    """The greatest of each window."""
+    if isinstance(isa, Isa):
+        return pools.MaxPool(isa=isa, **fields)
+    return gpu_pools.MaxPool(isa=isa, **fields)
+
+
+def mean_pool(isa: Device, **fields: Any) -> Kernel:
+    """The mean of each window."""
+    if isinstance(isa, Isa):
+        return pools.MeanPool(isa=isa, **fields)
+    return gpu_pools.MeanPool(isa=isa, **fields)
+
+
+def quantize_image(isa: Device, **fields: Any) -> Kernel:
+    """Floats in NCHW as u8 in NHWC."""
+    if isinstance(isa, Isa):
+        return casting.QuantizeImage(isa=isa, **fields)
+    return gpu_casting.QuantizeImage(isa=isa, **fields)
+
+
+def quantize(isa: Device, **fields: Any) -> Kernel:
+    """Floats in NHWC as u8."""
+    if isinstance(isa, Isa):
+        return casting.Quantize(isa=isa, **fields)
+    return gpu_casting.Quantize(isa=isa, **fields)
+
+
+def concat(isa: Device, **fields: Any) -> Kernel:
+    """Channels side by side."""
+    if isinstance(isa, Isa):
+        return movement.Concat(isa=isa, **fields)
+    return gpu_movement.Concat(isa=isa, **fields)
+
+
+def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, real: bool) -> str | None:
+    """Why no kernel computes a convolution with filters [KH, KW, I / groups, O]."""
+    *_, depth, channels = filters
+    if isinstance(isa, Gpu):
+        grouped = groups > 1 and not (depth == 1 and groups == channels)
+        return f"has groups of {depth} channels" if grouped else None
+    unit = isa.reals if real else isa.integers
+    if depth == 1 and 1 < channels == groups:
+        few = channels < Depthwise.least_channels(unit)
+        return f"is depthwise and has {channels} channels" if few else None
+    whole = depth % unit.depth == 0 and (channels // groups) % isa.lanes == 0
+    return None if groups == 1 or whole else f"has groups of {depth} channels"
+
+
+def unfit_concat(isa: Device, channels: Sequence[int]) -> str | None:
+    """Why no kernel joins images of so many channels."""
+    whole = isinstance(isa, Isa) or not any(each % WORD for each in channels[:-1])
+    return None if whole else "joins channels that fill no words of four"
+
+
+def computes_reals(isa: Device) -> bool:
+    """Whether kernels compute layers of floats, too."""
+    return isinstance(isa, Isa)
