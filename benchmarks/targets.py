@@ -35,7 +35,7 @@ OUT = networks.OUT / "targets"
 SAMPLES = 4
 TARGETS = "x86,arm64,riscv64,vmvx"
 _ARITHMETIC = re.compile(rb"\b(mma\.sync|wmma\.mma|dp4a|mad\.lo\.s32|fma\.rn\.f32|mul\.f32)\b")
-_CAPABILITIES = ("sm_60", "sm_80", "sm_90")
+_CAPABILITIES = ("sm_75", "sm_80", "sm_90")
 
 
 def made(name: str, model: Path, calib: Path) -> Path:

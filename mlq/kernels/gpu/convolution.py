@@ -22,6 +22,7 @@ from mlq.kernels.gpu.threads import WORD, Pixel, Threaded
 from mlq.kernels.image import Image
 
 _BUSY = 1 << 15  # threads that keep a GPU busy
+_UNROLLED = 4  # words of a pixel that a step takes
 
 
 def buffer_of(kind: Kind, image: Image) -> Buffer:
@@ -147,10 +148,10 @@ class Tile:
     sources: Sequence[Index]
     word: Index
 
-    def words(self, offset: Index, count: int) -> list[list[Value]]:
-        """Words side by side of each pixel."""
+    def words(self, offset: Index, count: int, width: int) -> list[list[Value]]:
+        """Words side by side of each pixel, `width` at an access."""
         places = (code.plus(source, offset) for source in self.sources)
-        return [threads.load(self.memory[0], place, count, count) for place in places]
+        return [threads.load(self.memory[0], place, count, width) for place in places]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +196,11 @@ class DotConv(GpuConvolution):
 
     def _run(self, tile: Tile, number: Index, offset: Index, *sums: Value) -> list[Value]:
         """Dot products over the words of a run."""
-        wide = threads.widest(self.input.channels // WORD, self.isa.words)
+        wide = threads.widest(self.input.channels // WORD, _UNROLLED)
         start = code.times(number, self.run)
 
         def step(k: Index, *sums: Value) -> list[Value]:
-            rows = tile.words(code.plus(offset, k), wide)
+            rows = tile.words(code.plus(offset, k), wide, min(wide, self.isa.words))
             done = list(sums)
             for i in range(wide):
                 place = code.times(code.plus(start, code.plus(k, i)), self.padded)
