@@ -1,8 +1,9 @@
 """Executes PTX as NVIDIA's manual defines it, all threads side by side in numpy; no GPU needed.
 
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
-its size. Threads run in lockstep, those that are furthest behind first, which brings them together
-again where structured code does. An instruction that is not known is an error.
+its size; no thread may read from shared memory what another wrote since the last barrier. Threads
+run in lockstep, those that are furthest behind first, which brings them together again where
+structured code does. An instruction that is not known is an error.
 """
 
 from __future__ import annotations
@@ -133,7 +134,9 @@ class Machine:
         self.count = blocks * kernel.threads
         number = np.arange(self.count)
         block = number // kernel.threads
-        self.shared = np.zeros(blocks * _SHARED, np.uint8)
+        shared = any("shared" in step.code for step in kernel.steps)
+        self.shared = np.zeros(blocks * _SHARED if shared else 0, np.uint8)
+        self.writers = np.full(len(self.shared), -1, np.int32)  # since the last barrier
         self.block = block
         self.at = np.zeros(self.count, np.int64)
         self.executed: Counter[str] = Counter()
@@ -197,7 +200,7 @@ class Machine:
         assert (at[self.mask] % size == 0).all(), f"not aligned: {step}"
         if "shared" in step.code:
             assert (at[self.mask] + size <= _SHARED).all(), f"beyond shared memory: {step}"
-            return self.shared, at + self.block * _SHARED
+            return self.shared, np.where(self.mask, at, 0) + self.block * _SHARED
         at = np.where(self.mask, at - _BASE, _GUARD)
         ends = at[self.mask, None] + np.arange(size)
         assert ((ends >= 0) & (ends < len(self.valid))).all(), f"beyond memory: {step}"
@@ -225,8 +228,10 @@ def _end(machine: Machine, _step: Step) -> None:
     machine.at[machine.mask] = len(machine.kernel.steps)
 
 
-def _nothing(_machine: Machine, _step: Step) -> None:
-    """A barrier: threads are in lockstep."""
+def _wait(machine: Machine, _step: Step) -> None:
+    """A barrier: threads are in lockstep, so all of them must be here."""
+    assert machine.mask.all(), "not all threads are at a barrier"
+    machine.writers[:] = -1
 
 
 def _load(machine: Machine, step: Step) -> None:
@@ -237,6 +242,10 @@ def _load(machine: Machine, step: Step) -> None:
         return
     size = _bits(type_) // 8
     memory, at = machine.places(step, step.operands[1], size * len(targets))
+    if memory is machine.shared:
+        writers, readers = machine.writers[at], np.arange(machine.count)
+        raced = machine.mask & (writers >= 0) & (writers != readers)
+        assert not raced.any(), f"read before a barrier: {step}"
     for i, target in enumerate(targets):
         found = memory[np.where(machine.mask, at + i * size, 0)[:, None] + np.arange(size)]
         value = np.ascontiguousarray(found).view(_dtype(type_)).reshape(-1)
@@ -251,6 +260,8 @@ def _store(machine: Machine, step: Step) -> None:
         value = np.ascontiguousarray(machine.get(source, f"b{8 * size}"))
         places = at[machine.mask, None] + np.arange(i * size, (i + 1) * size)
         memory[places] = value.view(np.uint8).reshape(-1, size)[machine.mask]
+        if memory is machine.shared:
+            machine.writers[places] = np.arange(machine.count)[machine.mask, None]
 
 
 def _move(machine: Machine, step: Step) -> None:
@@ -416,7 +427,7 @@ def _insert(machine: Machine, step: Step) -> None:
 _ACTIONS: dict[str, Callable[[Machine, Step], None]] = {
     "bra": _branch,
     "ret": _end,
-    "bar": _nothing,
+    "bar": _wait,
     "ld": _load,
     "st": _store,
     "mov": _move,

@@ -21,6 +21,7 @@ from mlq.dialect import context
 from mlq.dialect.weights import bound
 from mlq.kernels import library
 from mlq.kernels.gpu import tensor_cores
+from mlq.kernels.gpu.planning import Plan
 from mlq.kernels.library import Device
 from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
@@ -90,9 +91,9 @@ TILED = (
 )
 
 
-@pytest.mark.parametrize("tile", [(4, 4), (2, 8), (1, 8)])
-def test_tiles_of_all_sizes_are_exact(monkeypatch: pytest.MonkeyPatch, tile: Any) -> None:
-    monkeypatch.setattr(tensor_cores, "_best_tile", lambda *_: tile)
+@pytest.mark.parametrize("plan", [Plan(4, 4), Plan(2, 8), Plan(1, 8, 2), Plan(1, 2, 4)])
+def test_plans_of_all_sizes_are_exact(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: plan)
     isa, rng = library.named("cuda_mma"), RNG(1)
     made = [cases.convolution(shape, isa, rng, depthwise=False) for shape in TILED]
     executed = Executed("cuda_mma", made)
@@ -134,10 +135,22 @@ def test_the_interpreter_sees_what_is_wrong() -> None:
     with pytest.raises(AssertionError, match="beyond"):
         ptx.run(kernel, case.kernel.grid, [*short, right])
     load = next(i for i, step in enumerate(steps) if step.code[:2] == ("ld", "global"))
-    kernel.steps[load] = replace(
-        steps[load], operands=(steps[load].operands[0], steps[load].operands[1][:-1] + "+2]")
-    )
+    target, address = steps[load].operands
+    shifted = re.sub(r"(\+\d+)?\]", "+2]", address)
+    kernel.steps[load] = replace(steps[load], operands=(target, shifted))
     with pytest.raises(AssertionError, match="not aligned"):
+        executed.run(0, case)
+
+
+def test_warps_that_share_a_tile_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: Plan(1, 2, 4))
+    case = cases.convolution(CONVS[0], library.named("cuda_mma"), RNG(0), depthwise=False)
+    executed = Executed("cuda_mma", [case])
+    kernel = executed.kernels[executed.symbols[0]]
+    case.check(executed.run(0, case)[0])
+    barrier = next(i for i, step in enumerate(kernel.steps) if step.code[0] == "bar")
+    kernel.steps[barrier] = ptx.Step("", negated=False, code=("mov", "b32"), operands=("_", "0"))
+    with pytest.raises(AssertionError, match="before a barrier"):
         executed.run(0, case)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -116,21 +116,12 @@ class GpuConvolution(Threaded, Convolution):
         column = code.plus(code.times(x, self.strides[1]), -self.pads[1])
         return threads.in_words(self.input).at(batch, row, column)
 
-    def each_run(self, body: Callable[..., list[Value]], sums: Sequence[Value]) -> list[Value]:
-        """`body(number, offset, *sums)` for the runs of the window, `offset` from its start."""
-        image, (height, width) = threads.in_words(self.input), (self.window[0], self.runs)
-
-        def row(kh: Index, *sums: Value) -> list[Value]:
-            down = code.times(kh, self.dilations[0] * image.pitch)
-
-            def pixel(kw: Index, *sums: Value) -> list[Value]:
-                right = code.times(kw, self.dilations[1] * image.channels)
-                number = code.plus(code.times(kh, width), kw)
-                return body(number, code.plus(down, right), *sums)
-
-            return code.loop(0, width, 1, pixel, sums)
-
-        return code.loop(0, height, 1, row, sums)
+    def run_offset(self, number: Index) -> Index:
+        """How many words after the start of a window one of its runs begins."""
+        image = threads.in_words(self.input)
+        row, column = code.split(number, self.runs)
+        down = code.times(row, self.dilations[0] * image.pitch)
+        return code.plus(down, code.times(column, self.dilations[1] * image.channels))
 
     def places(self, memory: Sequence[Value], pixel: Pixel) -> tuple[Place, Place | None]:
         """Where a pixel of the result is, and of a residual."""
@@ -188,16 +179,17 @@ class DotConv(GpuConvolution):
         pixels = [self.pixel(code.plus(first, i)) for i in range(self.tile)]
         sources = [self.source(pixel) for pixel in pixels]
         run = partial(self._run, Tile(memory, sources, word))
-        sums = self.each_run(run, finisher.biases(channel) * self.tile)
+        sums = finisher.biases(channel) * self.tile
+        sums = code.loop(0, self.window[0] * self.runs, 1, run, sums)
         scales = finisher.scales(channel)
         for i, pixel in enumerate(pixels):
             part = sums[i * WORD : (i + 1) * WORD]
             finisher.store(part, scales, word, *self.places(memory, pixel))
 
-    def _run(self, tile: Tile, number: Index, offset: Index, *sums: Value) -> list[Value]:
+    def _run(self, tile: Tile, number: Index, *sums: Value) -> list[Value]:
         """Dot products over the words of a run."""
         wide = threads.widest(self.input.channels // WORD, _UNROLLED)
-        start = code.times(number, self.run)
+        start, offset = code.times(number, self.run), self.run_offset(number)
 
         def step(k: Index, *sums: Value) -> list[Value]:
             rows = tile.words(code.plus(offset, k), wide, min(wide, self.isa.words))

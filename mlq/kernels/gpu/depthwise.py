@@ -47,8 +47,8 @@ class Depthwise(DotConv):
         """Never: each tap of a channel is alone."""
         return False
 
-    def _run(self, tile: Tile, number: Index, offset: Index, *sums: Value) -> list[Value]:
+    def _run(self, tile: Tile, number: Index, *sums: Value) -> list[Value]:
         """One tap: a word of each pixel."""
-        words = tile.words(code.plus(offset, tile.word), 1, 1)
+        words = tile.words(code.plus(self.run_offset(number), tile.word), 1, 1)
         weights = self._weights(tile, code.times(number, self.padded))
         return self._dots(sums, [word for (word,) in words], weights)

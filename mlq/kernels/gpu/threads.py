@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from torch_mlir.dialects import arith, memref, scf
-from torch_mlir.ir import Attribute, IndexType, InsertionPoint, Operation, Value
+from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
@@ -64,14 +64,30 @@ def item(group: Sequence[Index]) -> Index:
     return code.plus(code.times(group[0], THREADS), identity())
 
 
+def shared(words: int) -> Value:
+    """Memory for so many i32, that the threads of a workgroup share."""
+    space = Attribute.parse("#gpu.address_space<workgroup>")
+    type_ = MemRefType.get([words], code.element("i32"), memory_space=space)
+    return memref.AllocOp(type_, [], []).result
+
+
+def wait() -> None:
+    """Until all threads of a workgroup are here, and what they wrote to shared memory is there."""
+    Operation.create("gpu.barrier")
+
+
 def below(index: Index, limit: int, body: Callable[[], None]) -> None:
     """`body` where an index is less than a number."""
-    if isinstance(index, int):
-        if index < limit:
-            body()
-        return
-    condition = arith.cmpi(arith.CmpIPredicate.ult, code.index(index), code.index(limit))
-    op = scf.IfOp(condition)
+    _where(arith.CmpIPredicate.ult, index, limit, body)
+
+
+def unless(index: Index, equals: int, body: Callable[[], None]) -> None:
+    """`body` where an index has another value."""
+    _where(arith.CmpIPredicate.ne, index, equals, body)
+
+
+def _where(predicate: int, index: Index, number: int, body: Callable[[], None]) -> None:
+    op = scf.IfOp(arith.cmpi(predicate, code.index(index), code.index(number)))
     with InsertionPoint(op.then_block):
         body()
         scf.YieldOp([])
