@@ -199,11 +199,11 @@ def convolution(shape: Shape, isa: Device, rng: np.random.Generator, *, depthwis
     finish, numbers = steps(shape, zero_points)
     kernel: Any
     if depthwise:
-        kernel = library.depthwise(
+        kernel = library.of(isa).depthwise(
             isa=isa, input=input, output=output, finish=finish, **shape.window
         )
     else:
-        kernel = library.conv(
+        kernel = library.of(isa).conv(
             isa=isa,
             input=input,
             output=output,
@@ -342,8 +342,8 @@ def concat(
     parts = [part.astype(np.float32) for part in parts] if real else parts
     images = tuple(Image(2, 5, 4, c if real else padded(c), (1, 0, 0, 1)) for c in channels)
     output = Image(2, 5, 4, 127 if real else 128, (1, 1, 1, 1))
-    kernel = library.concat(
-        isa,
+    kernel = library.of(isa).concat(
+        isa=isa,
         inputs=images,
         channels=channels,
         output=output,
@@ -363,7 +363,7 @@ def max_pool(isa: Device, rng: np.random.Generator, *, real: bool = False) -> Ca
     if real:
         x, expected = (each.astype(np.float32) - 128 for each in (x, expected))
     kind: Kind = "f32" if real else "u8"
-    kernel = library.max_pool(isa, input=input, output=output, kind=kind, **WINDOW)
+    kernel = library.of(isa).max_pool(isa=isa, input=input, output=output, kind=kind, **WINDOW)
     margin = 0 if real else 200
     arguments = [in_memory(x, input, 9), np.array([margin], np.int32)]
     return Case(kernel, output, arguments, expected, margin)
@@ -379,8 +379,8 @@ def mean_pool(isa: Device, rng: np.random.Generator, *, real: bool) -> Case:
     expected = numerics.finish(sums, scale, writes).transpose(0, 2, 3, 1)
     input, output = Image(2, 7, 6, 40, (1,) * 4), Image(2, *counts.shape, 40)
     finish = Finish("f32" if real else "u8")
-    kernel = library.mean_pool(
-        isa, input=input, output=output, finish=finish, scales=counts.size, **WINDOW
+    kernel = library.of(isa).mean_pool(
+        isa=isa, input=input, output=output, finish=finish, scales=counts.size, **WINDOW
     )
     bias = np.full(counts.size, -77 * 9, np.int32)
     numbers = Numbers(zero_point=0 if real else 31).with_channels(finish, bias, scale.reshape(-1))
@@ -392,7 +392,9 @@ def quantize(isa: Device, rng: np.random.Generator, *, channels: int, width: int
     x = rng.normal(0, 3, (2, channels, 17, width)).astype(np.float32)
     x.flat[:5] = [1e20, -1e20, 1e9, np.float32(0.0173) / 2, np.inf]
     output, finish = Image(2, 17, width, 4, (3, 3, 2, 2)), Finish("u8", guarded=True)
-    kernel = library.quantize_image(isa, channels=channels, output=output, finish=finish)
+    kernel = library.of(isa).quantize_image(
+        isa=isa, channels=channels, output=output, finish=finish
+    )
     scale = np.array(params.scale, np.float32)
     numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
     expected = numerics.quantize(x, params).transpose(0, 2, 3, 1)
@@ -406,7 +408,9 @@ def quantize_image(isa: Device, rng: np.random.Generator, *, channels: int) -> C
     finish = Finish("u8", guarded=True)
     input, output = Image(2, 7, 5, channels, (0, 1, 1, 0)), Image(2, 7, 5, padded(channels))
     output = replace(output, margin=(1, 1, 2, 2))
-    kernel = library.quantize(isa, input=input, output=output, channels=channels, finish=finish)
+    kernel = library.of(isa).quantize(
+        isa=isa, input=input, output=output, channels=channels, finish=finish
+    )
     scale = np.array(params.scale, np.float32)
     numbers = Numbers(zero_point=119).with_channels(finish, np.zeros(1, np.int32), scale)
     return Case(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
@@ -13,10 +14,10 @@ from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Kernel
 from mlq.kernels.finishing import Finish
 from mlq.kernels.gpu import casting as gpu_casting
-from mlq.kernels.gpu import convolution as gpu_convolution
 from mlq.kernels.gpu import depthwise as gpu_depthwise
 from mlq.kernels.gpu import movement as gpu_movement
 from mlq.kernels.gpu import pools as gpu_pools
+from mlq.kernels.gpu.convolution import DotConv
 from mlq.kernels.gpu.isa import GPUS, Gpu
 from mlq.kernels.gpu.tensor_cores import TensorConv
 from mlq.kernels.gpu.threads import WORD
@@ -51,55 +52,51 @@ def best(features: Iterable[str]) -> Device | None:
     return next((each for each in DEVICES if each.features <= present), None)
 
 
-def conv(isa: Device, **fields: Any) -> Weighted:
-    """A convolution, or a matrix product."""
-    if isinstance(isa, Isa):
-        return Conv(isa=isa, **fields)
-    return (TensorConv if isa.fragments else gpu_convolution.DotConv)(isa=isa, **fields)
+@dataclass(frozen=True)
+class Library:
+    """What makes a kernel of each kind; all take their descriptions by name."""
+
+    conv: Callable[..., Weighted]
+    depthwise: Callable[..., Weighted]
+    max_pool: Callable[..., Kernel]
+    mean_pool: Callable[..., Kernel]
+    quantize_image: Callable[..., Kernel]
+    quantize: Callable[..., Kernel]
+    concat: Callable[..., Kernel]
 
 
-def depthwise(isa: Device, **fields: Any) -> Weighted:
-    """A convolution with a filter for each channel."""
-    if isinstance(isa, Isa):
-        return Depthwise(isa=isa, **fields)
+def _gpu_conv(isa: Gpu, **fields: Any) -> Weighted:
+    return (TensorConv if isa.fragments else DotConv)(isa=isa, **fields)
+
+
+def _gpu_depthwise(**fields: Any) -> Weighted:
     channels = fields["output"].channels
-    fields |= {"residual": None, "channels": channels, "groups": channels}
-    return gpu_depthwise.Depthwise(isa=isa, **fields)
+    return gpu_depthwise.Depthwise(residual=None, channels=channels, groups=channels, **fields)
 
 
-def max_pool(isa: Device, **fields: Any) -> Kernel:
-    """The greatest of each window."""
-    if isinstance(isa, Isa):
-        return pools.MaxPool(isa=isa, **fields)
-    return gpu_pools.MaxPool(isa=isa, **fields)
+_OF_CPUS = Library(
+    conv=Conv,
+    depthwise=Depthwise,
+    max_pool=pools.MaxPool,
+    mean_pool=pools.MeanPool,
+    quantize_image=casting.QuantizeImage,
+    quantize=casting.Quantize,
+    concat=movement.Concat,
+)
+_OF_GPUS = Library(
+    conv=_gpu_conv,
+    depthwise=_gpu_depthwise,
+    max_pool=gpu_pools.MaxPool,
+    mean_pool=gpu_pools.MeanPool,
+    quantize_image=gpu_casting.QuantizeImage,
+    quantize=gpu_casting.Quantize,
+    concat=gpu_movement.Concat,
+)
 
 
-def mean_pool(isa: Device, **fields: Any) -> Kernel:
-    """The mean of each window."""
-    if isinstance(isa, Isa):
-        return pools.MeanPool(isa=isa, **fields)
-    return gpu_pools.MeanPool(isa=isa, **fields)
-
-
-def quantize_image(isa: Device, **fields: Any) -> Kernel:
-    """Floats in NCHW as u8 in NHWC."""
-    if isinstance(isa, Isa):
-        return casting.QuantizeImage(isa=isa, **fields)
-    return gpu_casting.QuantizeImage(isa=isa, **fields)
-
-
-def quantize(isa: Device, **fields: Any) -> Kernel:
-    """Floats in NHWC as u8."""
-    if isinstance(isa, Isa):
-        return casting.Quantize(isa=isa, **fields)
-    return gpu_casting.Quantize(isa=isa, **fields)
-
-
-def concat(isa: Device, **fields: Any) -> Kernel:
-    """Channels side by side."""
-    if isinstance(isa, Isa):
-        return movement.Concat(isa=isa, **fields)
-    return gpu_movement.Concat(isa=isa, **fields)
+def of(isa: Device) -> Library:
+    """The kernels of a device."""
+    return _OF_CPUS if isinstance(isa, Isa) else _OF_GPUS
 
 
 def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, real: bool) -> str | None:

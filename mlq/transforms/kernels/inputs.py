@@ -47,8 +47,8 @@ def _planes(value: Value) -> Value | None:
 
 def _quantize_planes(op: QuantizeOp, isa: Device, planes: Value, images: Images) -> None:
     output = images.result(op.output, WORD)
-    kernel = library.quantize_image(
-        isa, channels=build.shape_of(planes)[1], output=output, finish=_FINISH
+    kernel = library.of(isa).quantize_image(
+        isa=isa, channels=build.shape_of(planes)[1], output=output, finish=_FINISH
     )
     images.call(kernel, [planes, _coefficients(op)], op.output, output)
 
@@ -56,8 +56,8 @@ def _quantize_planes(op: QuantizeOp, isa: Device, planes: Value, images: Images)
 def _quantize(op: QuantizeOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
     channels = build.shape_of(op.output)[-1]
-    kernel = library.quantize(
-        isa, input=source.image, output=output, channels=channels, finish=_FINISH
+    kernel = library.of(isa).quantize(
+        isa=isa, input=source.image, output=output, channels=channels, finish=_FINISH
     )
     images.call(kernel, [source.value, _coefficients(op)], op.output, output)
 

@@ -41,7 +41,7 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
 def _concat(op: ConcatOp, isa: Device, parts: list[Value], images: Images) -> None:
     sources, output = [images.read(each) for each in parts], images.result(op.output, BLOCK)
     params = params_of(op.output)
-    kernel = library.concat(
+    kernel = library.of(isa).concat(
         isa=isa,
         inputs=tuple(source.image for source in sources),
         channels=tuple(image_of(each).channels for each in parts),

@@ -45,7 +45,7 @@ def avg_pool2d(op: AvgPool2dOp, isa: Device, images: Images) -> Lower | str:
 def _max_pool(op: MaxPool2dOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
     params, pads = params_of(op.output), tuple(op.pads)[:2]
-    kernel = library.max_pool(
+    kernel = library.of(isa).max_pool(
         isa=isa,
         input=source.image,
         output=output,
@@ -67,7 +67,7 @@ def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
     scale = numerics.pool_scale(counts, input, params).reshape(-1)
     bias = np.full(scale.size, -input.zero_point[0] * int(np.prod(op.kernel)), np.int32)
     finish = Finish("f32" if params is None else "u8", guarded=True)
-    kernel = library.mean_pool(
+    kernel = library.of(isa).mean_pool(
         isa=isa,
         input=source.image,
         output=output,

@@ -137,7 +137,7 @@ def _conv(layer: Layer, images: Images) -> None:
     residual = None
     if layer.op.residual is not None:
         residual = images.read(layer.op.residual, output.channels)
-    kernel = library.conv(
+    kernel = library.of(layer.isa).conv(
         isa=layer.isa,
         input=source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image,
         output=output,
@@ -154,7 +154,7 @@ def _conv(layer: Layer, images: Images) -> None:
 
 def _depthwise(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source, BLOCK), images.result(layer.result)
-    kernel = library.depthwise(
+    kernel = library.of(layer.isa).depthwise(
         isa=layer.isa,
         input=source.image,
         output=output,
