@@ -98,7 +98,9 @@ def _step(text: str) -> Step:
     )
 
 
-def run(kernel: Kernel, grid: Sequence[int], buffers: Sequence[Array]) -> Counter[str]:
+def run(
+    kernel: Kernel, grid: Sequence[int], buffers: Sequence[Array], constants: Sequence[int] = ()
+) -> Counter[str]:
     """Run all blocks on buffers, in place; how often each kind of instruction was executed."""
     starts, end = [], _GUARD
     for buffer in buffers:
@@ -108,7 +110,8 @@ def run(kernel: Kernel, grid: Sequence[int], buffers: Sequence[Array]) -> Counte
     for start, buffer in zip(starts, buffers, strict=True):
         memory[start : start + buffer.nbytes] = buffer.reshape(-1).view(np.uint8)
         valid[start : start + buffer.nbytes] = True
-    parameters = dict(zip(kernel.parameters, [_BASE + start for start in starts], strict=True))
+    values = [*(_BASE + start for start in starts), *constants]
+    parameters = dict(zip(kernel.parameters, values, strict=True))
     machine = Machine(kernel, grid, parameters, memory, valid)
     with np.errstate(all="ignore"):
         machine.run()
@@ -172,7 +175,7 @@ class Machine:
         elif operand in {"true", "false"}:
             return np.full(self.count, operand == "true")
         elif operand.lstrip("-")[:1].isdigit():
-            value = np.full(self.count, int(operand, 0) % (1 << bits), f"u{bits // 8}")
+            value = np.full(self.count, int(operand.rstrip("U"), 0) % (1 << bits), f"u{bits // 8}")
         else:  # the one array in shared memory
             value = np.zeros(self.count, np.uint64)
         if type_ == "pred":
@@ -238,7 +241,8 @@ def _load(machine: Machine, step: Step) -> None:
     targets, type_ = _list(step.operands[0]), step.code[-1]
     if "param" in step.code:
         name = step.operands[1].strip("[]")
-        machine.put(targets[0], np.full(machine.count, machine.parameters[name], np.uint64))
+        value = machine.parameters[name] % (1 << _bits(type_))
+        machine.put(targets[0], np.full(machine.count, value, f"u{_bits(type_) // 8}"))
         return
     size = _bits(type_) // 8
     memory, at = machine.places(step, step.operands[1], size * len(targets))

@@ -13,16 +13,18 @@ import ptx
 import pytest
 import test_kernels as cases
 from numpy.typing import NDArray
+from ptx_network import Network
 from test_kernels import CONVS, DEPTHWISE, Case, Shape
 from torch_mlir.ir import Location, Module
 
 from mlq import devices, reference, runtime, targets
 from mlq.dialect import context
-from mlq.dialect.weights import bound
+from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import library
 from mlq.kernels.gpu import tensor_cores
 from mlq.kernels.gpu.planning import Plan
 from mlq.kernels.library import Device
+from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
 from mlq.transforms.pipelines import lowering
@@ -202,10 +204,8 @@ def test_a_gpu_gets_the_kernels_that_it_has_instructions_for(name: str, pipeline
     assert lowering(targets.by_name(name).features) == pipeline
 
 
-def test_a_network_on_lavapipe_is_that_of_the_reference() -> None:
-    target = targets.by_name(LAVAPIPE)
-    if reason := devices.why_not_here(target):
-        pytest.skip(reason)
+def lowered_network(target: Target) -> tuple[str, WeightStore, Array, Array]:
+    """A small network for a target, its weights, an input, and what must come out."""
     text, store = cases.network()
     x = RNG(0).normal(0, 2, (1, 3, 30, 30)).astype(np.float32)
     with context(), Location.unknown(), bound(store):
@@ -214,5 +214,22 @@ def test_a_network_on_lavapipe_is_that_of_the_reference() -> None:
         parse_pipeline(lowering(target.features)).run(module.operation)
         lowered = str(module.operation.get_asm(print_generic_op_form=True))
     assert lowered.count('"flow.dispatch"(') == 9
+    return lowered, store, x, expected
+
+
+@pytest.mark.parametrize("card", CARDS.values())
+def test_a_network_in_the_interpreter_is_that_of_the_reference(card: str) -> None:
+    """IREE's own code, for what has no kernel, is executed, too."""
+    lowered, store, x, expected = lowered_network(targets.by_name(card))
+    network = Network(lowered, targets.by_name(card), store)
+    np.testing.assert_array_equal(network.run(x)[0], expected)
+    assert (network.executed["mma"] > 0) == (card == CARDS["cuda_mma"])
+
+
+def test_a_network_on_lavapipe_is_that_of_the_reference() -> None:
+    target = targets.by_name(LAVAPIPE)
+    if reason := devices.why_not_here(target):
+        pytest.skip(reason)
+    lowered, store, x, expected = lowered_network(target)
     vmfb = compile_module(lowered, target, weights=store)
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
