@@ -64,7 +64,8 @@ class Network:
         ]
 
     def _dispatch(self, command: Dispatch) -> None:
-        kernel, spans = self.kernels[command.kernel], [self._at(each) for each in command.spans]
+        kernel = self.kernels[command.kernel.replace("$", "_")]  # as PTX spells it
+        spans = [self._at(each) for each in command.spans]
         self.executed += ptx.run(kernel, command.workgroups, spans, command.constants)
 
     def _at(self, span: Span) -> Array:

@@ -69,9 +69,12 @@ _INT8 = {
 }
 
 
+def _number(capability: str) -> int:
+    return int(capability.removeprefix("sm_"))
+
+
 def _features(capability: str) -> frozenset[str]:
-    number = int(capability.removeprefix("sm_"))
-    return frozenset(name for name, least in _FEATURES.items() if number >= least)
+    return frozenset(name for name, least in _FEATURES.items() if _number(capability) >= least)
 
 
 def _flags(capability: str) -> tuple[str, ...]:
@@ -102,6 +105,7 @@ PRESETS = {
         iree_flags=_flags(capability),
         costs=card.peak().costs(),
         gpu_features=_features(capability),
+        device=Device(driver="cuda", capability=_number(capability)),
         executable_target=_DESCRIBED.get(capability, ""),
     )
     for capability, card in _CARDS.items()
