@@ -17,7 +17,7 @@ from mlq.kernels.finishing import Finish, coefficient_count
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
 from mlq.kernels.gpu.finishing import Finisher
-from mlq.kernels.gpu.threads import THREADS, WORD, Pixel, Threaded
+from mlq.kernels.gpu.threads import WORD, Pixel, Threaded
 from mlq.kernels.image import Image
 
 
@@ -48,9 +48,7 @@ class _Quantizing(Threaded):
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
         finisher = Finisher(self.isa, self.finish, memory[1], 1)
-        thread, image = threads.item(group), threads.in_words(self.output)
-        every = self.grid[0] * THREADS
-        threads.fill_margin(image, memory[-1], finisher.margin, thread, every)
+        thread = self.begin(group, memory[-1], self.output, finisher.margin)
         threads.below(thread, self.items, partial(self._word, memory, finisher, thread))
 
     def _word(self, memory: Sequence[Value], finisher: Finisher, number: Index) -> None:

@@ -95,15 +95,10 @@ class GpuConvolution(Threaded, Convolution):
         filled[:, : runs.shape[1]] = runs
         return filled
 
-    def begin(self, memory: Sequence[Value], group: Sequence[Index]) -> tuple[Index, Finisher]:
-        """A thread's number, and what finishes its sums; the margin is filled."""
-        thread = threads.item(group)
+    def started(self, memory: Sequence[Value], group: Sequence[Index]) -> tuple[Index, Finisher]:
+        """A thread's number, and what finishes its sums."""
         finisher = Finisher(self.isa, self.finish, memory[2], self.padded)
-        image, all_threads = self.output, self.grid[0] * threads.THREADS
-        if self.finish.result == "u8":
-            image = threads.in_words(image)
-        threads.fill_margin(image, memory[-1], finisher.margin, thread, all_threads)
-        return thread, finisher
+        return self.begin(group, memory[-1], self.output, finisher.margin), finisher
 
     def pixel(self, number: Index) -> Pixel:
         """Batch, row and column of an output pixel, or of the last one where there are fewer."""
@@ -168,7 +163,7 @@ class DotConv(GpuConvolution):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
-        thread, finisher = self.begin(memory, group)
+        thread, finisher = self.started(memory, group)
         tile = partial(self.flattened().emit_tile, memory, finisher, thread)
         threads.below(thread, self.items, tile)
 

@@ -14,7 +14,7 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Kind
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
-from mlq.kernels.gpu.threads import THREADS, WORD, Threaded
+from mlq.kernels.gpu.threads import WORD, Threaded
 from mlq.kernels.image import Image
 
 
@@ -54,9 +54,8 @@ class Concat(Threaded):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
-        thread, image = threads.item(group), threads.in_words(self.output)
         zero = threads.word_of([threads.load(memory[-2], 0, 1, 1)[0]] * WORD)
-        threads.fill_margin(image, memory[-1], zero, thread, self.grid[0] * THREADS)
+        thread = self.begin(group, memory[-1], self.output, zero)
         pixels, first = self.output.batch * self.output.pixels, 0
         for number, words in enumerate(self._words):
             move = partial(self._move, memory, number, first, thread)

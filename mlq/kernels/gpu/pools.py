@@ -16,7 +16,7 @@ from mlq.kernels.finishing import Finish, Kind, coefficient_count
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
 from mlq.kernels.gpu.finishing import Finisher, Place
-from mlq.kernels.gpu.threads import THREADS, WORD, Threaded
+from mlq.kernels.gpu.threads import WORD, Threaded
 from mlq.kernels.image import Image
 
 
@@ -42,17 +42,6 @@ class _Pool(Threaded):
         size = f"{image.channels}x{image.height}x{image.width}"
         return f"{self.name}_pool{height}x{width}_{size}"
 
-    def _begun(self, memory: Sequence[Value], group: Sequence[Index], margin: Value) -> Index:
-        """A thread's number; the margin is filled."""
-        thread = threads.item(group)
-        every = self.grid[0] * THREADS
-        threads.fill_margin(self._stored, memory[-1], margin, thread, every)
-        return thread
-
-    @property
-    def _stored(self) -> Image:
-        return threads.in_words(self.output)
-
     def _origin(self, y: Index, x: Index) -> tuple[Index, Index]:
         """Where the window of an output pixel begins; within the margin, perhaps."""
         down, right = code.times(y, self.strides[0]), code.times(x, self.strides[1])
@@ -74,7 +63,7 @@ class MaxPool(_Pool):
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
         zero = threads.load(memory[1], 0, 1, 1)[0]
-        thread = self._begun(memory, group, threads.word_of([zero] * WORD))
+        thread = self.begin(group, memory[-1], self.output, threads.word_of([zero] * WORD))
         threads.below(thread, self.items, partial(self._greatest, memory, thread))
 
     def _greatest(self, memory: Sequence[Value], number: Index) -> None:
@@ -88,7 +77,7 @@ class MaxPool(_Pool):
         greatest, *others = map(threads.bytes_of, words)
         for each in others:
             greatest = [code.greater(*pair) for pair in zip(greatest, each, strict=True)]
-        at = code.plus(self._stored.at(batch, y, x), word)
+        at = code.plus(threads.in_words(self.output).at(batch, y, x), word)
         threads.store([threads.word_of(greatest)], memory[-1], at, 1)
 
 
@@ -113,12 +102,8 @@ class MeanPool(_Pool):
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
         finisher = Finisher(self.isa, self.finish, memory[1], self.scales)
-        thread = self._begun(memory, group, finisher.margin)
+        thread = self.begin(group, memory[-1], self.output, finisher.margin)
         threads.below(thread, self.items, partial(self._mean, memory, finisher, thread))
-
-    @property
-    def _stored(self) -> Image:
-        return self.output if self.finish.result == "f32" else threads.in_words(self.output)
 
     def _mean(self, memory: Sequence[Value], finisher: Finisher, number: Index) -> None:
         (batch, y, x), word = threads.word_in(self.output, number)

@@ -86,7 +86,7 @@ class TensorConv(GpuConvolution):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one lane."""
-        thread, finisher = self.begin(memory, group)
+        thread, finisher = self.started(memory, group)
         _Lane(self.flattened(), memory, finisher, thread).emit()
 
     @property

@@ -23,6 +23,7 @@ WORD = 4
 Pixel: TypeAlias = tuple[Index, Index, Index]
 """Batch, row and column."""
 
+_LONGEST = 32768  # workgroups along an axis: Vulkan promises 65535
 _BYTE, _BITS = 255, 8
 
 
@@ -39,8 +40,9 @@ class Threaded(ABC):
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Workgroups along one axis."""
-        return -(-self.items // THREADS), 1, 1
+        """Workgroups, along two axes where one cannot count them."""
+        groups = -(-self.items // THREADS)
+        return min(groups, _LONGEST), -(-groups // _LONGEST), 1
 
     @property
     def attributes(self) -> dict[str, Attribute]:
@@ -52,16 +54,19 @@ class Threaded(ABC):
         )
         return {"translation_info": Attribute.parse(text)}
 
+    def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
+        """The number of a thread in all workgroups; the result's margin is filled."""
+        number = code.plus(code.times(group[1], _LONGEST), group[0])
+        thread = code.plus(code.times(number, THREADS), identity())
+        stored = image if code.element_of(memory) == "f32" else in_words(image)
+        fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * THREADS)
+        return thread
+
 
 def identity() -> Value:
     """The number of a thread in its workgroup."""
     dimension = {"dimension": Attribute.parse("#gpu<dim x>")}
     return Operation.create("gpu.thread_id", results=[IndexType.get()], attributes=dimension).result
-
-
-def item(group: Sequence[Index]) -> Index:
-    """The number of a thread in all workgroups."""
-    return code.plus(code.times(group[0], THREADS), identity())
 
 
 def shared(words: int) -> Value:
