@@ -43,7 +43,7 @@ def measure(network: Network) -> dict[str, float]:
     data = load_data(str(network.calib), specs, model_path=network.model)
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
     batches = list(subject.batches())
-    plain = subject.network.transform(lowering(device.cpu_features))
+    plain = subject.network.transform(lowering(device.features))
     vmfb = compile_module(plain.text, device, embed=False)
     executable = runtime.load(vmfb, parameters=plain.weights)
     executable.run(*batches[0])

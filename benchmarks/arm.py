@@ -1,6 +1,7 @@
 """Instructions per int8 inference on 64-bit Arm: mlq, IREE, ONNX Runtime and LiteRT under qemu.
 
-    python benchmarks/arm.py [NETWORK...] [--only mlq,float,onnxruntime,iree] [--cpus LIST] [--calls N]
+    python benchmarks/arm.py [NETWORK...] [--only mlq,float,onnxruntime,iree] [--cpus LIST]
+        [--calls N]
 
 One thread, batch 1. A core without dot products (cortex-a53), one with them (cortex-a76) and one
 with matrix products too (i8mm) are played by qemu-user, whose plugin counts what is executed by N

@@ -67,7 +67,7 @@ def logits(network: Network) -> dict[str, tuple[Logits, Logits]]:
         ]
         for each in (data, held_out)
     ]
-    plain = subject.network.transform(lowering(device.cpu_features))
+    plain = subject.network.transform(lowering(device.features))
     vmfb = compile_module(plain.text, device, embed=False)
     executable = runtime.load(vmfb, parameters=plain.weights, threads=recipe.threads)
     instrumented = calibration.instrument(subject.network, device, threads=recipe.threads)

@@ -179,7 +179,7 @@ def _element(storage: str, scale: float, *, integer: bool) -> Type | None:
 
 def compiled(text: str, store: WeightStore) -> runtime.Executable:
     """A program as the compiler makes it, loaded."""
-    lowered = transform(text, store, lowering(TARGET.cpu_features))
+    lowered = transform(text, store, lowering(TARGET.features))
     return runtime.load(compile_module(lowered.text, TARGET, weights=lowered.weights))
 
 

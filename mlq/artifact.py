@@ -121,7 +121,7 @@ class Artifact:
         if target is not None:
             made = self.recall(batch=self.manifest.batch).quantized
             outputs, device = len(self.manifest.outputs), targets.by_name(target)
-            lowered = transform(made.text, made.weights, lowering(device.cpu_features))
+            lowered = transform(made.text, made.weights, lowering(device.features))
             return emulation.load(
                 lowered.text, device, lowered.weights, outputs=outputs, threads=count
             )

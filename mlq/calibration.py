@@ -69,7 +69,7 @@ class Choice:
 def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime.Executable:
     """The float network, compiled to measure its own tensors."""
     pipeline = instrument_pipeline(
-        bins=BINS, max_elements=_COUNTED * network.batch, lower=lowering(target.cpu_features)
+        bins=BINS, max_elements=_COUNTED * network.batch, lower=lowering(target.features)
     )
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)

@@ -117,7 +117,7 @@ def compare(
     """The float network against ONNX Runtime, tensor by tensor in the network's order."""
     reference = peer.intermediates(network.model, inputs)
     made = network.transform("mlq-expose", generic=False)
-    lowered = transform(made.text, made.weights, lowering(target.cpu_features))
+    lowered = transform(made.text, made.weights, lowering(target.features))
     rows, outputs = exposed(made), [spec.name for spec in network.model.outputs]
     runner = emulation.load(lowered.text, target, lowered.weights, outputs=len(outputs) + len(rows))
     results = runner.run(*inputs.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mlq import targets
 from mlq.errors import TargetError
 from mlq.targets.base import Target
+from mlq.targets.device import Device
 from mlq.targets.host import cpu_features, cpu_model
 from mlq.targets.iree import CPU_FEATURES, TARGET_NAME
 
@@ -25,6 +27,7 @@ _PACKAGES = {
     "vulkan": "a Vulkan driver (on Debian mesa-vulkan-drivers is one in software)",
     "cuda": "NVIDIA's driver, which brings libcuda.so",
 }
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _INSTANCES: list[Any] = []
 
 
@@ -133,7 +136,7 @@ def _no_device(target: Target) -> str:
     """Why this machine has no such device."""
     device = target.device
     if device.driver in _PACKAGES:
-        return _no_gpu(device.driver, device.pattern)
+        return _no_gpu(device)
     machine = platform.machine().lower()
     if device.machines and machine not in device.machines:
         kind = device.machines[0]
@@ -142,15 +145,29 @@ def _no_device(target: Target) -> str:
     return ""
 
 
-def _no_gpu(driver: str, pattern: str) -> str:
-    names, reason = gpus(driver)
+def _no_gpu(device: Device) -> str:
+    names, reason = gpus(device.driver)
     if not names:
         reason = reason.partition(";")[0]
-        return f"there is no {driver} device ({reason}); install {_PACKAGES[driver]}"
-    if re.search(pattern, names[0]) is None:
-        found = names[0].partition(" (")[0]
+        return f"there is no {device.driver} device ({reason}); install {_PACKAGES[device.driver]}"
+    found = names[0].partition(" (")[0]
+    if re.search(device.pattern, names[0]) is None:
         return f"its code is not made for {found}, the device here, and would be wrong on it"
+    if device.capability and (present := _capability()) < device.capability:
+        return f"its code is for sm_{device.capability} and newer, {found} here is sm_{present}"
     return ""
+
+
+@cache
+def _capability() -> int:
+    """The compute capability of the first CUDA device, as 80, which IREE does not tell."""
+    cuda, numbers = ctypes.CDLL("libcuda.so.1"), []
+    cuda.cuInit(0)
+    for attribute in _MAJOR, _MINOR:
+        number = ctypes.c_int()
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, 0)
+        numbers.append(number.value)
+    return 10 * numbers[0] + numbers[1]
 
 
 def _no_features(needed: Iterable[str]) -> str:

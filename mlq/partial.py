@@ -94,7 +94,7 @@ def compile_plan(
         chosen.check(allowed, source=str(plan))
     with stages.stage("compile"):
         quantized = quantize(network, chosen, known)
-        lowered = transform(quantized.text, quantized.weights, lowering(device.cpu_features))
+        lowered = transform(quantized.text, quantized.weights, lowering(device.features))
         shipped = ship(lowered, device, form)
     files: Files = {
         **shipped,

@@ -53,7 +53,7 @@ class Simulation:
         self._scheme, self._granularity = scheme, granularity
         self._threads, self._chains = threads, chains
         self._own = own
-        lower = lowering(target.cpu_features)
+        lower = lowering(target.features)
         most = _COMPARED * network.batch
         pipeline = simulate_pipeline(chains, lower, max_elements=most, own=own)
         lowered = network.transform(pipeline)

@@ -57,6 +57,6 @@ def quantize(network: Network, plan: Plan, ranges: Ranges) -> Transformed:
 def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Variant:
     """GRAPH to artifact under a plan."""
     quantized = quantize(network, plan, ranges)
-    lowered = transform(quantized.text, quantized.weights, lowering(target.cpu_features))
+    lowered = transform(quantized.text, quantized.weights, lowering(target.features))
     vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
     return Variant(plan, quantized, lowered, vmfb)

@@ -41,13 +41,13 @@ class Exposed:
 
     def on(self, target: Target, *, outputs: int) -> emulation.Runner:
         """Compiled for a target, ready to run; `outputs` are those of the network itself."""
-        lowered = self._lower(lowering(target.cpu_features))
+        lowered = self._lower(lowering(target.features))
         results = outputs + len(self.tensors)
         return emulation.load(lowered.text, target, lowered.weights, outputs=results)
 
     def compiled_bytes(self, target: Target) -> int:
         """The size of what is compiled for a target that need not run here."""
-        lowered = self._lower(lowering(target.cpu_features))
+        lowered = self._lower(lowering(target.features))
         return emulation.compiled_bytes(lowered.text, target, lowered.weights)
 
     def _lower(self, pipeline: str) -> Transformed:

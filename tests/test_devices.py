@@ -73,6 +73,24 @@ def test_code_for_another_gpu_is_refused(
     assert (devices.why_not_here(targets.by_name(name)) == "") == fits
 
 
+@pytest.mark.parametrize(
+    ("name", "present", "said"),
+    [
+        ("cuda:sm_80", 75, "its code is for sm_80 and newer, Tesla T4 here is sm_75"),
+        ("cuda:sm_75", 75, ""),
+        ("cuda:sm_61", 90, ""),
+        ("cuda", 75, ""),
+    ],
+)
+def test_code_for_a_newer_card_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, present: int, said: str
+) -> None:
+    """An older one has not the instructions; a newer one's driver compiles for it."""
+    monkeypatch.setattr(devices, "gpus", lambda _driver: (["Tesla T4"], ""))
+    monkeypatch.setattr(devices, "_capability", lambda: present)
+    assert devices.why_not_here(targets.by_name(name)) == said
+
+
 def test_no_gpu_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "gpus", lambda _driver: ([], "libcuda.so not available; and more"))
     said = devices.why_not_here(targets.by_name("cuda:sm_80"))

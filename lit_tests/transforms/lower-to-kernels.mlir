@@ -3,6 +3,8 @@
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon_i8mm},canonicalize" | FileCheck %s --check-prefixes=NEON,I8MM
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon_dotprod},canonicalize" | FileCheck %s --check-prefixes=NEON,DOTPROD
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon},canonicalize" | FileCheck %s --check-prefixes=NEON,PLAIN
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=cuda_mma},canonicalize" | FileCheck %s --check-prefix=CUDA
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=vulkan_dot},canonicalize" | FileCheck %s --check-prefix=VULKAN
 // RUN: not mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=sse2}" 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
 // What kernels compute is checked by tests/test_kernels.py; here, how they are put together.
@@ -34,6 +36,14 @@
 // NEON:            linalg.generic {{.*}} ins(%[[Y]] : tensor<1x8x8x16xi8>)
 // NEON:              arith.addi %{{.*}}, %c-128_i8 : i8
 // NEON:            quant.scast
+// On GPUs, too, and from the same calls: the code is that of a thread.
+// CUDA:          func.func @conv3x3_4x8x8_16() attributes {{.*}}no_pipeline workgroup_size = [128, 1, 1] subgroup_size = 32
+// CUDA:            gpu.thread_id x
+// CUDA:            llvm.call_intrinsic "llvm.nvvm.mma.m16n8k32.row.col.u8.s8"
+// CUDA:          func.func @stem(
+// CUDA:            "flow.dispatch"(%arg0, %{{.*}}entry_points = [@quantize_3x8x8::@quantize_3x8x8]{{.*}} -> tensor<1x10x10x4xi8>
+// VULKAN:        func.func @conv3x3_4x8x8_16() attributes {{.*}}no_pipeline workgroup_size = [128, 1, 1]>
+// VULKAN:          spirv.SUDot %{{.*}}, <PackedVectorFormat4x8Bit>
 func.func @stem(%x: tensor<1x3x8x8xf32>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
   %t = "mlq.transpose"(%x) {permutation = array<i64: 0, 2, 3, 1>} : (tensor<1x3x8x8xf32>) -> tensor<1x8x8x3xf32>
   %q = "mlq.quantize"(%t) : (tensor<1x8x8x3xf32>) -> tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>

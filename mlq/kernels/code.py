@@ -203,6 +203,17 @@ def vector_scalar(value: Value) -> Value:
     return vector.extract(value, [], [0])
 
 
+def lane(value: Value, number: int) -> Value:
+    """One element of a vector."""
+    return vector.extract(value, [], [number])
+
+
+def gathered(values: Sequence[Value]) -> Value:
+    """Scalars as a vector."""
+    type_ = VectorType.get([len(values)], values[0].type)
+    return vector.from_elements(type_, list(values))
+
+
 def bits(word: Value, name: str) -> Value:
     """The bits of an i32, or its last, as a number of another type."""
     if name == "f32":

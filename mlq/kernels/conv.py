@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import lanes, reduction, tiles, tiling
 from mlq.kernels.code import Index
+from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Finish, Kind, coefficient_count
+from mlq.kernels.finishing import Kind, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Part
@@ -22,33 +23,11 @@ from mlq.kernels.tiling import Columns
 _GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
 
 
-@dataclass(frozen=True)
-class Conv:
-    """A convolution of u8 by i8, or of floats, finished in registers (numerics.conv2d, finish).
-
-    The margin of `input` holds its zero point and covers the padding; `pads` are [top, left].
-    `channels` are those of the output that are stored.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Conv(Convolution):
+    """A convolution on a CPU."""
 
     isa: Isa
-    input: Image
-    output: Image
-    residual: Image | None
-    channels: int
-    window: tuple[int, int]
-    strides: tuple[int, int]
-    dilations: tuple[int, int]
-    pads: tuple[int, int]
-    groups: int
-    finish: Finish
-
-    @property
-    def label(self) -> str:
-        """As `conv3x3s2_64x56x56_128`."""
-        image, stride = self.input, "" if self.strides == (1, 1) else f"s{self.strides[0]}"
-        size = f"{image.channels}x{image.height}x{image.width}"
-        kind = "conv" if self.unit.total == "i32" else "real_conv"
-        return f"{kind}{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
 
     @property
     def unit(self) -> Unit:
@@ -217,11 +196,4 @@ class Conv:
     @property
     def flat(self) -> Conv:
         """The same with all pixels in one row, where nothing tells rows and images apart."""
-        images = [self.input, self.output, *([self.residual] if self.residual else [])]
-        pointwise = self.window == (1, 1) and self.strides == (1, 1) and self.pads == (0, 0)
-        if not pointwise or not all(image.is_dense for image in images):
-            return self
-        residual = None if self.residual is None else self.residual.as_row()
-        return replace(
-            self, input=self.input.as_row(), output=self.output.as_row(), residual=residual
-        )
+        return self.flattened()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch_mlir.dialects import func
 from torch_mlir.ir import (
@@ -55,6 +55,15 @@ class Kernel(Protocol):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of workgroup `group` on `memory`, a flat memref for each buffer."""
+
+
+@runtime_checkable
+class Threads(Protocol):
+    """A kernel whose workgroups have threads: its code is that of one thread."""
+
+    @property
+    def attributes(self) -> dict[str, Attribute]:
+        """What the compiler must know of its function."""
 
 
 class Executables:
@@ -108,6 +117,9 @@ def _define(kernel: Kernel, name: str) -> None:
 
 def _function(kernel: Kernel, name: str, layout: Attribute) -> None:
     function = func.FuncOp(name, ([], []))
+    if isinstance(kernel, Threads):
+        for key, value in kernel.attributes.items():
+            function.attributes[key] = value
     with InsertionPoint(function.add_entry_block()):
         memory = [_bound(i, buffer, layout) for i, buffer in enumerate(kernel.buffers)]
         group = [_identity(axis) if kernel.grid[axis] > 1 else 0 for axis in range(_AXES)]

@@ -13,13 +13,17 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes
 from mlq.kernels.code import Index
-from mlq.kernels.storage import Storage
+from mlq.kernels.coefficients import HEADER as _HEADER
+from mlq.kernels.coefficients import HIGH as _HIGH
+from mlq.kernels.coefficients import LOW as _LOW
+from mlq.kernels.coefficients import REAL_HIGH as _REAL_HIGH
+from mlq.kernels.coefficients import REAL_LOW as _REAL_LOW
+from mlq.kernels.coefficients import RESIDUAL_SCALE as _RESIDUAL_SCALE
+from mlq.kernels.coefficients import RESIDUAL_ZERO_POINT as _RESIDUAL_ZERO_POINT
+from mlq.kernels.coefficients import ZERO_POINT as _ZERO_POINT
+from mlq.kernels.storage import Packing, Storage
 
 Kind = Literal["u8", "f32"]
-
-# Where the numbers of a layer stand in its coefficients, before the biases and the scales.
-_ZERO_POINT, _LOW, _HIGH, _RESIDUAL_ZERO_POINT, _RESIDUAL_SCALE, _REAL_LOW, _REAL_HIGH = range(7)
-_HEADER = 16
 
 # cvtps2dq gives the least i32 for what it cannot hold; well below nothing needs a guard.
 SAFE = float(1 << 30)
@@ -95,7 +99,7 @@ class Pixels:
 class Finisher:
     """The code after an accumulation, for one kernel; `memory` holds the coefficients."""
 
-    def __init__(self, finish: Finish, storage: Storage, memory: Value, channels: int) -> None:
+    def __init__(self, finish: Finish, storage: Packing, memory: Value, channels: int) -> None:
         self._finish, self._storage = finish, storage
         self._memory, self._channels = memory, channels
 

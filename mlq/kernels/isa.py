@@ -11,7 +11,7 @@ from torch_mlir.ir import Value
 from mlq.kernels import arm, x86
 from mlq.kernels.arm_reduction import ByElement, Channels, Pairs
 from mlq.kernels.reduction import Reduction, Spread
-from mlq.kernels.storage import Storage
+from mlq.kernels.storage import Packing
 from mlq.kernels.taps import Plain, Taps, Words
 
 WORD_BYTES = 4
@@ -75,7 +75,7 @@ class Isa:
     registers: int
     integers: Unit
     reals: Unit
-    storage: Storage
+    storage: Packing
     pace: Pace
 
     @property
@@ -96,14 +96,14 @@ def _fused_real(acc: Value, x: Value, w: Value) -> Value:
     return vector.fma(x, w, acc)
 
 
-_PLAIN = Storage(
+_PLAIN = Packing(
     offset=0,
     nearest=x86.nearest,
     to_i16=x86.to_i16,
     to_bytes=x86.to_bytes,
     halves=x86.halves,
 )
-_CENTRED = Storage(
+_CENTRED = Packing(
     offset=128,
     nearest=arm.nearest,
     to_i16=arm.to_i16,
@@ -216,14 +216,3 @@ ISAS: tuple[Isa, ...] = (
     _arm("neon_dotprod", ("asimddp",), _SDOT),
     _arm("neon", (), _SMULL),
 )
-
-
-def named(name: str) -> Isa:
-    """The instruction set of that name; StopIteration where there is none."""
-    return next(isa for isa in ISAS if isa.name == name)
-
-
-def best(features: Iterable[str]) -> Isa | None:
-    """The fastest instruction set that a CPU with these features has; None if it has none."""
-    present = frozenset(features)
-    return next((isa for isa in ISAS if isa.features <= present), None)

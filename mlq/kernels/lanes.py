@@ -13,7 +13,7 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
-from mlq.kernels.storage import Storage
+from mlq.kernels.storage import Packing
 
 
 def group_of(element: str) -> int:
@@ -41,7 +41,7 @@ def interleaved(lanes: int, count: int) -> list[int]:
     ]
 
 
-def packed(storage: Storage, vectors: Sequence[Value], zero_point: Value, *, fits: bool) -> Value:
+def packed(storage: Packing, vectors: Sequence[Value], zero_point: Value, *, fits: bool) -> Value:
     """A group of vectors of i32 plus a zero point (an i16), saturated to bytes, or to i16.
 
     Without the zero point they fit i16 if they are said to.
@@ -91,7 +91,7 @@ def _fours_picked(value: Value, places: Sequence[int]) -> Value:
     return code.view(code.shuffle(fours, fours, places), name)
 
 
-def unpacked(storage: Storage, stored: Value) -> list[Value]:
+def unpacked(storage: Packing, stored: Value) -> list[Value]:
     """A vector of elements as vectors of i32, which `packed` would put into order again."""
     if code.element_of(stored) == "i32":
         return [stored]
@@ -145,7 +145,7 @@ def in_turn(rows: list[Value]) -> list[Value]:
     return [code.view(vector, name) for half in halves for vector in in_turn(half)]
 
 
-def narrowed(storage: Storage, value: Value, zero_point: Value, name: str) -> Value:
+def narrowed(storage: Packing, value: Value, zero_point: Value, name: str) -> Value:
     """One vector of i32 plus a zero point (an i32), saturated to elements of a type."""
     lanes = code.lanes_of(value)
     value = arith.addi(value, code.splat(zero_point, lanes))

@@ -17,17 +17,11 @@ LEAST, MOST = 0, 255
 class Storage:
     """A u8 less `offset`, as one element or as a wider one; elements have a sign if there is one.
 
-    `nearest` makes i32 of f32, ties to even. `to_i16` and `to_bytes` make one vector of two, whose
-    elements are half as wide, saturated; `halves` is the other way. All work as the CPU's packing
-    instructions do, within 128 bits. `cut` is `to_i16` for what fits, where that is cheaper.
-    `saturates` says that `nearest` does, too.
+    `saturates` says that what makes i32 of f32 does; `cut` makes one vector of two, whose elements
+    are half as wide, of what fits, where that is cheaper than to saturate.
     """
 
     offset: int
-    nearest: Callable[[Value], Value] = field(repr=False, compare=False)
-    to_i16: Callable[[Value, Value], Value] = field(repr=False, compare=False)
-    to_bytes: Callable[[Value, Value], Value] = field(repr=False, compare=False)
-    halves: Callable[[Value], list[Value]] = field(repr=False, compare=False)
     cut: Callable[[Value, Value], Value] | None = field(default=None, repr=False, compare=False)
     saturates: bool = False
 
@@ -63,3 +57,17 @@ class Storage:
 
     def _moved(self, byte: Value, by: int) -> Value:
         return arith.addi(byte, code.constant(by, "i8")) if by else byte
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing(Storage):
+    """How a CPU packs vectors, within 128 bits each.
+
+    `nearest` makes i32 of f32, ties to even. `to_i16` and `to_bytes` make one vector of two, whose
+    elements are half as wide, saturated; `halves` is the other way.
+    """
+
+    nearest: Callable[[Value], Value] = field(repr=False, compare=False)
+    to_i16: Callable[[Value, Value], Value] = field(repr=False, compare=False)
+    to_bytes: Callable[[Value, Value], Value] = field(repr=False, compare=False)
+    halves: Callable[[Value], list[Value]] = field(repr=False, compare=False)

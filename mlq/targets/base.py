@@ -66,7 +66,8 @@ class Target:
     """A device family, as data: nothing else in mlq knows which target it works for.
 
     `minimise` is what a plan saves when the user says no more than how accurate it must be;
-    `cpu_features` is what a compiled module asks of the CPU that runs it. `formats` are the forms
+    `cpu_features` is what a compiled module asks of the CPU that runs it, `gpu_features` what the
+    GPU computes in that kernels are generated for. `formats` are the forms
     of artifact (`mlq compile --format`) there are. `float_only` says why nothing can be integer,
     for a target where that is so. `executable_target` is the compiler's own description of the
     device, for devices that it knows by no name.
@@ -80,6 +81,7 @@ class Target:
     layout: Literal["nchw", "nhwc"] = "nhwc"
     minimise: Literal["us", "bytes"] = "us"
     cpu_features: frozenset[str] = field(default=frozenset())
+    gpu_features: frozenset[str] = field(default=frozenset())
     device: Device = field(default_factory=Device)
     formats: tuple[str, ...] = ("vmfb", "vmfb+irpa", "c-array")
     float_only: str = ""
@@ -89,6 +91,11 @@ class Target:
     def kinds(self) -> tuple[str, ...]:
         """Op kinds that have a precision on this target."""
         return tuple(row for row in self.costs.giga_ops if "." not in row)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What generated kernels may use."""
+        return self.cpu_features | self.gpu_features
 
     @property
     def cost_source(self) -> str:

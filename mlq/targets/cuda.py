@@ -11,20 +11,23 @@ from mlq.targets.modelled import BYTES, Peak
 
 @dataclass(frozen=True)
 class _Card:
-    """A card of one compute capability: CUDA cores, GHz, GB/s; int8 is multiplied one by one."""
+    """A card of one compute capability: CUDA cores, GHz, GB/s.
+
+    `int8_macs` are multiply-accumulates a clock by the best instruction that kernels use.
+    """
 
     name: str
     cores: int
     gigahertz: float
     gigabytes: float
-    int8_share: float
+    int8_macs: float
 
     def peak(self) -> Peak:
-        """Without tensor cores and dp4a: the portable lowering reaches neither."""
+        """The data sheet's."""
         return Peak(
             gigahertz=self.gigahertz,
             f32_macs=float(self.cores),
-            int8_macs=self.cores * self.int8_share,
+            int8_macs=self.int8_macs,
             lanes=float(self.cores),
             bytes_per_us=self.gigabytes * 1e3,
             dispatch_us=5.0,
@@ -32,14 +35,14 @@ class _Card:
 
 
 _CARDS = {
-    "sm_60": _Card("P100", 3584, 1.3, 732, 0.5),
-    "sm_61": _Card("GTX 1080", 2560, 1.7, 320, 0.25),
-    "sm_70": _Card("V100", 5120, 1.5, 900, 1.0),
-    "sm_75": _Card("T4", 2560, 1.5, 320, 1.0),
-    "sm_80": _Card("A100", 6912, 1.4, 1555, 1.0),
-    "sm_86": _Card("A10", 9216, 1.7, 600, 0.5),
-    "sm_89": _Card("L4", 7424, 2.0, 300, 0.5),
-    "sm_90": _Card("H100", 16896, 1.8, 3350, 0.5),
+    "sm_60": _Card("P100", 3584, 1.3, 732, 3584 / 2),
+    "sm_61": _Card("GTX 1080", 2560, 1.7, 320, 4 * 2560),
+    "sm_70": _Card("V100", 5120, 1.5, 900, 4 * 5120),
+    "sm_75": _Card("T4", 2560, 1.5, 320, 4 * 2560),
+    "sm_80": _Card("A100", 6912, 1.4, 1555, 108 * 2048),
+    "sm_86": _Card("A10", 9216, 1.7, 600, 72 * 1024),
+    "sm_89": _Card("L4", 7424, 2.0, 300, 58 * 1024),
+    "sm_90": _Card("H100", 16896, 1.8, 3350, 132 * 4096),
 }
 
 # IREE 3.13 knows no sm_90 by name ("missing GPU target"); described, it compiles for it.
@@ -54,6 +57,24 @@ _SM_90 = (
     " max_workgroup_counts = [2147483647, 65535, 65535]>>}>]> : !hal.device"
 )
 _DESCRIBED = {"sm_90": _SM_90}
+
+
+# What kernels are generated for, and the capability from which on there is it: below, the compiler
+# would abort ("Cannot select: intrinsic").
+_FEATURES = {"dp4a": 61, "mma_s8": 80}
+_INT8 = {
+    frozenset(): "int8 one by one, as dp4a is from sm_61 on",
+    frozenset({"dp4a"}): "int8 by dp4a",
+    frozenset(_FEATURES): "int8 by mma and dp4a",
+}
+
+
+def _number(capability: str) -> int:
+    return int(capability.removeprefix("sm_"))
+
+
+def _features(capability: str) -> frozenset[str]:
+    return frozenset(name for name, least in _FEATURES.items() if _number(capability) >= least)
 
 
 def _flags(capability: str) -> tuple[str, ...]:
@@ -80,9 +101,11 @@ PRESETS = {
     capability: replace(
         TARGET,
         name=f"{TARGET.name}:{capability}",
-        summary=f"{capability}: such as {card.name}",
+        summary=f"{capability}: such as {card.name}; {_INT8[_features(capability)]}",
         iree_flags=_flags(capability),
         costs=card.peak().costs(),
+        gpu_features=_features(capability),
+        device=Device(driver="cuda", capability=_number(capability)),
         executable_target=_DESCRIBED.get(capability, ""),
     )
     for capability, card in _CARDS.items()

@@ -49,10 +49,12 @@ class Device:
 
     `driver` is IREE's HAL driver; `none` for what no IREE runtime serves. `machines` are those
     whose own CPU is the device, none of them meaning any. `pattern` (a regular expression) must
-    match the name of the GPU: code for one kind computes wrong results on another, silently.
+    match the name of the GPU: code for one kind computes wrong results on another, silently. A
+    CUDA device must have at least the compute `capability`, as 80 for sm_80.
     """
 
     driver: Literal["local", "cuda", "vulkan", "none"] = "local"
     machines: tuple[str, ...] = ()
     pattern: str = ""
+    capability: int = 0
     emulator: Emulator | None = None

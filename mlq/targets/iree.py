@@ -99,7 +99,7 @@ def write_bytecode(
 
     with ir.Context(), ir.Location.unknown():
         try:
-            module = ir.Module.parse(text)
+            module = ir.Module.parse(_respelled(text))
         except ir.MLIRError as error:
             raise CompileError(f"IREE cannot read the module: {_first_diagnostic(error)}") from None
         for operation in module.body.operations:
@@ -112,6 +112,11 @@ def write_bytecode(
             module.operation.attributes["hal.device.targets"] = device
         with path.open("wb") as file:
             module.operation.write_bytecode(file)
+
+
+def _respelled(text: str | bytes) -> str | bytes:
+    """The program in IREE's MLIR, which spells an attribute of GPU code otherwise than ours."""
+    return text.replace("#gpu<dim x>", "#gpu.dim<x>") if isinstance(text, str) else text
 
 
 def _first_diagnostic(error: Any) -> str:

@@ -71,6 +71,9 @@ _PROFILES = {
 }
 
 
+_DOT = frozenset({"spirv_dot"})
+
+
 def _flags(*profile: str) -> tuple[str, ...]:
     return ("--iree-hal-target-device=vulkan", *profile, "--iree-opt-level=O3")
 
@@ -92,6 +95,7 @@ PRESETS = {
         summary=f"{name}: {profile.what}",
         iree_flags=_flags(f"--iree-vulkan-target={name}"),
         costs=profile.peak.costs(integers=not profile.float_only),
+        gpu_features=frozenset() if profile.float_only else _DOT,
         device=Device(driver="vulkan", pattern=profile.pattern),
         float_only=profile.float_only,
     )

@@ -8,16 +8,15 @@ from typing import Any
 from torch_mlir.ir import InsertionPoint, Operation, OpView, Value
 
 from mlq.dialect import ops
-from mlq.kernels import isa as isas
-from mlq.kernels.isa import Isa
+from mlq.kernels import library
+from mlq.kernels.library import Device
 from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 from mlq.transforms.kernels import inputs, measuring, movement, pools, products
 from mlq.transforms.kernels.images import Images, Lower
+from mlq.transforms.linalg.epilogue import params_of
 
-NAMES = tuple(isa.name for isa in isas.ISAS)
-
-Choice = Callable[[Any, Isa, Images], Lower | str]
+Choice = Callable[[Any, Any, Images], Lower | str]
 
 CHOICES: dict[type[OpView], Choice] = {
     ops.AvgPool2dOp: pools.avg_pool2d,
@@ -94,12 +93,14 @@ class LowerToKernels(Pass):
     """  # noqa: E501 -- what belongs to no dialect that is known here is compared as text
 
     name = "mlq-lower-to-kernels"
-    isa: str = option("avx512_vnni", help=f"instruction set: {', '.join(NAMES)}")
+    isa: str = option(
+        "avx512_vnni", help="instruction set of a CPU, or kind of GPU: lower-NAME of a pipeline"
+    )
 
     def run(self, module: Operation) -> None:
         """Choose first, so that images are made with the margins that their readers need."""
-        one_of(NAMES, self.isa, "isa")
-        isa = isas.named(self.isa)
+        one_of(tuple(each.name for each in library.DEVICES), self.isa, "isa")
+        isa = library.named(self.isa)
         # Without the module: there is no place before it, and asking for one is undefined.
         _, *program = walk(module)
         images = Images(module, isa)
@@ -127,13 +128,19 @@ def _result(op: OpView) -> Value | None:
     return next(iter(op.operation.results), None)
 
 
-def _chosen(program: list[OpView], isa: Isa, images: Images) -> dict[Value | None, Lower]:
+def _is_of_reals(op: OpView) -> bool:
+    """Whether an op computes in floats; what makes integers of them does not."""
+    return not isinstance(op, ops.QuantizeOp) and params_of(op.operation.operands[0]) is None
+
+
+def _chosen(program: list[OpView], isa: Device, images: Images) -> dict[Value | None, Lower]:
     """How to lower the ops that have a kernel, by their result."""
     chosen: dict[Value | None, Lower] = {}
     for op in program:
         if type(op) not in CHOICES:
             continue
-        choice = CHOICES[type(op)](op, isa, images)
+        reals = _is_of_reals(op) and not library.computes_reals(isa)
+        choice = "is of floats" if reals else CHOICES[type(op)](op, isa, images)
         if isinstance(choice, str):
             skip(op, choice)
         else:

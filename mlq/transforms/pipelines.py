@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlq.kernels import isa as isas
+from mlq.kernels import library
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ PIPELINES |= {
     f"lower-{isa.name}": Pipeline(
         f"mlq-assign-layout,canonicalize,cse,mlq-lower-to-kernels{{isa={isa.name}}},{_LINALG},"
         "mlq-verify-contract{stage=lowered}",
-        f"From GRAPH or QUANTIZED to LOWERED for CPUs with {', '.join(sorted(isa.features))}: "
+        f"From GRAPH or QUANTIZED to LOWERED for devices with {', '.join(sorted(isa.features))}: "
         "generated kernels for layers, linalg for everything else.",
     )
-    for isa in isas.ISAS
+    for isa in library.DEVICES
 }
 
 
-def lowering(cpu_features: Iterable[str]) -> str:
-    """GRAPH or QUANTIZED to LOWERED on a CPU with these features: by kernels, if it has them."""
-    isa = isas.best(cpu_features)
+def lowering(features: Iterable[str]) -> str:
+    """GRAPH or QUANTIZED to LOWERED on a device with these features: by kernels, if it has them."""
+    isa = library.best(features)
     return "@lower-linalg" if isa is None else f"@lower-{isa.name}"
 
 

@@ -18,7 +18,7 @@ from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import code
 from mlq.kernels.executable import Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
-from mlq.kernels.isa import Isa
+from mlq.kernels.library import Device
 from mlq.numerics import QuantParams
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -40,7 +40,7 @@ class Held:
 class Images:
     """The images of one module as far as they have been made, each with the margin it needs."""
 
-    def __init__(self, module: Operation, isa: Isa) -> None:
+    def __init__(self, module: Operation, isa: Device) -> None:
         self._executables, self._isa = Executables(module), isa
         self._margins: dict[Value, Margin] = {}
         self._held: dict[Value, Held] = {}

@@ -9,10 +9,10 @@ from torch_mlir.ir import BlockArgument, OpView, Value
 
 from mlq.dialect import build
 from mlq.dialect.ops import Conv2dOp, QuantizeOp, TransposeOp
-from mlq.kernels.casting import Quantize, QuantizeImage
+from mlq.kernels import library
 from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
-from mlq.kernels.isa import Isa
+from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import WORD, Images, Lower, constant, unfit
 from mlq.transforms.linalg.epilogue import params_of
 
@@ -20,7 +20,7 @@ _TO_NHWC = [0, 2, 3, 1]
 _FINISH = Finish("u8", guarded=True)
 
 
-def quantize(op: QuantizeOp, isa: Isa, images: Images) -> Lower | str:
+def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     """An image; one of few channels is turned from NCHW at the same time."""
     params, reason = params_of(op.output), unfit(op.output)
     if params is None or reason is not None:
@@ -45,20 +45,24 @@ def _planes(value: Value) -> Value | None:
     return transpose.input if few and list(transpose.permutation) == _TO_NHWC else None
 
 
-def _quantize_planes(op: QuantizeOp, isa: Isa, planes: Value, images: Images) -> None:
+def _quantize_planes(op: QuantizeOp, isa: Device, planes: Value, images: Images) -> None:
     output = images.result(op.output, WORD)
-    kernel = QuantizeImage(isa, build.shape_of(planes)[1], output, _FINISH)
+    kernel = library.of(isa).quantize_image(
+        isa=isa, channels=build.shape_of(planes)[1], output=output, finish=_FINISH
+    )
     images.call(kernel, [planes, _coefficients(op, isa)], op.output, output)
 
 
-def _quantize(op: QuantizeOp, isa: Isa, images: Images) -> None:
+def _quantize(op: QuantizeOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
     channels = build.shape_of(op.output)[-1]
-    kernel = Quantize(isa, source.image, output, channels, _FINISH)
+    kernel = library.of(isa).quantize(
+        isa=isa, input=source.image, output=output, channels=channels, finish=_FINISH
+    )
     images.call(kernel, [source.value, _coefficients(op, isa)], op.output, output)
 
 
-def _coefficients(op: QuantizeOp, isa: Isa) -> Value:
+def _coefficients(op: QuantizeOp, isa: Device) -> Value:
     params = params_of(op.output)
     assert params is not None
     scale = np.array(params.scale, np.float32)

@@ -18,7 +18,7 @@ from mlq.dialect.ops import Conv2dOp
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
-from mlq.kernels.isa import Isa, Unit
+from mlq.kernels.library import Device, Weighted
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES
 from mlq.transforms.kernels.images import constant
@@ -38,7 +38,7 @@ class Layer:
     """
 
     op: Any
-    isa: Isa
+    isa: Device
     source: Value
     key: str
     shape: tuple[int, int, int, int]
@@ -48,11 +48,6 @@ class Layer:
     scale: NDArray[np.float32] = field(default_factory=lambda: np.ones(1, np.float32))
     bound: int = 0
     bits: int = 8
-
-    @property
-    def unit(self) -> Unit:
-        """What multiplies."""
-        return self.isa.reals if self.input is None else self.isa.integers
 
     @property
     def result(self) -> Value:
@@ -111,7 +106,7 @@ class Layer:
             residual_scale=0.0 if self.op.residual is None else self._residual_scale(),
         )
 
-    def coefficients(self, kernel: Conv | Depthwise) -> Value:
+    def coefficients(self, kernel: Weighted) -> Value:
         """The numbers, the scales, and biases that make up for the input's zero point."""
         if self.filters is None and self.op.bias is not None:
             return self._coefficients_at_load(kernel)
@@ -127,7 +122,7 @@ class Layer:
         values = self.numbers().with_channels(kernel.finish, *ordered, self.isa.storage)
         return constant(f"{self.key}.coefficients", values)
 
-    def _coefficients_at_load(self, kernel: Conv | Depthwise) -> Value:
+    def _coefficients_at_load(self, kernel: Weighted) -> Value:
         """The same where the bias is swapped with the weight: numbers, then bits of reals."""
         none, i32 = np.zeros(0, np.int32), linalg.integer_type(32)
         header = self.numbers().with_channels(
@@ -140,7 +135,7 @@ class Layer:
         scale = np.ones(prod(bias.type.shape), np.float32).view(np.int32)
         return linalg.joined([constant("header", header), bits, constant("ones", scale)])
 
-    def packed(self, kernel: Conv | Depthwise) -> Value:
+    def packed(self, kernel: Weighted) -> Value:
         """The weight as the kernel reads it: now, or when the module is loaded."""
         if self.filters is not None and self.bits <= _NIBBLE:
             return _unpacked(f"{self.key}{NIBBLES}", kernel.pack(self.filters))
@@ -201,8 +196,9 @@ def _unpacked(key: str, packed: NDArray[np.int8]) -> Value:
     return linalg.joined([half(0), half(1)])
 
 
-def _packed(rows: Value, kernel: Conv | Depthwise) -> Value:
+def _packed(rows: Value, kernel: Weighted) -> Value:
     """Weights [taps, O] of reals in the order of `kernel.pack`, by ops that run once, at load."""
+    assert isinstance(kernel, Conv | Depthwise)  # no others multiply reals
     taps, channels = rows.type.shape
     end = max(first + count * width for first, count, width in kernel.pieces)
     rows = linalg.pad(rows, [0, 0], [0, max(0, end - channels)], 0.0)

@@ -9,9 +9,9 @@ from torch_mlir.ir import Value
 from mlq.dialect import build
 from mlq.dialect.ops import ConcatOp
 from mlq.dialect.shapes import DYNAMIC
+from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
-from mlq.kernels.isa import Isa
-from mlq.kernels.movement import Concat
+from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import BLOCK, Images, Lower, image_of, unfit
 from mlq.transforms.linalg.epilogue import params_of
 from mlq.transforms.linalg.movement import parts_of
@@ -19,7 +19,7 @@ from mlq.transforms.linalg.movement import parts_of
 _IMAGE = 4
 
 
-def concat(op: ConcatOp, isa: Isa, images: Images) -> Lower | str:
+def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     """Channels side by side, those of the concats it continues too, so that each is copied once."""
     parts = parts_of(op)
     if op.output.type.rank != _IMAGE or op.axis.value != _IMAGE - 1:
@@ -29,6 +29,7 @@ def concat(op: ConcatOp, isa: Isa, images: Images) -> Lower | str:
         return "is continued by another concat"
     real = params_of(op.output) is None and DYNAMIC not in build.shape_of(op.output)
     reason = None if real else unfit(op.output, *parts)
+    reason = reason or library.unfit_concat(isa, [image_of(each).channels for each in parts])
     if reason is not None:
         return reason
     for part in parts:
@@ -36,10 +37,10 @@ def concat(op: ConcatOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_concat, op, isa, parts)
 
 
-def _concat(op: ConcatOp, isa: Isa, parts: list[Value], images: Images) -> None:
+def _concat(op: ConcatOp, isa: Device, parts: list[Value], images: Images) -> None:
     sources, output = [images.read(each) for each in parts], images.result(op.output, BLOCK)
     params = params_of(op.output)
-    kernel = Concat(
+    kernel = library.of(isa).concat(
         isa=isa,
         inputs=tuple(source.image for source in sources),
         channels=tuple(image_of(each).channels for each in parts),

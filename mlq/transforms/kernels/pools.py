@@ -10,16 +10,16 @@ from mlq import numerics
 from mlq.dialect import build
 from mlq.dialect.ops import AvgPool2dOp, MaxPool2dOp
 from mlq.dialect.shapes import DYNAMIC
+from mlq.kernels import library
 from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
-from mlq.kernels.isa import Isa
-from mlq.kernels.pools import MaxPool, MeanPool
+from mlq.kernels.library import Device
 from mlq.numerics.windows import counted
 from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, unfit
 from mlq.transforms.linalg.epilogue import params_of
 
 
-def max_pool2d(op: MaxPool2dOp, isa: Isa, images: Images) -> Lower | str:
+def max_pool2d(op: MaxPool2dOp, isa: Device, images: Images) -> Lower | str:
     """The greatest of each window; what is beyond the image is replaced by what is in it."""
     real = params_of(op.input) is None and DYNAMIC not in build.shape_of(op.input)
     reason = None if real else unfit(op.input, op.output)
@@ -31,7 +31,7 @@ def max_pool2d(op: MaxPool2dOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_max_pool, op, isa)
 
 
-def avg_pool2d(op: AvgPool2dOp, isa: Isa, images: Images) -> Lower | str:
+def avg_pool2d(op: AvgPool2dOp, isa: Device, images: Images) -> Lower | str:
     """The mean of each window, into which the margin counts as zeros."""
     reason = unfit(op.input, *([] if params_of(op.output) is None else [op.output]))
     if reason is not None:
@@ -42,10 +42,10 @@ def avg_pool2d(op: AvgPool2dOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_mean_pool, op, isa)
 
 
-def _max_pool(op: MaxPool2dOp, isa: Isa, images: Images) -> None:
+def _max_pool(op: MaxPool2dOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
     params, pads = params_of(op.output), tuple(op.pads)[:2]
-    kernel = MaxPool(
+    kernel = library.of(isa).max_pool(
         isa=isa,
         input=source.image,
         output=output,
@@ -57,7 +57,7 @@ def _max_pool(op: MaxPool2dOp, isa: Isa, images: Images) -> None:
     images.call(kernel, [source.value, images.zero_of(params)], op.output, output)
 
 
-def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:
+def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
     input, params = params_of(op.input), params_of(op.output)
     assert input is not None
@@ -67,7 +67,7 @@ def _mean_pool(op: AvgPool2dOp, isa: Isa, images: Images) -> None:
     zero = isa.storage.stored(input.zero_point[0])
     bias = np.full(scale.size, -zero * int(np.prod(op.kernel)), np.int32)
     finish = Finish("f32" if params is None else "u8", guarded=True)
-    kernel = MeanPool(
+    kernel = library.of(isa).mean_pool(
         isa=isa,
         input=source.image,
         output=output,

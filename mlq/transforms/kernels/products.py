@@ -13,11 +13,10 @@ from mlq import numerics
 from mlq.dialect import build, layers
 from mlq.dialect.ops import Conv2dOp, MatmulOp, TransposeOp, WeightOp
 from mlq.dialect.shapes import DYNAMIC
-from mlq.kernels.conv import Conv
-from mlq.kernels.depthwise import Depthwise
+from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN, Margin
-from mlq.kernels.isa import Isa
-from mlq.transforms.kernels.images import BLOCK, WORD, Images, Lower, unfit
+from mlq.kernels.library import Device
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -25,28 +24,24 @@ from mlq.transforms.linalg.epilogue import params_of
 _I32_LIMIT = 1 << 31
 
 
-def conv2d(op: Conv2dOp, isa: Isa, images: Images) -> Lower | str:
+def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     """A convolution of whatever window; in groups, if they fill vectors; or depthwise."""
     layer = _layer(op, isa, op.input)
     if isinstance(layer, str):
         return layer
-    height, width, depth, channels = layer.shape
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    padded = params_of(op.input) is not None
-    if layer.is_depthwise and channels < Depthwise.least_channels(layer.unit) and not padded:
-        return f"is depthwise and has {channels} channels"
-    whole = depth % layer.unit.depth == 0 and (channels // layer.groups) % isa.lanes == 0
-    if not layer.is_depthwise and layer.groups > 1 and not whole:
-        return f"has groups of {depth} channels"
-    top, left, bottom, right = _margin(op, (height, width))
-    # The last step of a row of narrow pixels may read one more.
-    more = padded and depth <= WORD <= layer.unit.reduction.beyond and not layer.is_depthwise
+    real = layer.input is None
+    reason = library.unfit_conv(isa, layer.shape, layer.groups, real=real)
+    if reason is not None:
+        return reason
+    top, left, bottom, right = _margin(op, layer.shape[:2])
+    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, real=real)
     images.need(op.input, (top, left, bottom, right + more))
     return partial(_depthwise if layer.is_depthwise else _conv, layer)
 
 
-def matmul(op: MatmulOp, isa: Isa, images: Images) -> Lower | str:
+def matmul(op: MatmulOp, isa: Device, images: Images) -> Lower | str:
     """A matrix product: a convolution of a row of pixels."""
     layer = _layer(op, isa, op.lhs)
     if isinstance(layer, str):
@@ -55,7 +50,7 @@ def matmul(op: MatmulOp, isa: Isa, images: Images) -> Lower | str:
     return partial(_conv, layer)
 
 
-def _layer(op: Any, isa: Isa, source: Value) -> Layer | str:
+def _layer(op: Any, isa: Device, source: Value) -> Layer | str:
     """The layer, or why kernels do not compute it."""
     weight = layers.weight_of(op)
     if weight is None or not all(map(_is_weight, layers.constants_of(op).values())):
@@ -68,15 +63,16 @@ def _layer(op: Any, isa: Isa, source: Value) -> Layer | str:
     return "has a weight that is not known" if known is None else _integers(op, isa, source, known)
 
 
-def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str:
+def _integers(op: Any, isa: Device, source: Value, weight: Constant) -> Layer | str:
     stored, result = params_of(layers.weight_of(op)), op.operation.results[0]
     activations = [result, *([] if op.residual is None else [op.residual])]
     reason = unfit(source, *(each for each in activations if params_of(each) is not None))
     input, bias = params_of(source), Constant.of(op.bias)
     if reason is not None or input is None or stored is None or any(stored.zero_point):
         return reason or "has a weight of floats, or one that is not symmetric"
-    if weight.array.min(initial=0) < isa.integers.least:
-        return f"has a weight below {isa.integers.least}, whose products need more than 16 bits"
+    least = library.least_weight(isa)
+    if weight.array.min(initial=0) < least:
+        return f"has a weight below {least}, whose products need more than 16 bits"
     values = np.zeros(1, np.int64) if bias is None else bias.array.astype(np.int64)
     bound = numerics.accumulator_bound(weight.array, layers.weight_axis(op), input, values)
     if bound >= _I32_LIMIT:
@@ -88,7 +84,7 @@ def _integers(op: Any, isa: Isa, source: Value, weight: Constant) -> Layer | str
     )
 
 
-def _reals(op: Any, isa: Isa, source: Value, weight: Constant | None) -> Layer | str:
+def _reals(op: Any, isa: Device, source: Value, weight: Constant | None) -> Layer | str:
     result = op.operation.results[0]
     activations = [source, result, *([] if op.residual is None else [op.residual])]
     if any(DYNAMIC in build.shape_of(value) for value in activations):
@@ -147,7 +143,7 @@ def _conv(layer: Layer, images: Images) -> None:
     residual = None
     if layer.op.residual is not None:
         residual = images.read(layer.op.residual, output.channels)
-    kernel = Conv(
+    kernel = library.of(layer.isa).conv(
         isa=layer.isa,
         input=source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image,
         output=output,
@@ -164,7 +160,7 @@ def _conv(layer: Layer, images: Images) -> None:
 
 def _depthwise(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source, BLOCK), images.result(layer.result)
-    kernel = Depthwise(
+    kernel = library.of(layer.isa).depthwise(
         isa=layer.isa,
         input=source.image,
         output=output,

@@ -1,0 +1,193 @@
+"""Which thread does what, and words of four bytes from and to memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from torch_mlir.dialects import arith, memref, scf
+from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
+
+from mlq.kernels import code
+from mlq.kernels.code import Index
+from mlq.kernels.gpu.isa import Gpu
+from mlq.kernels.image import Image
+
+THREADS = 128
+"""Of a workgroup."""
+WORD = 4
+"""Elements of u8 in one."""
+
+Pixel: TypeAlias = tuple[Index, Index, Index]
+"""Batch, row and column."""
+
+_LONGEST = 32768  # workgroups along an axis: Vulkan promises 65535
+_BYTE, _BITS = 255, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threaded(ABC):
+    """A kernel whose threads take one of `items` each."""
+
+    isa: Gpu
+
+    @property
+    @abstractmethod
+    def items(self) -> int:
+        """Pieces of work, one for each thread."""
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Workgroups, along two axes where one cannot count them."""
+        groups = -(-self.items // THREADS)
+        return min(groups, _LONGEST), -(-groups // _LONGEST), 1
+
+    @property
+    def attributes(self) -> dict[str, Attribute]:
+        """What the compiler must know of the function: leave it alone, and the workgroup."""
+        warp = f" subgroup_size = {self.isa.warp}" if self.isa.warp else ""
+        text = (
+            "#iree_codegen.translation_info<pipeline = #iree_codegen.no_pipeline"
+            f" workgroup_size = [{THREADS}, 1, 1]{warp}>"
+        )
+        return {"translation_info": Attribute.parse(text)}
+
+    def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
+        """The number of a thread in all workgroups; the result's margin is filled."""
+        number = code.plus(code.times(group[1], _LONGEST), group[0])
+        thread = code.plus(code.times(number, THREADS), identity())
+        stored = image if code.element_of(memory) == "f32" else in_words(image)
+        fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * THREADS)
+        return thread
+
+
+def identity() -> Value:
+    """The number of a thread in its workgroup."""
+    dimension = {"dimension": Attribute.parse("#gpu<dim x>")}
+    return Operation.create("gpu.thread_id", results=[IndexType.get()], attributes=dimension).result
+
+
+def shared(words: int) -> Value:
+    """Memory for so many i32, that the threads of a workgroup share."""
+    space = Attribute.parse("#gpu.address_space<workgroup>")
+    type_ = MemRefType.get([words], code.element("i32"), memory_space=space)
+    return memref.AllocOp(type_, [], []).result
+
+
+def wait() -> None:
+    """Until all threads of a workgroup are here, and what they wrote to shared memory is there."""
+    Operation.create("gpu.barrier")
+
+
+def below(index: Index, limit: int, body: Callable[[], None]) -> None:
+    """`body` where an index is less than a number."""
+    _where(arith.CmpIPredicate.ult, index, limit, body)
+
+
+def unless(index: Index, equals: int, body: Callable[[], None]) -> None:
+    """`body` where an index has another value."""
+    _where(arith.CmpIPredicate.ne, index, equals, body)
+
+
+def _where(predicate: int, index: Index, number: int, body: Callable[[], None]) -> None:
+    op = scf.IfOp(arith.cmpi(predicate, code.index(index), code.index(number)))
+    with InsertionPoint(op.then_block):
+        body()
+        scf.YieldOp([])
+
+
+def in_words(image: Image) -> Image:
+    """An image of u8 as one of words."""
+    return replace(image, channels=image.channels // WORD)
+
+
+def pixel_of(image: Image, number: Index) -> Pixel:
+    """Batch, row and column of a pixel, counted through all images."""
+    row, x = code.split(number, image.width)
+    batch, y = code.split(row, image.height) if image.batch > 1 else (0, row)
+    return batch, y, x
+
+
+def widest(count: int, most: int) -> int:
+    """How many of `count` elements one access moves, where all accesses are aligned to it."""
+    return next(n for n in (4, 2, 1) if n <= most and count % n == 0)
+
+
+def load(memory: Value, at: Index, count: int, width: int) -> list[Value]:
+    """Elements side by side, as scalars, `width` at an access."""
+    if width == 1:
+        places = (code.index(code.plus(at, i)) for i in range(count))
+        return [memref.LoadOp(memory, [place]).result for place in places]
+    vectors = [code.load(memory, code.plus(at, i), width) for i in range(0, count, width)]
+    return [code.lane(vector, i) for vector in vectors for i in range(width)]
+
+
+def store(values: Sequence[Value], memory: Value, at: Index, width: int) -> None:
+    """Scalars to memory, side by side, `width` at an access."""
+    for i in range(0, len(values), width):
+        place = code.plus(at, i)
+        if width == 1:
+            memref.StoreOp(values[i], memory, [code.index(place)])
+        else:
+            code.store(code.gathered(values[i : i + width]), memory, place)
+
+
+def number(value: int) -> Value:
+    """An i32."""
+    return code.constant(value, "i32")
+
+
+def bytes_of(word: Value) -> list[Value]:
+    """The four u8 of a word, each as an i32."""
+    shifted = [word, *(arith.shrui(word, number(_BITS * i)) for i in range(1, WORD))]
+    return [arith.andi(each, number(_BYTE)) for each in shifted[:-1]] + shifted[-1:]
+
+
+def word_of(numbers: Sequence[Value]) -> Value:
+    """Up to four i32, none of them greater than a u8, as a word; the last are zero if missing."""
+    word = numbers[0]
+    for i, each in enumerate(numbers[1:], 1):
+        word = arith.ori(word, arith.shli(each, number(_BITS * i)))
+    return word
+
+
+def fill_margin(image: Image, memory: Value, value: Value, thread: Index, threads: int) -> None:
+    """Write an element to a thread's share of the margins of all images; `image` is in elements.
+
+    A margin lies in memory as a run, then one run for each row but the last, then another.
+    """
+    if image.is_dense:
+        return
+    top, left, bottom, right = image.margin
+    first = top * image.pitch + left * image.channels
+    inner, between = image.width * image.channels, (left + right) * image.channels
+    last = bottom * image.pitch + right * image.channels
+    count = first + between * (image.height - 1) + last
+
+    def element(number: Index) -> None:
+        batch, place = code.split(number, count) if image.batch > 1 else (0, number)
+        start = code.times(batch, image.size)
+        before = arith.cmpi(arith.CmpIPredicate.ult, code.index(place), code.index(first))
+        beyond = code.plus(place, -first)
+        row: Index = image.height - 1
+        if between:
+            row = code.at_most(code.split(beyond, between)[0], image.height - 1)
+        within = code.plus(code.times(row, image.pitch - between), first + inner)
+        after = code.plus(within, beyond)
+        at = arith.select(before, code.index(place), code.index(after))
+        store([value], memory, code.plus(start, at), 1)
+
+    code.loop(thread, image.batch * count, threads, element)
+
+
+def word_in(image: Image, number: Index) -> tuple[Pixel, Index]:
+    """The pixel of a word, counted through all images, and which of the pixel's words it is."""
+    pixel, word = code.split(number, -(-image.channels // WORD))
+    return pixel_of(image, pixel), word
+
+
+def words_in(image: Image) -> int:
+    """Words of the pixels of all images; the last of a pixel may be filled up."""
+    return image.batch * image.pixels * -(-image.channels // WORD)

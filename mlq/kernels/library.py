@@ -1,0 +1,136 @@
+"""Which kernels there are for a device, CPU or GPU, and what they cannot compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from mlq.kernels import casting, movement, pools
+from mlq.kernels.conv import Conv
+from mlq.kernels.depthwise import Depthwise
+from mlq.kernels.executable import Kernel
+from mlq.kernels.finishing import Finish
+from mlq.kernels.gpu import casting as gpu_casting
+from mlq.kernels.gpu import depthwise as gpu_depthwise
+from mlq.kernels.gpu import movement as gpu_movement
+from mlq.kernels.gpu import pools as gpu_pools
+from mlq.kernels.gpu.convolution import DotConv
+from mlq.kernels.gpu.isa import GPUS, Gpu
+from mlq.kernels.gpu.tensor_cores import TensorConv
+from mlq.kernels.gpu.threads import WORD
+from mlq.kernels.isa import ISAS, Isa
+
+Device: TypeAlias = Isa | Gpu
+DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
+
+
+class Weighted(Kernel, Protocol):
+    """A kernel that multiplies by weights."""
+
+    @property
+    def finish(self) -> Finish:
+        """What becomes of its sums."""
+
+    def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
+        """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
+
+    def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A number for each channel [O], in the order in which the kernel reads them."""
+
+
+def named(name: str) -> Device:
+    """The instruction set, or kind of GPU, of that name; StopIteration where there is none."""
+    return next(each for each in DEVICES if each.name == name)
+
+
+def best(features: Iterable[str]) -> Device | None:
+    """The fastest that has kernels of all that have these features; None if there is none."""
+    present = frozenset(features)
+    return next((each for each in DEVICES if each.features <= present), None)
+
+
+@dataclass(frozen=True)
+class Library:
+    """What makes a kernel of each kind; all take their descriptions by name."""
+
+    conv: Callable[..., Weighted]
+    depthwise: Callable[..., Weighted]
+    max_pool: Callable[..., Kernel]
+    mean_pool: Callable[..., Kernel]
+    quantize_image: Callable[..., Kernel]
+    quantize: Callable[..., Kernel]
+    concat: Callable[..., Kernel]
+
+
+def _gpu_conv(isa: Gpu, **fields: Any) -> Weighted:
+    return (TensorConv if isa.fragments else DotConv)(isa=isa, **fields)
+
+
+def _gpu_depthwise(**fields: Any) -> Weighted:
+    channels = fields["output"].channels
+    return gpu_depthwise.Depthwise(residual=None, channels=channels, groups=channels, **fields)
+
+
+_OF_CPUS = Library(
+    conv=Conv,
+    depthwise=Depthwise,
+    max_pool=pools.MaxPool,
+    mean_pool=pools.MeanPool,
+    quantize_image=casting.QuantizeImage,
+    quantize=casting.Quantize,
+    concat=movement.Concat,
+)
+_OF_GPUS = Library(
+    conv=_gpu_conv,
+    depthwise=_gpu_depthwise,
+    max_pool=gpu_pools.MaxPool,
+    mean_pool=gpu_pools.MeanPool,
+    quantize_image=gpu_casting.QuantizeImage,
+    quantize=gpu_casting.Quantize,
+    concat=gpu_movement.Concat,
+)
+
+
+def of(isa: Device) -> Library:
+    """The kernels of a device."""
+    return _OF_CPUS if isinstance(isa, Isa) else _OF_GPUS
+
+
+def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, real: bool) -> str | None:
+    """Why no kernel computes a convolution with filters [KH, KW, I / groups, O]."""
+    *_, depth, channels = filters
+    if isinstance(isa, Gpu):
+        grouped = groups > 1 and not (depth == 1 and groups == channels)
+        return f"has groups of {depth} channels" if grouped else None
+    unit = isa.reals if real else isa.integers
+    if depth == 1 and 1 < channels == groups:
+        few = real and channels < Depthwise.least_channels(unit)
+        return f"is depthwise and has {channels} channels" if few else None
+    whole = depth % unit.depth == 0 and (channels // groups) % isa.lanes == 0
+    return None if groups == 1 or whole else f"has groups of {depth} channels"
+
+
+def beyond(isa: Device, filters: Sequence[int], *, real: bool) -> int:
+    """Pixels beyond a row that the last step of one may read: where pixels are narrow."""
+    if real or isinstance(isa, Gpu):
+        return 0
+    return int(filters[2] <= WORD <= isa.integers.reduction.beyond)
+
+
+def least_weight(isa: Device) -> int:
+    """The least weight that kernels multiply by."""
+    return isa.integers.least if isinstance(isa, Isa) else -128
+
+
+def unfit_concat(isa: Device, channels: Sequence[int]) -> str | None:
+    """Why no kernel joins images of so many channels."""
+    whole = isinstance(isa, Isa) or not any(each % WORD for each in channels[:-1])
+    return None if whole else "joins channels that fill no words of four"
+
+
+def computes_reals(isa: Device) -> bool:
+    """Whether kernels compute layers of floats, too."""
+    return isinstance(isa, Isa)
