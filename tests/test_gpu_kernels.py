@@ -194,8 +194,9 @@ def test_spirv_is_exact_and_has_dot_products() -> None:
     assert decorations[NO_CONTRACTION] == found[F_MUL] + found[F_ADD] > 0
     if reason := devices.why_not_here(target):
         pytest.skip(reason)
-    for i, case in enumerate(made):
-        case.check(runtime.load(vmfb, entry=f"f{i}").run(*case.inputs())[0])
+    results = runtime.load(vmfb).run(*(x for case in made for x in case.inputs()))
+    for case, result in zip(made, results, strict=True):
+        case.check(result)
 
 
 @pytest.mark.parametrize(
