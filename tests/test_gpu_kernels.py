@@ -188,14 +188,17 @@ def opcodes(vmfb: bytes) -> tuple[Counter[int], Counter[int]]:
 def test_spirv_is_exact_and_has_dot_products() -> None:
     target = targets.by_name(LAVAPIPE)
     made = list(small_cases(library.named("vulkan_dot")))
-    vmfb = compile_module(cases.program([case.kernel for case in made]), target)
+    text = cases.program([case.kernel for case in made], together=True)
+    vmfb = compile_module(text, target)
     found, decorations = opcodes(vmfb)
     assert found[SU_DOT] > 100
     assert decorations[NO_CONTRACTION] == found[F_MUL] + found[F_ADD] > 0
     if reason := devices.why_not_here(target):
         pytest.skip(reason)
-    for i, case in enumerate(made):
-        case.check(runtime.load(vmfb, entry=f"f{i}").run(*case.inputs())[0])
+    inputs = [array for case in made for array in case.inputs()]
+    results = runtime.load(vmfb, entry="f0").run(*inputs)
+    for case, result in zip(made, results, strict=True):
+        case.check(result)
 
 
 @pytest.mark.parametrize(

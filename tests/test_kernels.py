@@ -437,20 +437,29 @@ def tensor_of(buffer: Buffer) -> Type:
     return RankedTensorType.get([buffer.count], code.element(buffer.element))
 
 
-def program(kernels: Sequence[Kernel]) -> str:
-    """A function for each kernel, which only calls it."""
+def program(kernels: Sequence[Kernel], *, together: bool = False) -> str:
+    """A function for each kernel, which only calls it; or one, `f0`, that calls all of them."""
     with context(), Location.unknown():
         module = Module.create()
         executables = Executables(module.operation)
+        groups = [kernels] if together else [[kernel] for kernel in kernels]
         with InsertionPoint(module.body):
-            for i, kernel in enumerate(kernels):
-                *reads, writes = map(tensor_of, kernel.buffers)
-                function = func.FuncOp(f"f{i}", (reads, [writes]))
-                with InsertionPoint(function.add_entry_block()):
-                    arguments = list(function.arguments)
-                    func.ReturnOp([executables.dispatch(kernel, arguments, writes)])
+            for i, group in enumerate(groups):
+                calls_of(executables, group, f"f{i}")
         assert module.operation.verify()
         return str(module.operation.get_asm(print_generic_op_form=True))
+
+
+def calls_of(executables: Executables, kernels: Sequence[Kernel], name: str) -> None:
+    """A function that calls each kernel on arguments of its own."""
+    types = [list(map(tensor_of, kernel.buffers)) for kernel in kernels]
+    reads, writes = [t for each in types for t in each[:-1]], [each[-1] for each in types]
+    function = func.FuncOp(name, (reads, writes))
+    with InsertionPoint(function.add_entry_block()):
+        rest = iter(function.arguments)
+        arguments = [[next(rest) for _ in each[:-1]] for each in types]
+        calls = zip(kernels, arguments, writes, strict=True)
+        func.ReturnOp([executables.dispatch(*call) for call in calls])
 
 
 @pytest.mark.parametrize("isa", PRESENT, ids=lambda isa: isa.name)
