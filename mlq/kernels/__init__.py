@@ -1,5 +1,6 @@
-"""Fused integer kernels for CPUs, generated as MLIR inside of the program that calls them.
+"""Fused kernels, generated as MLIR inside of the program that calls them.
 
+`library`     which kernels there are for a device: these, of CPUs, or those in `gpu`
 `isa`         instruction sets as data
 `x86`, `arm`  the few lines that emit what differs: products, rounding, packing
 `storage`     how memory holds a u8
@@ -8,9 +9,11 @@
 `image`       where the elements of an image with a margin lie in memory
 `executable`  a kernel as `hal.executable.source`, a call of it as `flow.dispatch`
 `finishing`   what becomes of accumulators: requantization in registers
+`coefficients` where its numbers stand
 `lanes`       four vectors of i32 to one of u8, and the order of channels that this leaves
 `tiling`      which tile of the output the registers hold: one cost rule
-`conv`        convolutions and matrix products
+`convolution` what a convolution or a matrix product is, whatever computes it
+`conv`        the same on CPUs
 `tiles`       their code
 `margins`     what is around an image
 `depthwise`   convolutions with a filter for each channel
