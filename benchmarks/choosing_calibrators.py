@@ -1,6 +1,6 @@
 """By what `--calibrator auto` should choose: how much worse than the best calibrator it ends up.
 
-    python benchmarks/choosing_calibrators.py [NETWORK ...]     (default: all networks)
+    python benchmarks/choosing_calibrators.py [NETWORK ...] [--counts 8,16,24,60,100]
 
 Each network is simulated all-integer with every calibrator, on its calibration and its evaluation
 samples. A rule sees some calibration samples, drawn 60 times, and picks a calibrator; its regret is
@@ -10,7 +10,7 @@ mean over networks and draws, and the worst.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,7 +34,6 @@ Rule = Callable[[Logits, Logits], float]
 """What is made least, from the logits of the float and of the simulated network."""
 
 DRAWS = 60
-COUNTS = (8, 16, 24, 60, 100)
 
 
 def noise(reference: Logits, value: Logits) -> float:
@@ -102,23 +101,27 @@ def regrets(
     return np.log(lost)
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print each calibrator's KL on the evaluation samples, then each rule's regret."""
-    measured = {}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", help="default: all")
+    parser.add_argument("--counts", default="8,16,24,60,100", help="calibration samples seen")
+    arguments = parser.parse_args()
+    counts, measured = [int(each) for each in arguments.counts.split(",")], {}
     print(f"{'KL to float, mn':30} " + " ".join(f"{each:>10}" for each in CALIBRATORS))
-    for network in find(names):
+    for network in find(arguments.networks):
         measured[network.name] = found = logits(network)
         exact = found["float"][1]
         row = " ".join(f"{metrics.kl_mnat(exact, found[each][1]):>10.2f}" for each in CALIBRATORS)
         print(f"{network.name:30} {row}", flush=True)
-    print(f"\n{'regret: mean (worst)':22} " + " ".join(f"{f'{n} samples':>13}" for n in COUNTS))
+    print(f"\n{'regret: mean (worst)':22} " + " ".join(f"{f'{n} samples':>13}" for n in counts))
     for name, rule in RULES.items():
         cells = []
-        for count in COUNTS:
+        for count in counts:
             lost = np.concatenate([regrets(found, rule, count) for found in measured.values()])
             cells.append(f"{np.exp(lost.mean()):.3f} ({np.exp(lost.max()):.2f})")
         print(f"by {name:19} " + " ".join(f"{cell:>13}" for cell in cells))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
