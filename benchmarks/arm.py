@@ -1,12 +1,11 @@
-"""Instructions per int8 inference on 64-bit Arm: mlq, IREE, ONNX Runtime and LiteRT under qemu.
+"""Instructions per int8 inference on 64-bit Arm: mlq, ONNX Runtime and stock IREE under qemu.
 
-    python benchmarks/arm.py [NETWORK...] [--only mlq,float,onnxruntime,iree] [--cpus LIST]
-        [--calls N]
+    python benchmarks/arm.py [NETWORK...] [--only LIST] [--cpus LIST] [--calls N]
 
-One thread, batch 1. A core without dot products (cortex-a53), one with them (cortex-a76) and one
-with matrix products too (i8mm) are played by qemu-user, whose plugin counts what is executed by N
-calls after the first, what a runtime spends on a call included. Instructions are not time.
-Needs gcc, qemu-aarch64, apt-get, pip.
+The LIST of contestants is of mlq, float (mlq's kernels for floats), onnxruntime and iree; that of
+CPUs of neon (a core without dot products), dotprod and i8mm (matrix products, too), all played by
+qemu-user. Its plugin counts what N calls after the first execute, what a runtime spends on a call
+included: one thread, batch 1. Instructions are not time. Needs gcc, qemu-aarch64, apt-get, pip.
 """
 
 from __future__ import annotations

@@ -130,13 +130,13 @@ class Pairs:
 
     def ended(self, sums: Sequence[Value], biases: Sequence[Value]) -> list[Value]:
         """Two pairs of channels side by side, pixel by pixel."""
-        count = 2 * len(biases)
-        return [
-            code.shuffle(sums[first + i], sums[first + i + 1], [low, low + 1, low + 4, low + 5])
-            for first in range(0, len(sums), count)
-            for low in (0, 2)
-            for i in range(0, count, 2)
-        ]
+        count, ended = 2 * len(biases), []
+        for first in range(0, len(sums), count):
+            pairs = [sums[first + i : first + i + 2] for i in range(0, count, 2)]
+            # The second pixel first: LLVM then makes the first in place, without a copy.
+            second = [code.shuffle(one, other, [2, 3, 6, 7]) for one, other in pairs]
+            ended += [code.shuffle(one, other, [0, 1, 4, 5]) for one, other in pairs] + second
+        return ended
 
 
 @dataclass(frozen=True)

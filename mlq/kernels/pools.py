@@ -9,7 +9,7 @@ from functools import partial
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
-from mlq.kernels import code, margins
+from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, Kind, Pixels, coefficient_count
@@ -146,21 +146,36 @@ class MeanPool(_Pool):
 
         def block(width: int, channel: Index) -> None:
             def row(down: Index, *sums: Value) -> list[Value]:
-                def element(right: Index, total: Value) -> list[Value]:
+                def element(right: Index, *totals: Value) -> list[Value]:
                     at = code.plus(code.times(down, self.input.pitch), source)
                     at = code.plus(at, code.times(right, self.input.channels))
                     value = code.load(memory[0], code.plus(at, channel), width)
-                    return [arith.addi(total, self.isa.storage.extended(value))]
+                    parts = self._extended(value, len(totals))
+                    return [arith.addi(*pair) for pair in zip(totals, parts, strict=True)]
 
                 return code.loop(0, self.window[1], 1, element, sums)
 
-            bias = code.splat(code.vector_scalar(finisher.biases(0, 1)), width)
-            scale = code.splat(code.vector_scalar(finisher.scales(number, 1)), width)
-            sums = code.loop(0, self.window[0], 1, row, [bias])
+            count = max(1, width // self.isa.lanes)
+            size = width // count
+            bias = code.splat(code.vector_scalar(finisher.biases(0, 1)), size)
+            scale = code.splat(code.vector_scalar(finisher.scales(number, 1)), size)
+            sums = code.loop(0, self.window[0], 1, row, [bias] * count)
             place = code.plus(target, channel)
-            finisher.store([sums], [scale], Pixels(memory[-1], [place]))
+            finisher.store([sums], [scale] * count, Pixels(memory[-1], [place]))
 
-        _each_block(self._channels, self.isa.lanes, block)
+        _each_block(self._channels, self._width, block)
+
+    @property
+    def _width(self) -> int:
+        """Channels at once: a register of them where packing leaves their order, or of sums."""
+        whole = self.isa.width("u8")
+        order = lanes.interleaved(self.isa.lanes, whole // self.isa.lanes)
+        return whole if order == sorted(order) else self.isa.lanes
+
+    def _extended(self, value: Value, count: int) -> list[Value]:
+        """Elements as so many vectors of i32."""
+        storage = self.isa.storage
+        return [storage.extended(value)] if count == 1 else lanes.unpacked(storage, value)
 
 
 def _within(at: Index, size: int) -> Index:
