@@ -65,7 +65,7 @@ class Isa:
     """What a kernel must know of a CPU; `features` are in Linux's spelling.
 
     `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `reals` f32, each
-        product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
+    product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
     `registers`.
     """
 
