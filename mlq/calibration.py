@@ -144,7 +144,7 @@ def choose(
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
-    few = _first(batches(), observations, _probed(simulation.network, observations.samples))
+    few = _first(batches(), observations, _probe_samples(simulation.network, observations.samples))
     half = -(-len(few) // 2)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
     racing, tried, seen, probed = list(CALIBRATORS), dict[Calibrator, float](), 0, 0
@@ -159,7 +159,7 @@ def choose(
     return Choice(candidates[racing[0]], tried, probed)
 
 
-def _probed(network: Network, samples: int) -> int:
+def _probe_samples(network: Network, samples: int) -> int:
     """How many samples calibrators are compared on, of those there are."""
     macs = sum(layer.macs for layer in network.layers) / network.batch
     affordable = min(int(_PROBE_MACS / max(macs, 1.0)), CHECK_SAMPLES)

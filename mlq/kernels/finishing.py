@@ -11,16 +11,8 @@ from numpy.typing import NDArray
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
-from mlq.kernels import code, lanes
+from mlq.kernels import code, coefficients, lanes
 from mlq.kernels.code import Index
-from mlq.kernels.coefficients import HEADER as _HEADER
-from mlq.kernels.coefficients import HIGH as _HIGH
-from mlq.kernels.coefficients import LOW as _LOW
-from mlq.kernels.coefficients import REAL_HIGH as _REAL_HIGH
-from mlq.kernels.coefficients import REAL_LOW as _REAL_LOW
-from mlq.kernels.coefficients import RESIDUAL_SCALE as _RESIDUAL_SCALE
-from mlq.kernels.coefficients import RESIDUAL_ZERO_POINT as _RESIDUAL_ZERO_POINT
-from mlq.kernels.coefficients import ZERO_POINT as _ZERO_POINT
 from mlq.kernels.storage import Packing, Storage
 
 Kind = Literal["u8", "f32"]
@@ -72,20 +64,27 @@ class Numbers:
         storage: Storage,
     ) -> NDArray[np.int32]:
         """The coefficients: this as it is stored, the bits of the biases and of the scales."""
-        header = np.zeros(_HEADER, np.int32)
+        header = np.zeros(coefficients.HEADER, np.int32)
         real = header.view(np.float32)
-        real[[_REAL_LOW, _REAL_HIGH]] = self.low - self.zero_point, self.high - self.zero_point
+        real[[coefficients.REAL_LOW, coefficients.REAL_HIGH]] = (
+            self.low - self.zero_point,
+            self.high - self.zero_point,
+        )
         if finish.result == "u8":
-            header[[_ZERO_POINT, _LOW, _HIGH]] = self.zero_point, self.low, self.high
-            header[[_ZERO_POINT, _LOW, _HIGH]] -= storage.offset
-        header[_RESIDUAL_ZERO_POINT] = storage.stored(self.residual_zero_point)
-        real[_RESIDUAL_SCALE] = self.residual_scale
+            header[[coefficients.ZERO_POINT, coefficients.LOW, coefficients.HIGH]] = (
+                self.zero_point,
+                self.low,
+                self.high,
+            )
+            header[[coefficients.ZERO_POINT, coefficients.LOW, coefficients.HIGH]] -= storage.offset
+        header[coefficients.RESIDUAL_ZERO_POINT] = storage.stored(self.residual_zero_point)
+        real[coefficients.RESIDUAL_SCALE] = self.residual_scale
         return np.concatenate([header, bias.view(np.int32), scale.view(np.int32)])
 
 
 def coefficient_count(channels: int) -> int:
     """Elements of the coefficients of so many channels."""
-    return _HEADER + 2 * channels
+    return coefficients.HEADER + 2 * channels
 
 
 @dataclass(frozen=True)
@@ -105,17 +104,17 @@ class Finisher:
 
     def biases(self, channel: Index, width: int) -> Value:
         """The biases of some channels, with which their accumulators begin."""
-        biases = code.load(self._memory, code.plus(channel, _HEADER), width)
+        biases = code.load(self._memory, code.plus(channel, coefficients.HEADER), width)
         return code.view(biases, self._finish.sums)
 
     def scales(self, channel: Index, width: int) -> Value:
         """The scales of some channels."""
-        at = code.plus(channel, _HEADER + self._channels)
+        at = code.plus(channel, coefficients.HEADER + self._channels)
         return code.view(code.load(self._memory, at, width), "f32")
 
     def zero_point(self, name: str = "i32") -> Value:
         """What stands for zero in the result, where it is stored as the type `name`."""
-        return code.bits(self._number(_ZERO_POINT), name)
+        return code.bits(self._number(coefficients.ZERO_POINT), name)
 
     def store(
         self,
@@ -178,9 +177,9 @@ class Finisher:
         if residual is None:
             return product
         if residual.type != real:
-            centre = self._splat(_RESIDUAL_ZERO_POINT, total)
+            centre = self._splat(coefficients.RESIDUAL_ZERO_POINT, total)
             residual = arith.sitofp(real, arith.subi(residual, centre))
-        term = arith.mulf(residual, self._real_splat(_RESIDUAL_SCALE, total))
+        term = arith.mulf(residual, self._real_splat(coefficients.RESIDUAL_SCALE, total))
         return arith.addf(code.fenced(product), code.fenced(term))
 
     def stored(self, value: Value, name: str) -> Value:
@@ -209,10 +208,10 @@ class Finisher:
 
     def _clamped(self, value: Value, *, low: bool, high: bool) -> Value:
         if low:
-            bound = self._real_splat(_REAL_LOW, value)
+            bound = self._real_splat(coefficients.REAL_LOW, value)
             value = code.greater(value, bound)
         if high:
-            bound = self._real_splat(_REAL_HIGH, value)
+            bound = self._real_splat(coefficients.REAL_HIGH, value)
             value = code.lesser(value, bound)
         return value
 
@@ -222,9 +221,9 @@ class Finisher:
         signed = words or self._storage.signed
         least, most = (arith.maxsi, arith.minsi) if signed else (arith.maxui, arith.minui)
         if self._finish.low or words:
-            stored = least(stored, self._element_splat(_LOW, stored))
+            stored = least(stored, self._element_splat(coefficients.LOW, stored))
         if self._finish.high or words:
-            stored = most(stored, self._element_splat(_HIGH, stored))
+            stored = most(stored, self._element_splat(coefficients.HIGH, stored))
         return stored
 
     def _number(self, place: int) -> Value:

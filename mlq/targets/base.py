@@ -67,10 +67,10 @@ class Target:
 
     `minimise` is what a plan saves when the user says no more than how accurate it must be;
     `cpu_features` is what a compiled module asks of the CPU that runs it, `gpu_features` what the
-    GPU computes in that kernels are generated for. `formats` are the forms
-    of artifact (`mlq compile --format`) there are. `float_only` says why nothing can be integer,
-    for a target where that is so. `executable_target` is the compiler's own description of the
-    device, for devices that it knows by no name.
+    GPU computes in that kernels are generated for. `formats` are the forms of artifact (`mlq
+    compile --format`) there are. `float_only` says why nothing can be integer, for a target where
+    that is so. `executable_target` is the compiler's own description of the device, for devices
+    that it knows by no name.
     """
 
     name: str
