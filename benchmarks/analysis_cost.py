@@ -1,19 +1,21 @@
 """What calibration and sensitivity cost, in passes of the float module over the same samples.
 
-    python benchmarks/analysis_cost.py [NETWORK ...]        (default: all networks of the data set)
+    python benchmarks/analysis_cost.py [NETWORK ...] [--rounds N]      (default: all of the data set)
 
 CPU time of one thread, compilation left out: the float network in the same batches, then the float
 network that observes itself, the comparison of calibrators, and the float and the quantized network
-in lockstep. The passes are counted as the report counts them.
+in lockstep. Each round does all of it; the ratios are medians over rounds. The passes are counted
+as the report counts them.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
 from networks import Network, find
 
 from mlq import calibration, runtime, sensitivity, targets
@@ -36,8 +38,8 @@ def spent(call: Callable[[], T]) -> tuple[float, T]:
     return time.process_time() - start, result
 
 
-def measure(network: Network) -> dict[str, float]:
-    """CPU seconds by stage for one network; modules are compiled (or found) before the clock."""
+def measure(network: Network, rounds: int) -> tuple[float, list[float]]:
+    """CPU seconds of the float network, and of each stage in passes of it; medians over rounds."""
     device, recipe = targets.by_name("x86"), resolve({"threads": 1})
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model)
@@ -50,39 +52,45 @@ def measure(network: Network) -> dict[str, float]:
     instrumented = calibration.instrument(subject.network, device)
     instrumented.run(*batches[0])
     simulation = simulate(subject)
-    seconds: dict[str, float] = {}
-    seconds["float"], _ = spent(lambda: [executable.run(*batch) for batch in batches])
-    seconds["calibrate"], observations = spent(
-        lambda: calibration.observe(subject.network, instrumented, batches)
-    )
     base = uniform(subject.network, "w8a8", subject.allowed)
-    simulation.run(
-        batches[0], calibration.ranges_by("minmax", observations, scheme="asymmetric"), base
-    )
-    seconds["choose calibrator"], choice = spent(
-        lambda: choose_ranges(subject, observations, simulation)
-    )
-    simulation.lockstep(batches[0], choice.ranges, [base])
-    seconds["sensitivity"], _ = spent(
-        lambda: sensitivity.measure(
-            batches, simulation, choice.ranges, precisions=("w8a8",), supported=subject.allowed
+    one = calibration.observe(subject.network, instrumented, batches[:1])
+    ranges = calibration.ranges_by("minmax", one, scheme="asymmetric")
+    simulation.run(batches[0], ranges, base)
+    simulation.lockstep(batches[0], ranges, [base])
+
+    def once() -> list[float]:
+        plainly, _ = spent(lambda: [executable.run(*batch) for batch in batches])
+        observing, observations = spent(
+            lambda: calibration.observe(subject.network, instrumented, batches)
         )
-    )
-    return seconds
+        choosing, choice = spent(lambda: choose_ranges(subject, observations, simulation))
+        # Each round weighs its weights anew, as a first one does.
+        fresh = simulation.refined({}, {}, {})
+        comparing, _ = spent(
+            lambda: sensitivity.measure(
+                batches, fresh, choice.ranges, precisions=("w8a8",), supported=subject.allowed
+            )
+        )
+        return [plainly, observing, choosing, comparing]
+
+    seconds = np.array([once() for _ in range(rounds)])
+    ratios = np.median(seconds[:, 1:] / seconds[:, :1], axis=0)
+    return float(np.median(seconds[:, 0])), ratios.tolist()
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print a row a network."""
-    networks = find(names)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
+    arguments = parser.parse_args()
     columns = ("calibrate", "calibrator", "sensitivity", "all")
     print(f"{'network':30} {'float':>9} " + " ".join(f"{each:>10}" for each in columns))
-    for network in networks:
-        seconds = measure(network)
-        one = seconds.pop("float")
-        parts = [value / one for value in seconds.values()]
-        row = " ".join(f"{part:>10.2f}" for part in parts)
-        print(f"{network.name:30} {one:>7.2f} s {row} {sum(parts):>10.2f}", flush=True)
+    for network in find(arguments.networks):
+        one, parts = measure(network, arguments.rounds)
+        row = " ".join(f"{part:>10.2f}" for part in [*parts, sum(parts)])
+        print(f"{network.name:30} {one:>7.2f} s {row}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -85,21 +85,21 @@ def observe(
 ) -> Observations:
     """Run what `instrument` made once over the samples; memory does not grow with their number."""
     names = network.observed
-    accumulators = {name: HistogramAccumulator(name) for name in names}
+    seen = HistogramAccumulator(names)
     outputs: list[NDArray[Any]] = []
     samples = 0
     for batch in batches:
         results = executable.run(*batch)
-        statistics: Iterable[Array] = results[-1].reshape(len(names), -1) if names else ()
-        for accumulator, each in zip(accumulators.values(), statistics, strict=True):
-            accumulator.add(float(each[0]), float(each[1]), each[2:].astype(np.int64))
+        if names:
+            statistics = results[-1].reshape(len(names), -1)
+            seen.add(statistics[:, 0], statistics[:, 1], statistics[:, 2:])
         if samples < CHECK_SAMPLES:
             outputs.append(results[0])
         samples += len(batch[0])
         advance(len(batch[0]))
     tensors = {
-        name: Observation(each.minimum, each.maximum, each.histogram())
-        for name, each in accumulators.items()
+        name: Observation(float(seen.minimum[i]), float(seen.maximum[i]), seen.histogram(i))
+        for i, name in enumerate(names)
     }
     return Observations(samples, tensors, tuple(outputs))
 

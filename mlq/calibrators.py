@@ -5,8 +5,10 @@ The range always holds zero: no scheme can do without. What lies outside saturat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,14 +148,19 @@ def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
     allowed = storage.zero_points(observed.minimum)
 
     def best(scales: Reals, zero_points: NDArray[np.int64]) -> tuple[float, int]:
-        """The scale and zero point with the least error."""
-        parts = np.array_split(scales, -(-len(scales) // _AT_ONCE))
+        """The scale and zero point with the least error; from the greatest scale down."""
+        found = math.inf, 0.0, 0
         beyond = storage.levels - zero_points
-        error = np.concatenate(
-            [left.error(part, zero_points) + right.error(part, beyond) for part in parts]
-        )
-        row, column = np.unravel_index(int(np.argmin(error)), error.shape)
-        return float(scales[row]), int(zero_points[column])
+        for part in np.array_split(scales, -(-len(scales) // _AT_ONCE)):
+            sides = left.error(part, zero_points), right.error(part, beyond)
+            kept, clipped = (one + other for one, other in zip(*sides, strict=True))
+            error = kept + clipped
+            row, column = np.unravel_index(int(np.argmin(error)), error.shape)
+            here = (float(error[row, column]), float(part[row]), int(zero_points[column]))
+            found = min(found, here, key=itemgetter(0))
+            if clipped[-1].min() > found[0]:
+                break  # a smaller scale clips more
+        return found[1:]
 
     covering = choose_params(*observed.span, bits=storage.bits, scheme=storage.scheme).scale[0]
     if storage.scheme == "power_of_two":
@@ -165,7 +172,7 @@ def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
         scale, zero_point = best(scales, np.union1d(allowed[::_ZERO_POINT_STEP], allowed[-1:]))
         for _ in range(_REFINEMENTS):
             about = allowed[np.abs(allowed - zero_point) <= _ZERO_POINT_STEP]
-            steps: Reals = np.linspace(-1.0, 1.0, 2 * _PER_OCTAVE + 1, dtype=np.float64)
+            steps: Reals = np.linspace(1.0, -1.0, 2 * _PER_OCTAVE + 1, dtype=np.float64)
             near = scale * np.power(ratio, steps, dtype=np.float64)
             scale, zero_point = best(near, about)
             ratio **= 1.0 / _PER_OCTAVE
@@ -200,10 +207,14 @@ class _Side:
         self._moments = [self._running(each) for each in ends]
         self._ends = ends
 
-    def error(self, scales: Reals, levels: NDArray[np.int64]) -> Reals:
-        """Summed squared error [scale, level] when `levels` steps of `scale` cover this side."""
+    def error(self, scales: Reals, levels: NDArray[np.int64]) -> tuple[Reals, Reals]:
+        """Summed squared error when `levels` steps of `scale` cover this side.
+
+        [scale, level], of what is rounded and of what is clipped.
+        """
         if not self.density.any():
-            return np.zeros((len(scales), len(levels)))
+            nothing = np.zeros((len(scales), len(levels)))
+            return nothing, nothing
         step = scales[:, None]
         bound = step * levels
         reached = np.minimum(bound, self.edges[-1])
@@ -220,7 +231,7 @@ class _Side:
         )
         # The integral of (x - bound)^2 over everything beyond the bound.
         clipped: Reals = second - 2.0 * bound * first + bound**2 * zeroth
-        return kept + clipped
+        return kept, clipped
 
     def _running(self, ends: Reals) -> Reals:
         """Density times the derivative of what is given at the edges, integrated up to each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ _STEP = 8
 _AT_ONCE = 48
 # What an empty bin is taken to hold, so that logarithms exist (Glow Calibration.cpp).
 _EPSILON = 1e-4
+_LEAST = np.finfo(np.float64).tiny
 
 
 def closest_window(counts: Reals, levels: int, *, centred: bool) -> tuple[int, int]:
@@ -25,9 +26,10 @@ def closest_window(counts: Reals, levels: int, *, centred: bool) -> tuple[int, i
     It shrinks, on the side that loses fewer values or, if `centred`, on both at once, until one bin
     is left to each of the `levels`.
     """
-    windows = _windows([0.0, *np.cumsum(counts).tolist()], levels, centred=centred)
+    sums = _Sums.of(counts)
+    windows = _windows(sums.below.tolist(), levels, centred=centred)
     parts = np.array_split(np.array(windows), -(-len(windows) // _AT_ONCE))
-    divergences = np.concatenate([_divergences(counts, part, levels) for part in parts])
+    divergences = np.concatenate([_divergences(sums, part, levels) for part in parts])
     return windows[int(np.argmin(divergences))]
 
 
@@ -59,7 +61,24 @@ def _windows(below: Sequence[float], levels: int, *, centred: bool) -> list[tupl
     return windows
 
 
-def _divergences(counts: Reals, windows: NDArray[np.int64], levels: int) -> Reals:
+class _Sums(NamedTuple):
+    """A histogram and what lies below each edge between its bins: of values, bins in use, n log n.
+
+    So that the sum over any stretch of bins is a difference.
+    """
+
+    counts: Reals
+    below: Reals
+    filled: Reals
+    entropic: Reals
+
+    @classmethod
+    def of(cls, counts: Reals) -> _Sums:
+        """The sums of a histogram."""
+        return cls(counts, *(_below(each) for each in (counts, counts > 0.0, _entropic(counts))))
+
+
+def _divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
     """KL of the clipped histogram from what `levels` equal levels leave of it, by window [W, 2].
 
     A level shares out what the window holds there among its bins that are not empty, which are
@@ -67,19 +86,18 @@ def _divergences(counts: Reals, windows: NDArray[np.int64], levels: int) -> Real
     levels, so that all windows take as long as one would bin by bin.
     """
     first, last = windows.T
-    edges = _parted(len(counts), levels)[last - first] + first[:, None]
-    total, floor = counts.sum(), _EPSILON / (last - first)[:, None]
-    ends = _clipped_ends(counts, windows)
-    inside, filled = (_between(_below(each)[edges]) for each in (counts, counts > 0.0))
-    entropic = _below(_entropic(counts))
-    surprise, kept = entropic[last] - entropic[first], inside.sum(axis=1)
+    edges = _parted(len(sums.counts), levels)[last - first] + first[:, None]
+    total, floor = sums.below[-1], _EPSILON / (last - first)[:, None]
+    ends = _clipped_ends(sums, windows)
+    inside, filled = (_between(each[edges]) for each in (sums.below, sums.filled))
+    kept = sums.below[last] - sums.below[first]
+    surprise = sums.entropic[last] - sums.entropic[first]
     for (before, after), level in zip(ends, (0, -1), strict=True):
         filled[:, level] += (before == 0.0) & (after > 0.0)
         surprise += _entropic(after) - _entropic(before)
-    shares = np.zeros_like(inside)
-    np.divide(
-        inside, filled * kept[:, None], out=shares, where=(filled > 0.0) & (kept > 0.0)[:, None]
-    )
+    # Where nothing is filled or kept, nothing is inside either.
+    spread = filled * kept[:, None]
+    shares = inside / np.maximum(spread, _LEAST, out=spread)
     np.maximum(shares, floor, out=shares)
     empty = (last - first - filled.sum(axis=1)) * floor[:, 0]
     left = np.einsum("wl,wl->w", filled, shares) + empty
@@ -93,11 +111,11 @@ def _divergences(counts: Reals, windows: NDArray[np.int64], levels: int) -> Real
     return np.where(kept > 0.0, found, np.inf)
 
 
-def _clipped_ends(counts: Reals, windows: NDArray[np.int64]) -> list[tuple[Reals, Reals]]:
+def _clipped_ends(sums: _Sums, windows: NDArray[np.int64]) -> list[tuple[Reals, Reals]]:
     """What the first and the last bin of each window hold, and hold with what is beyond them."""
-    below = _below(counts)
+    below = sums.below
     first, last = windows.T
-    lowest, highest = counts[first], counts[last - 1]
+    lowest, highest = sums.counts[first], sums.counts[last - 1]
     return [
         (lowest, lowest + below[first]),
         (highest, highest + below[-1] - below[last]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,106 +23,132 @@ _FINEST = 2.0**-40
 
 
 class HistogramAccumulator:
-    """Merges the batches' histograms of one tensor into one, with exact extremes.
+    """Merges the batches' histograms of every tensor into one of each, with exact extremes.
 
     Bins are powers of two wide and start at zero, so that growing the range merges whole bins and
-    loses nothing, and so that zero is always a border between two bins.
+    loses nothing, and so that zero is always a border between two bins. All tensors are merged at
+    once: what takes time is calls of numpy, not what they do.
     """
 
-    def __init__(self, name: str, bins: int = BINS) -> None:
-        self.name = name
-        self.minimum = math.inf
-        self.maximum = -math.inf
+    def __init__(self, names: Sequence[str], bins: int = BINS) -> None:
+        self.names = names
+        tensors = len(names)
+        self.minimum: Reals = np.full(tensors, math.inf)
+        self.maximum: Reals = np.full(tensors, -math.inf)
         self._bins = bins
-        self._exponent = -1074  # of the bin width: that of the least float64, so any range grows it
-        self._first = 0  # number of the first bin, counted from zero
-        self._counts: Counts = np.zeros(0, np.int64)
-        self._edges: Reals = np.zeros(1)
+        # Of the bin width: that of the least float64, so any range grows it.
+        self._exponents = [-1074] * tensors
+        self._firsts = [0] * tensors  # numbers of the first bins, counted from zero
+        self._used = [0] * tensors
+        self._counts: Counts = np.zeros((tensors, bins), np.int64)
+        self._edges: Reals = np.zeros((tensors, bins + 1))
 
-    def add(self, minimum: float, maximum: float, counts: NDArray[np.integer[Any]]) -> None:
-        """Merge one batch: `counts` of equal bins over [minimum, maximum], the last one closed.
+    def add(self, least: Reals, greatest: Reals, counts: NDArray[np.number[Any]]) -> None:
+        """Merge one batch: extremes [T], and `counts` [T, B] in equal bins between them.
 
-        DataError names the tensor when the batch held a NaN or an infinity.
+        The last bin is closed. DataError names a tensor that held a NaN or an infinity.
         """
-        minimum, maximum = float(minimum), float(maximum)
-        if not (math.isfinite(minimum) and math.isfinite(maximum) and minimum <= maximum):
+        least, greatest = (np.asarray(each, np.float64) for each in (least, greatest))
+        finite = np.isfinite(least) & np.isfinite(greatest) & (least <= greatest)
+        if not finite.all():
             raise DataError(
-                f"{self.name}: takes NaN or infinity on the calibration samples;"
-                f" look at the samples, their preprocessing and the weights before it"
+                f"{self.names[int(np.argmin(finite))]}: takes NaN or infinity on the calibration"
+                " samples; look at the samples, their preprocessing and the weights before it"
             )
-        if not (self.minimum <= minimum and maximum <= self.maximum):
-            self.minimum = min(self.minimum, minimum)
-            self.maximum = max(self.maximum, maximum)
-            self._grow()
-        width = math.ldexp(1.0, self._exponent)
-        if minimum == maximum:
-            # Every value lies on one point: the bin that holds it, or the last one below its end.
-            bin_of = min(math.floor(minimum / width) - self._first, len(self._counts) - 1)
-            self._counts[bin_of] += int(counts.sum(dtype=np.int64))
-            return
-        batch: Reals = np.arange(len(counts) + 1, dtype=np.float64)
-        batch *= (maximum - minimum) / len(counts)
-        batch += minimum
-        batch[-1] = maximum
-        edges, cumulative = gather_bounds(batch, counts)
-        # The bins from the one that holds the least value to the one that holds the greatest.
-        reached = math.ceil(maximum / width) - self._first
-        first = min(math.floor(minimum / width) - self._first, reached - 1)
-        # Cutting the running total to integers keeps every count whole and their sum exact.
-        grid = self._edges[first : reached + 1]
-        totals = np.interp(grid, edges, cumulative).astype(np.int64)
-        self._counts[first:reached] += totals[1:] - totals[:-1]
+        beyond = (least < self.minimum) | (greatest > self.maximum)
+        np.minimum(self.minimum, least, out=self.minimum)
+        np.maximum(self.maximum, greatest, out=self.maximum)
+        for tensor in np.flatnonzero(beyond).tolist():
+            self._grow(tensor)
+        constant = least == greatest
+        for tensor in np.flatnonzero(constant).tolist():
+            total = int(counts[tensor].sum(dtype=np.int64))
+            self._counts[tensor, self._bin_of(tensor, float(least[tensor]))] += total
+        self._spread(least, greatest, np.where(constant[:, None], 0, counts))
 
-    def histogram(self) -> Histogram:
-        """The histogram of all batches; DataError if there was none."""
-        if not len(self._counts):
-            raise DataError(f"{self.name}: no calibration sample reached this tensor")
-        width = math.ldexp(1.0, self._exponent)
+    def histogram(self, tensor: int) -> Histogram:
+        """The histogram of all batches of one tensor; DataError if there was none."""
+        if not self._used[tensor]:
+            raise DataError(f"{self.names[tensor]}: no calibration sample reached this tensor")
+        width = math.ldexp(1.0, self._exponents[tensor])
+        first, used = self._firsts[tensor], self._used[tensor]
         return Histogram(
-            low=self._first * width,
-            high=(self._first + len(self._counts)) * width,
-            counts=tuple(self._counts.tolist()),
+            low=first * width,
+            high=(first + used) * width,
+            counts=tuple(self._counts[tensor, :used].tolist()),
         )
 
-    def _grow(self) -> None:
-        """Widen the bins until [minimum, maximum] fits, and move the counts over."""
-        reach = max(-self.minimum, self.maximum, self.maximum - self.minimum)
-        finest = max((self.maximum - self.minimum) / self._bins, reach * _FINEST)
-        exponent = max(self._exponent, math.frexp(finest)[1] - 1) if finest else self._exponent
-        first, count = self._cover(exponent)
+    def _bin_of(self, tensor: int, value: float) -> int:
+        """The bin that holds a value, or the last one below its end."""
+        width = math.ldexp(1.0, self._exponents[tensor])
+        return min(math.floor(value / width) - self._firsts[tensor], self._used[tensor] - 1)
+
+    def _spread(self, least: Reals, greatest: Reals, counts: NDArray[np.number[Any]]) -> None:
+        """Put a batch's counts into the bins of all tensors, spread evenly within each of theirs.
+
+        One interpolation for all: in bins of the batch, every tensor's edges lie in a stretch of
+        its own.
+        """
+        bins = counts.shape[1]
+        knots, totals = gather_bounds(np.arange(bins + 1, dtype=np.float64), counts)
+        stretch = np.arange(len(counts))[:, None] * (bins + 1.0)
+        width = greatest - least
+        scale = np.divide(bins, width, out=np.zeros_like(width), where=width > 0.0)
+        place = (self._edges - least[:, None]) * scale[:, None]
+        place[self._edges >= greatest[:, None]] = bins
+        place = stretch + np.minimum(np.maximum(place, 0.0), bins)
+        # Cutting the running total to integers keeps every count whole and their sum exact.
+        below = np.interp(place.ravel(), (knots + stretch).ravel(), totals.ravel())
+        whole = below.astype(np.int64).reshape(place.shape)
+        self._counts += whole[:, 1:] - whole[:, :-1]
+
+    def _grow(self, tensor: int) -> None:
+        """Widen the bins of a tensor until its extremes fit, and move the counts over."""
+        minimum, maximum = float(self.minimum[tensor]), float(self.maximum[tensor])
+        known, used = self._exponents[tensor], self._used[tensor]
+        reach = max(-minimum, maximum, maximum - minimum)
+        finest = max((maximum - minimum) / self._bins, reach * _FINEST)
+        exponent = max(known, math.frexp(finest)[1] - 1) if finest else known
+        first, count = _cover(minimum, maximum, exponent)
         while count > self._bins:
             exponent += 1
-            first, count = self._cover(exponent)
-        grown = np.zeros(count, np.int64)
-        moved = (self._first + np.arange(len(self._counts))) >> min(exponent - self._exponent, 62)
+            first, count = _cover(minimum, maximum, exponent)
+        grown = np.zeros(self._bins, np.int64)
+        moved = (self._firsts[tensor] + np.arange(used)) >> min(exponent - known, 62)
         # A constant on the border of two bins went into the upper; it may now be the range's end.
-        np.add.at(grown, np.minimum(moved - first, count - 1), self._counts)
-        self._exponent, self._first, self._counts = exponent, first, grown
-        edges = np.arange(first, first + count + 1, dtype=np.float64)
-        self._edges = np.multiply(edges, math.ldexp(1.0, exponent), dtype=np.float64)
-
-    def _cover(self, exponent: int) -> tuple[int, int]:
-        """Which bin of width 2^exponent is the first to cover the range, and how many do."""
-        width = math.ldexp(1.0, exponent)
-        first = math.floor(self.minimum / width)
-        return first, max(math.ceil(self.maximum / width) - first, 1)
+        np.add.at(grown, np.minimum(moved - first, count - 1), self._counts[tensor, :used])
+        self._exponents[tensor], self._firsts[tensor], self._used[tensor] = exponent, first, count
+        self._counts[tensor] = grown
+        edges = np.arange(first, first + self._bins + 1, dtype=np.float64)
+        np.multiply(edges, math.ldexp(1.0, exponent), out=self._edges[tensor])
 
 
-def gather_bounds(edges: Reals, counts: NDArray[np.integer[Any]]) -> tuple[Reals, Reals]:
-    """Running totals at `edges`, with what piles up on the two bounds put right beside them.
+def _cover(minimum: float, maximum: float, exponent: int) -> tuple[int, int]:
+    """Which bin of width 2^exponent is the first to cover the range, and how many do."""
+    width = math.ldexp(1.0, exponent)
+    first = math.floor(minimum / width)
+    return first, max(math.ceil(maximum / width) - first, 1)
+
+
+def gather_bounds(edges: Reals, counts: NDArray[np.number[Any]]) -> tuple[Reals, Reals]:
+    """Running totals at `edges` [B + 1], with what piles up on the bounds put right beside them.
 
     An activation function leaves many values exactly on its bounds; what the first and last bin
-    hold beyond their neighbours is taken to lie there. Returns edges and totals for np.interp.
+    hold beyond their neighbours is taken to lie there. `counts` are [..., B]; returns edges and
+    totals [..., E] for np.interp.
     """
-    bins = len(counts)
+    bins = counts.shape[-1]
     if bins < 2:  # noqa: PLR2004 - one bin has no neighbour to compare with
-        return edges, np.array([0.0, *np.cumsum(counts, dtype=np.float64)])
-    where, totals = np.empty(bins + 3), np.empty(bins + 3)
+        totals = np.zeros((*counts.shape[:-1], bins + 1))
+        np.cumsum(counts, axis=-1, out=totals[..., 1:])
+        return edges, totals
+    where, totals = np.empty(bins + 3), np.empty((*counts.shape[:-1], bins + 3))
     where[0], where[2:-2], where[-1] = edges[0], edges[1:-1], edges[-1]
     where[1] = edges[0] + (edges[1] - edges[0]) * _SLIVER
     where[-2] = edges[-1] - (edges[-1] - edges[-2]) * _SLIVER
-    np.cumsum(counts[:-1], out=totals[2:-2])
-    totals[0], totals[-1] = 0.0, totals[-3] + float(counts[-1])
-    totals[1] = max(float(counts[0]) - float(counts[1]), 0.0)
-    totals[-2] = totals[-1] - max(float(counts[-1]) - float(counts[-2]), 0.0)
+    np.cumsum(counts[..., :-1], axis=-1, dtype=np.float64, out=totals[..., 2:-2])
+    totals[..., 0], totals[..., -1] = 0.0, totals[..., -3] + counts[..., -1]
+    totals[..., 1] = np.maximum(counts[..., 0] - 1.0 * counts[..., 1], 0.0)
+    more = np.maximum(counts[..., -1] - 1.0 * counts[..., -2], 0.0)
+    totals[..., -2] = totals[..., -1] - more
     return where, totals

@@ -28,7 +28,7 @@ Assignment = Mapping[str, str]
 
 _RESIDUAL_BITS = 8
 # Elements of an image, of each sample, that `lockstep` compares: rows of it, when it has more.
-_COMPARED = 1 << 16
+_COMPARED = 1 << 15
 
 
 class Simulation:
