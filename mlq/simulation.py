@@ -53,12 +53,10 @@ class Simulation:
         self._scheme, self._granularity = scheme, granularity
         self._threads, self._chains = threads, chains
         self._own = own
-        lower = lowering(target.features)
-        most = _COMPARED * network.batch
-        pipeline = simulate_pipeline(chains, lower, max_elements=most, own=own)
-        lowered = network.transform(pipeline)
-        self._weights = lowered.weights
-        self._vmfb = compile_module(lowered.text, target, embed=False)
+        # A module for each function: one that is loaded holds the packed weights of all it has.
+        self._modules = {"simulated": self._compiled("simulated", target)}
+        if chains:
+            self._modules["lockstep"] = self._compiled("lockstep", target)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
         self._stored: dict[tuple[str, int], Array] = {}
         self._narrow: Mapping[int, Ranges] = {}
@@ -67,6 +65,18 @@ class Simulation:
         self._loaded: dict[str, runtime.Executable] = {}
         self._signature: dict[str, str] = {}
         self._table: tuple[Ranges, Assignment, NDArray[np.float32]] | None = None
+
+    def _compiled(self, entry: str, target: Target) -> tuple[bytes, Mapping[str, Array]]:
+        """The module with one function, and the weights that it reads."""
+        pipeline = simulate_pipeline(
+            entry,
+            lowering(target.features),
+            max_elements=_COMPARED * self.network.batch,
+            chains=self._chains if entry == "lockstep" else 0,
+            own=self._own,
+        )
+        lowered = self.network.transform(pipeline)
+        return compile_module(lowered.text, target, embed=False), lowered.weights
 
     def configured(self, scheme: Scheme, granularity: Granularity) -> Simulation:
         """This simulation with another scheme and granularity: module and executables are shared.
@@ -99,7 +109,8 @@ class Simulation:
     @property
     def identity(self) -> bytes:
         """What its results depend on besides weights, ranges and assignments."""
-        return repr((self._scheme, self._granularity)).encode() + self._refinement + self._vmfb
+        module, _ = self._modules["simulated"]
+        return repr((self._scheme, self._granularity)).encode() + self._refinement + module
 
     @property
     def narrow(self) -> Mapping[int, Ranges]:
@@ -183,9 +194,10 @@ class Simulation:
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
         if executable is None:
+            vmfb, weights = self._modules[entry]
             executable = runtime.load(
-                self._vmfb,
-                parameters={**self._all_weights(), **simulated},
+                vmfb,
+                parameters={**weights, **simulated},
                 threads=self._threads,
                 entry=entry,
             )
@@ -199,22 +211,12 @@ class Simulation:
         """The layer's bias in the precision called `name`: its own, unless refined."""
         assert layer.bias is not None
         key = (layer.bias, Precision.parse(name).weight_bits)
-        return self._biases.get(key, self._weights[layer.bias])
-
-    def _all_weights(self) -> dict[str, Array]:
-        """Every parameter that the module declares, the simulated ones unquantized."""
-        suffixes = [":simulated", *(f":simulated.{c}" for c in range(self._chains))]
-        plain = {
-            key: array
-            for suffix in suffixes
-            for key, array in self.simulated_weights({}, suffix).items()
-        }
-        return {**self._weights, **plain}
+        return self._biases.get(key, self.network.weights[layer.bias])
 
     def stored_weight(self, layer: Layer, name: str) -> Array:
         """The layer's weight as the precision called `name` stores it, in float."""
         assert layer.weight is not None
-        weight = self._weights[layer.weight]
+        weight = self.network.weights[layer.weight]
         precision = Precision.parse(name)
         if precision.is_float:
             return weight

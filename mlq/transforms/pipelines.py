@@ -84,10 +84,12 @@ def quantize_pipeline(
     return f"mlq-annotate-ranges{{{_option('ranges', ranges)}}},{stamp},{insert},@fold-casts"
 
 
-def simulate_pipeline(chains: int, lower: str, *, max_elements: int, own: bool = False) -> str:
-    """GRAPH to LOWERED functions that simulate quantization, steered by a run-time table."""
-    options = f"chains={chains} own={str(own).lower()} max-elements={max_elements}"
-    return f"mlq-simulate{{{options}}},cse,canonicalize,{lower}"
+def simulate_pipeline(
+    entry: str, lower: str, *, max_elements: int, chains: int = 0, own: bool = False
+) -> str:
+    """GRAPH to a LOWERED function that simulates quantization, steered by a run-time table."""
+    options = f"entry={entry} chains={chains} own={str(own).lower()} max-elements={max_elements}"
+    return f"mlq-simulate{{{options}}},symbol-dce,cse,canonicalize,{lower}"
 
 
 def instrument_pipeline(*, bins: int, max_elements: int, lower: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torch_mlir.dialects import func
-from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, Value
+from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, StringAttr, Value
 
 from mlq.dialect import build, functions, layers
+from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass
 
 
@@ -53,8 +54,10 @@ class Simulate(Pass):
     chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
     max_elements: int = option(65536, help="about how many elements of an image are compared")
     own: bool = option(default=True, help="compute each layer of float operands, too")
+    entry: str = option(default="", help="make all functions private but this one")
 
     def run(self, module: Operation) -> None:
+        one_of(("", "simulated", "lockstep"), self.entry, "entry")
         source = functions.main_of(module)
         rows = _rows(source)
         names = functions.strings(rows)
@@ -71,6 +74,8 @@ class Simulate(Pass):
             compared = _fill_lockstep(source, lockstep, rows, self)
             lockstep.attributes["mlq.rows"] = names
             lockstep.attributes["mlq.compared"] = functions.strings(compared)
+        if self.entry:
+            _keep(module, self.entry)
 
 
 class _Chain:
@@ -117,6 +122,13 @@ class _Chain:
             if key is not None:
                 others[index] = build.weight(key + self._suffix, constant.type)
         return others
+
+
+def _keep(module: Operation, entry: str) -> None:
+    """Make all functions but one private: a module that is loaded holds the weights of all."""
+    for op in module.regions[0].blocks[0].operations:
+        if isinstance(op, func.FuncOp) and op.name.value != entry:
+            op.attributes["sym_visibility"] = StringAttr.get("private")
 
 
 def _rows(source: func.FuncOp) -> list[tuple[str, str, str]]:
