@@ -1,6 +1,6 @@
 """What calibration and sensitivity cost, in passes of the float module over the same samples.
 
-    python benchmarks/analysis_cost.py [NETWORK ...] [--rounds N]      (default: all of the data set)
+    python benchmarks/analysis_cost.py [NETWORK ...] [--rounds N]         (all by default)
 
 CPU time of one thread, compilation left out: the float network in the same batches, then the float
 network that observes itself, the comparison of calibrators, and the float and the quantized network

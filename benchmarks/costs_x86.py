@@ -1,186 +1,36 @@
 """Measure what layers cost on this x86 CPU: the table in mlq/targets/x86.py.
 
-    python benchmarks/costs_x86.py [--runs 31]
+    python benchmarks/costs_x86.py [NETWORK ...]        (default: all networks of the data set)
 
-Each shape below becomes one mlq op, f32 or w8a8, is lowered and compiled as any network is, and
-timed alone: one thread, CPU time, all in turns, medians. A row of the table is total operations
-over total time. Prints what was measured, then the rows as the target's file has them.
+The layers of real networks, timed by IREE's profiler in the networks they are layers of (`mlq
+targets measure`). A row of the table is the operations of all layers of its kind over their time.
+Prints how far each network's sum is from the table of before, then the rows as the target's file
+has them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections import defaultdict
 
 import numpy as np
+from networks import find
 from torch_mlir.dialects import func
-from torch_mlir.ir import InsertionPoint, IntegerType, Location, Module, Type, Value
+from torch_mlir.ir import InsertionPoint, Location, Module, Value
 
-from mlq import runtime, targets
-from mlq.dialect import build, context, quant
-from mlq.dialect.build import Activation
+from mlq import runtime, targets, timing
+from mlq.costs import TableCosts, work_of
+from mlq.dialect import build, context
 from mlq.dialect.weights import WeightStore
-from mlq.latency import Latency, time_calls
-from mlq.network import transform
+from mlq.latency import time_calls
+from mlq.network import load, transform
+from mlq.recipe import resolve
 from mlq.targets.host import cpu_model
 from mlq.targets.iree import compile_module, versions
 from mlq.transforms.pipelines import lowering
 
 TARGET = targets.by_name("x86")
 RNG = np.random.default_rng(0)
-INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE, ZERO_POINT = 0.02, 0.005, 0.03, 128
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A layer to time, NHWC: `row` of the table, sizes in, kernel k, stride s, c to o channels."""
-
-    row: str
-    h: int
-    c: int
-    o: int
-    k: int = 1
-    s: int = 1
-
-    @property
-    def input(self) -> tuple[int, ...]:
-        return (1, self.c) if self.row == "matmul" else (1, self.h, self.h, self.c)
-
-    @property
-    def output(self) -> tuple[int, ...]:
-        side = self.h // self.s
-        return (1, self.o) if self.row == "matmul" else (1, side, side, self.o)
-
-    @property
-    def depthwise(self) -> bool:
-        return self.row.endswith(".depthwise")
-
-    @property
-    def weight(self) -> tuple[int, ...]:
-        if self.row == "matmul":
-            return (self.c, self.o)
-        return (self.k, self.k, 1 if self.depthwise else self.c, self.o)
-
-    @property
-    def arguments(self) -> int:
-        return 2 if self.row == "add" else 1
-
-    @property
-    def operations(self) -> int:
-        """What targets.Work calls operations."""
-        if self.row in {"add", "avg_pool2d"}:
-            return self.arguments * prod(self.input)
-        return prod(self.output) * prod(self.weight[:-1])
-
-
-# Layers of the networks mlq is tried on: ResNets, SqueezeNet, MobileNets, a VGG.
-SHAPES = (
-    Shape("conv2d", 56, 64, 64, k=3),
-    Shape("conv2d", 28, 128, 128, k=3),
-    Shape("conv2d", 14, 256, 256, k=3),
-    Shape("conv2d", 56, 64, 128, k=3, s=2),
-    Shape("conv2d", 32, 16, 16, k=3),
-    Shape("conv2d", 8, 64, 64, k=3),
-    Shape("conv2d", 224, 3, 64, k=7, s=2),
-    Shape("conv2d.pointwise", 56, 256, 64),
-    Shape("conv2d.pointwise", 14, 1024, 256),
-    Shape("conv2d.pointwise", 56, 24, 144),
-    Shape("conv2d.pointwise", 14, 384, 64),
-    Shape("conv2d.pointwise", 12, 128, 128),
-    Shape("conv2d.depthwise", 56, 144, 144, k=3),
-    Shape("conv2d.depthwise", 14, 384, 384, k=3),
-    Shape("conv2d.depthwise", 112, 32, 32, k=3),
-    Shape("conv2d.depthwise", 56, 144, 144, k=3, s=2),
-    Shape("matmul", 1, 2048, 1000),
-    Shape("matmul", 1, 512, 1000),
-    Shape("matmul", 1, 64, 10),
-    Shape("add", 56, 64, 64),
-    Shape("add", 14, 256, 256),
-    Shape("add", 32, 16, 16),
-    Shape("avg_pool2d", 7, 512, 512, k=7, s=7),
-    Shape("avg_pool2d", 8, 64, 64, k=8, s=8),
-)
-
-
-def program(shape: Shape, *, integer: bool) -> tuple[str, WeightStore]:
-    """A function whose body is the layer, between casts to and from storage where it is integer."""
-    with context(), Location.unknown():
-        module, store = Module.create(), WeightStore()
-        element = _element("u8", INPUT_SCALE, integer=integer)
-        reads, gives = (
-            build.tensor(sizes, IntegerType.get_signless(8) if integer else None)
-            for sizes in (shape.input, shape.output)
-        )
-        with InsertionPoint(module.body):
-
-            @func.FuncOp.from_py_func(*[reads] * shape.arguments, name="main")
-            def _main(*arguments: Value) -> Value:
-                inside = build.tensor(shape.input, element)
-                seen = [quant.scast(x, inside).result if integer else x for x in arguments]
-                result = layer(shape, seen, store, integer=integer)
-                return quant.scast(result, gives).result if integer else result
-
-        return str(module), store
-
-
-def layer(shape: Shape, arguments: Sequence[Value], store: WeightStore, *, integer: bool) -> Value:
-    """The one op of a program; its constants go to the store."""
-    element = _element("u8", OUTPUT_SCALE, integer=integer)
-    relu = Activation.relu()
-    if shape.row == "add":
-        return build.add(*arguments, activation=relu, element=element)
-    window = (shape.k, shape.k), (shape.s, shape.s)
-    if shape.row == "avg_pool2d":
-        kernel, strides = window
-        return build.avg_pool2d(
-            arguments[0], kernel=kernel, strides=strides, layout="nhwc", element=element
-        )
-    weight, bias = constants(shape, store, integer=integer)
-    if shape.row == "matmul":
-        return build.matmul(*arguments, weight, bias=bias, activation=relu, element=element)
-    return build.conv2d(
-        arguments[0],
-        weight,
-        bias=bias,
-        strides=window[1],
-        pads=[(shape.k - 1 + side) // 2 for side in (0, 0, 1, 1)],
-        groups=shape.c if shape.depthwise else 1,
-        layout="nhwc",
-        activation=relu,
-        element=element,
-    )
-
-
-def constants(shape: Shape, store: WeightStore, *, integer: bool) -> tuple[Value, Value]:
-    """Weight and bias, as large as trained ones are."""
-    bias_scale = INPUT_SCALE * WEIGHT_SCALE
-    weight = RNG.normal(0, 30 * WEIGHT_SCALE, shape.weight).astype(np.float32)
-    bias = RNG.normal(0, 1, shape.o).astype(np.float32)
-    if integer:
-        weight = np.clip(np.rint(weight / WEIGHT_SCALE), -127, 127).astype(np.int8)
-        bias = np.rint(bias / bias_scale).astype(np.int32)
-    store["weight"], store["bias"] = weight, bias
-    elements = (("i8<-127:127>", WEIGHT_SCALE), ("i32", bias_scale))
-    types = [
-        build.tensor(store[key].shape, _element(*element, integer=integer))
-        for key, element in zip(("weight", "bias"), elements, strict=True)
-    ]
-    return build.weight("weight", types[0]), build.weight("bias", types[1])
-
-
-def _element(storage: str, scale: float, *, integer: bool) -> Type | None:
-    if not integer:
-        return None
-    zero_point = ZERO_POINT if storage == "u8" else 0
-    return Type.parse(f"!quant.uniform<{storage}:f32, {scale}:{zero_point}>")
-
-
-def compiled(text: str, store: WeightStore) -> runtime.Executable:
-    """A program as the compiler makes it, loaded."""
-    lowered = transform(text, store, lowering(TARGET.features))
-    return runtime.load(compile_module(lowered.text, TARGET, weights=lowered.weights))
 
 
 def chain(length: int) -> runtime.Executable:
@@ -197,62 +47,46 @@ def chain(length: int) -> runtime.Executable:
                     value = build.matmul(value, build.weight(f"w{index}", build.tensor((8, 8))))
                 return value
 
-        return compiled(str(module), store)
+        lowered = transform(str(module), store, lowering(TARGET.features))
+        return runtime.load(compile_module(lowered.text, TARGET, weights=lowered.weights))
 
 
-def dispatch_us(runs: int, length: int = 65) -> float:
+def dispatch_us(runs: int = 300, length: int = 65) -> float:
     """Microseconds that one more dispatch adds to a call."""
     calls = [chain(n).prepare(np.zeros((1, 8), np.float32)) for n in (1, length)]
-    one, many = time_calls(calls, runs=runs * 10)
+    one, many = time_calls(calls, runs=runs)
     return (many.cpu_p50 - one.cpu_p50) * 1e3 / (length - 1)
-
-
-def executable(shape: Shape, *, integer: bool) -> runtime.Executable:
-    """The layer alone."""
-    return compiled(*program(shape, integer=integer))
-
-
-def inputs(shape: Shape, *, integer: bool) -> list[np.ndarray]:
-    """What the layer reads, at random."""
-    if integer:
-        return [RNG.integers(0, 256, shape.input, np.uint8) for _ in range(shape.arguments)]
-    return [RNG.standard_normal(shape.input, np.float32) for _ in range(shape.arguments)]
-
-
-def measured(runs: int) -> Iterator[tuple[Shape, Latency, Latency]]:
-    """Each shape with its latencies in f32 and in w8a8."""
-    for shape in SHAPES:
-        calls = [
-            executable(shape, integer=integer).prepare(*inputs(shape, integer=integer))
-            for integer in (False, True)
-        ]
-        f32, w8a8 = time_calls(calls, runs=runs)
-        yield shape, f32, w8a8
 
 
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=31, help="calls of each layer")
-    runs = parser.parse_args().runs
+    parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--precisions", default="f32,w8a8", help="default: f32,w8a8")
+    arguments = parser.parse_args()
+    recipe, table = resolve({"precisions": arguments.precisions}), TableCosts(TARGET)
     print(f"{cpu_model()}; IREE {versions()['iree-base-compiler']}; one thread\n")
-    print(f"{'layer':75} {'f32 us':>9} {'w8a8 us':>9} {'f32':>7} {'w8a8':>7}  1e9 operations/s")
-    totals: dict[str, list[float]] = {}
-    bandwidth = 0.0
-    for shape, *latencies in measured(runs):
-        times = [latency.cpu_p50 * 1e3 for latency in latencies]
-        rates = [shape.operations / us / 1e3 for us in times]
-        print(f"{shape!s:75} {times[0]:9.1f} {times[1]:9.1f} {rates[0]:7.1f} {rates[1]:7.1f}")
-        total = totals.setdefault(shape.row, [0.0, 0.0, 0.0])
-        total[:] = [a + b for a, b in zip(total, (shape.operations, *times), strict=True)]
-        if shape.row == "add":
-            moved = 4 * (shape.operations + prod(shape.output))
-            bandwidth = max(bandwidth, moved / times[0])
+    print(f"{'network':30} {'precision':>9} {'measured us':>12} {'by the table':>12}")
+    totals: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
+    for network in find(arguments.networks):
+        times = {each.name: each.us for each in timing.measure_model(network.model, recipe).layers}
+        layers = load(network.model, batch=1).layers
+        for precision in ("f32", *recipe.integer_precisions()):
+            timed = [layer for layer in layers if precision in times[layer.name]]
+            measured = sum(times[layer.name][precision] for layer in timed)
+            expected = sum(table.layer_us(layer, precision) for layer in timed)
+            print(f"{network.name:30} {precision:>9} {measured:12.0f} {expected:12.0f}", flush=True)
+            for layer in timed:
+                work = work_of(layer)
+                row = f"{work.kind}.{work.form}" if work.form else work.kind
+                total = totals[row][precision]
+                total[0] += work.operations
+                total[1] += times[layer.name][precision]
     print()
-    for row, (operations, *times) in totals.items():
-        f32, w8a8 = (operations / us / 1e3 for us in times)
-        print(f'"{row}": {{"f32": {f32:.1f}, "w8a8": {w8a8:.1f}}},')
-    print(f"bytes_per_us={bandwidth:.0f}, dispatch_us={dispatch_us(runs):.2f}  (from f32 layers)")
+    for row, rates in totals.items():
+        cells = [f'"{name}": {done / us / 1e3:.1f}' for name, (done, us) in rates.items()]
+        print(f'"{row}": {{{", ".join(cells)}}},')
+    print(f"dispatch_us={dispatch_us():.2f}")
 
 
 if __name__ == "__main__":

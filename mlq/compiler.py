@@ -19,6 +19,7 @@ from mlq import (
     runtime,
     selection,
     targets,
+    timing,
 )
 from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import Samples, load_data
@@ -96,7 +97,13 @@ def quantize(
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
     network = found.rounding.of(network)
-    planner = _weighed(planning.Planner.of(network, device, settings, found.sensitivities), found)
+    (first, *_) = data.batches(settings.batch)
+    inputs = [first[spec.name] for spec in network.model.inputs]
+    costs = timing.measure(
+        network, device, settings, found.choice.ranges, inputs=inputs, stages=stages
+    )
+    planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
+    planner = _weighed(planner, found)
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)
     judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)

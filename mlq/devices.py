@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import iree.runtime as rt
@@ -177,3 +178,8 @@ def _no_features(needed: Iterable[str]) -> str:
     if not missing or not present:
         return ""
     return f"it needs {', '.join(missing)}, which this CPU ({cpu_model()}) lacks"
+
+
+def tool(name: str) -> Path:
+    """A program of the runtime's wheel, such as iree-benchmark-module."""
+    return Path(rt.__file__).parents[1] / "_runtime_libs" / name

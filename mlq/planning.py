@@ -16,29 +16,18 @@ from mlq.allocation import (
     frontier,
     solve,
 )
+from mlq.costs import Costs, TableCosts, work_of
 from mlq.errors import PlanError
-from mlq.network import Layer, Network
+from mlq.network import Network
 from mlq.plan import LayerPlan, Plan
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities, noise_from_sensitivities
-from mlq.targets.base import Target, Work
+from mlq.targets.base import Target
 
 # Milli-nats of KL that one unit of accuracy is worth: 0.3 points cost about 12 (measured on five
 # networks). A plan may predict a fifth of that; the rest is for what the samples do not show.
 MNAT_PER_UNIT_DROP = 4000.0
 _PART_TO_SPEND = 0.2
-
-
-def work_of(layer: Layer) -> Work:
-    """What a layer asks of a device."""
-    return Work(
-        kind=layer.kind,
-        form=layer.form,
-        macs=layer.macs,
-        params=layer.params,
-        input_elements=sum(flow.elements for flow in layer.flows),
-        output_elements=layer.output_elements,
-    )
 
 
 def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
@@ -49,13 +38,13 @@ def supported(network: Network, target: Target, precisions: Sequence[str]) -> di
     }
 
 
-def predicted_us(network: Network, target: Target, precisions: Mapping[str, str]) -> float:
-    """Microseconds of a call by the target's costs, with every layer in its precision."""
+def predicted_us(network: Network, costs: Costs, precisions: Mapping[str, str]) -> float:
+    """Microseconds of a call by these costs, with every layer in its precision."""
     choices = []
     for layer in network.layers:
-        name, work = precisions[layer.name], work_of(layer)
-        choices.append(LayerChoice(layer.name, {name: Option(0.0, target.cost_us(work, name))}))
-    return Problem(choices, _borders(network, target)).totals(precisions).us
+        name = precisions[layer.name]
+        choices.append(LayerChoice(layer.name, {name: Option(0.0, costs.layer_us(layer, name))}))
+    return Problem(choices, _borders(network, costs)).totals(precisions).us
 
 
 def noise_budget(recipe: Recipe) -> float | None:
@@ -74,15 +63,22 @@ class Planner:
 
     network: Network
     target: Target
+    costs: Costs
     recipe: Recipe
     problem: Problem
     overhead: float = 0.0
 
     @classmethod
     def of(
-        cls, network: Network, target: Target, recipe: Recipe, sensitivities: Sensitivities
+        cls,
+        network: Network,
+        target: Target,
+        recipe: Recipe,
+        sensitivities: Sensitivities,
+        costs: Costs | None = None,
     ) -> Planner:
-        """Costs from the target's table, noise from the sensitivities."""
+        """Noise from the sensitivities; costs from the target's table unless they are given."""
+        costs = costs or TableCosts(target)
         noise = noise_from_sensitivities(
             sensitivities, sensitivities.metric, base=recipe.integer_precisions()[0]
         )
@@ -93,13 +89,13 @@ class Planner:
             options = {
                 name: Option(
                     noise[layer.name][name],
-                    target.cost_us(work, name),
+                    costs.layer_us(layer, name),
                     target.size_bytes(work, name),
                 )
                 for name in (*allowed, "f32")
             }
             choices.append(LayerChoice(layer.name, options))
-        return cls(network, target, recipe, Problem(choices, _borders(network, target)))
+        return cls(network, target, costs, recipe, Problem(choices, _borders(network, costs)))
 
     def solve(self, noise: float | None) -> Allocation:
         """The best plan under the recipe's limits, with at most `noise` milli-nats predicted.
@@ -182,7 +178,7 @@ def uniform_plan(
     return empty_plan(recipe).model_copy(update={"layers": chosen})
 
 
-def _borders(network: Network, target: Target) -> list[Border]:
+def _borders(network: Network, costs: Costs) -> list[Border]:
     """The tensors that pass from layer to layer, and what casting them costs."""
     consumers: dict[tuple[str, int], list[str]] = {}
     for layer in network.layers:
@@ -194,7 +190,7 @@ def _borders(network: Network, target: Target) -> list[Border]:
             producer=producer,
             consumers=tuple(dict.fromkeys(names)),
             dequantize_us=0.0,  # an integer layer hands over its unrounded f32 result
-            quantize_us=target.cast_us(elements, "w8a8"),
+            quantize_us=costs.cast_us(elements, "w8a8"),
         )
         for (producer, elements), names in consumers.items()
     ]

@@ -16,6 +16,7 @@ from mlq.values import Part
 
 CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
 IR_LEVELS = ("fused", "folded", "onnx")
+COSTS = ("measured", "table")
 ROUNDINGS = ("auto", "nearest", "least-squares")
 EFFORTS = ("quick", "default", "extensive")
 METRICS = {
@@ -45,7 +46,8 @@ class Recipe(Part):
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes, `max_latency` in
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
     each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
-    measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by auto.
+    measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by
+    auto; `costs` are those of layers, measured where the target's CPU is here.
     """
 
     target: str = "x86"
@@ -61,6 +63,7 @@ class Recipe(Part):
     scheme: Scheme = "asymmetric"
     granularity: Granularity = "per_axis"
     rounding: str = "auto"
+    costs: str = "measured"
     samples: PositiveInt | None = None
     batch: PositiveInt = 1
     seed: int = 0
@@ -83,6 +86,7 @@ class Recipe(Part):
         one_of(SCHEMES, self.scheme, "scheme")
         one_of(GRANULARITIES, self.granularity, "granularity")
         one_of(ROUNDINGS, self.rounding, "rounding")
+        one_of(COSTS, self.costs, "costs")
         if self.rounding == "least-squares" and not self._can_fit:
             raise UsageError(
                 "rounding least-squares makes a scale for each channel; it goes with granularity"

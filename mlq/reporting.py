@@ -11,7 +11,7 @@ from mlq.analysis import Analysis
 from mlq.judge import Judge
 from mlq.manifest import versions
 from mlq.network import Network
-from mlq.planning import Planner, noise_budget, work_of
+from mlq.planning import Planner, noise_budget
 from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.report import (
@@ -65,7 +65,7 @@ def assemble(found: Findings) -> Report:
         model=_model(found.network),
         target=found.recipe.target,
         ir_level=found.recipe.ir_level,
-        cost_source=found.planner.target.cost_source,
+        cost_source=found.planner.costs.source,
         hardware=_hardware(found.recipe.threads),
         versions=versions(),
         seed=found.recipe.seed,
@@ -125,7 +125,7 @@ def _layers(found: Findings) -> list[LayerReport]:
     """Every layer in the network's order, with the metrics at its first integer precision."""
     plan = found.variants["mixed"].plan
     base = found.recipe.integer_precisions()[0]
-    target = found.planner.target
+    costs = found.planner.costs
     options = {choice.name: choice.options for choice in found.planner.problem.layers}
     rows = []
     for layer in found.network.layers:
@@ -140,9 +140,7 @@ def _layers(found: Findings) -> list[LayerReport]:
                 macs=layer.macs,
                 params=layer.params,
                 metrics=candidates.get(precision, candidates.get(base, {})),
-                cost_us={
-                    name: target.cost_us(work_of(layer), name) for name in (*candidates, "f32")
-                },
+                cost_us={name: costs.layer_us(layer, name) for name in (*candidates, "f32")},
                 reason=chosen.reason if chosen else "f32: the plan does not name it",
                 noise_mnat={name: each.noise for name, each in options[layer.name].items()},
             )

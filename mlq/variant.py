@@ -54,9 +54,23 @@ def quantize(network: Network, plan: Plan, ranges: Ranges) -> Transformed:
         return network.transform(pipeline, generic=False)
 
 
+def lower(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Transformed:
+    """GRAPH to LOWERED under a plan."""
+    return lowered(quantize(network, plan, ranges), target)
+
+
+def lowered(quantized: Transformed, target: Target) -> Transformed:
+    """QUANTIZED to LOWERED."""
+    return transform(quantized.text, quantized.weights, lowering(target.features))
+
+
+def compiled(made: Transformed, target: Target) -> bytes:
+    """LOWERED to a .vmfb that holds its weights."""
+    return compile_module(made.text, target, weights=made.weights, embed=True)
+
+
 def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Variant:
     """GRAPH to artifact under a plan."""
     quantized = quantize(network, plan, ranges)
-    lowered = transform(quantized.text, quantized.weights, lowering(target.features))
-    vmfb = compile_module(lowered.text, target, weights=lowered.weights, embed=True)
-    return Variant(plan, quantized, lowered, vmfb)
+    made = lowered(quantized, target)
+    return Variant(plan, quantized, made, compiled(made, target))

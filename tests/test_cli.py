@@ -256,7 +256,7 @@ def softmax_network() -> onnx.ModelProto:
 
 
 def test_targets_are_listed() -> None:
-    assert "x86" in mlq("targets").stdout
+    assert "x86" in mlq("targets").stdout == mlq("targets", "list").stdout
     listed = json.loads(mlq("targets", "--json").stdout)["targets"]
     assert "w8a8" in {name for each in listed for name in each["precisions"]["conv2d"]}
 
@@ -371,6 +371,16 @@ def test_a_folder_of_somebody_else_is_refused_before_the_work(demo: Path, tmp_pa
     (tmp_path / "mine.txt").touch()
     command = ["quantize", demo / "digits.onnx", "--calib", "random:8", "-o", tmp_path]
     assert "did not write" in refused(*command)
+
+
+def test_layers_are_timed_here(demo: Path) -> None:
+    shown = mlq("targets", "measure", "x86", demo / "digits.onnx").stdout
+    assert "fastest" in shown.splitlines()[0]
+    assert "block2/expand/conv" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    found = json.loads(mlq("targets", "measure", "x86", demo / "digits.onnx", "--json").stdout)
+    assert all(set(each["us"]) == {"f32", "w8a8"} for each in found["layers"])
+    assert "cannot be timed" in refused("targets", "measure", "vmvx", demo / "digits.onnx")
 
 
 def test_debug_adds_the_traceback(tmp_path: Path) -> None:

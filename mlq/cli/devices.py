@@ -7,22 +7,45 @@ from typing import Any
 
 import click
 
-from mlq.cli.group import main, show
+from mlq.cli.group import Listing, main, show
 from mlq.cli.options import FOLDER, JSON, PREPROCESS
 from mlq.pages import inventory as pages
 from mlq.pages import tables
 
 
-@main.command()
+@main.group(cls=Listing)
+def targets() -> None:
+    """List the devices that mlq compiles for, or measure what layers cost on this one.
+
+    `mlq targets` is `mlq targets list`, `mlq targets NAME` is `mlq targets list NAME`.
+    """
+
+
+@targets.command("list")
 @click.argument("name", required=False)
 @JSON
-def targets(name: str | None, *, as_json: bool) -> None:
+def list_targets(name: str | None, *, as_json: bool) -> None:
     """List the devices that mlq compiles for and what runs here, or say all of one of them."""
     from mlq.inventory import inventory
 
     found = inventory(name)
     shown = pages.overview(found) if name is None else pages.one(found[0])
     show(pages.as_json(found) if as_json else shown)
+
+
+@targets.command()
+@click.argument("target")
+@click.argument("model", type=FOLDER)
+@click.option("--precisions", metavar="LIST", help="what layers may have (default: f32,w8a8)")
+@click.option("--batch", type=int, metavar="N", help="samples of one call (default: 1)")
+@JSON
+def measure(target: str, model: Path, *, as_json: bool, **options: Any) -> None:
+    """Time each layer of MODEL.onnx at each precision, as `mlq quantize` does."""
+    from mlq import timing
+    from mlq.recipe import resolve
+
+    found = timing.measure_model(model, resolve({"target": target, **options}), progress=True)
+    show(found.model_dump_json(indent=2) if as_json else pages.times(found))
 
 
 @main.command()

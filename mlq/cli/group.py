@@ -46,6 +46,15 @@ class Verbs(click.Group):
         sys.exit(code or 0)
 
 
+class Listing(click.Group):
+    """A group that lists, by its command `list`, where no other command of it is named."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *context.help_option_names}:
+            args = ["list", *args]
+        return super().parse_args(context, args)
+
+
 def _complain(message: str, *, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()

@@ -23,6 +23,7 @@ def demo(*, progress: bool = False, command: str = "mlq demo") -> Result:
         CALIBRATION,
         eval=EVALUATION,
         max_drop=_MAX_DROP,
+        costs="table",  # so that it decides the same on every CPU
         progress=progress,
         command=command,
     )

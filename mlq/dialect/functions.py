@@ -33,6 +33,19 @@ def main_of(module: Operation) -> func.FuncOp:
     raise ContractError("the module has no function @main; is it a network that mlq imported?")
 
 
+def keep_public(module: Operation, entry: str) -> None:
+    """Make all functions private but `entry`, for symbol-dce to drop; all stay for an empty one.
+
+    ContractError where there is no such function.
+    """
+    made = [op for op in module.regions[0].blocks[0].operations if isinstance(op, func.FuncOp)]
+    if entry and entry not in {op.name.value for op in made}:
+        raise ContractError(f"there is no function @{entry} to keep")
+    for op in made:
+        if entry and op.name.value != entry:
+            op.attributes["sym_visibility"] = StringAttr.get("private")
+
+
 def body_of(function: func.FuncOp) -> Block:
     """The single block of a function."""
     return function.regions[0].blocks[0]

@@ -72,10 +72,17 @@ class Executables:
     def __init__(self, module: Operation) -> None:
         self._top = module.regions[0].blocks[0]
         self._symbols: dict[Kernel, str] = {}
+        self.calls: list[tuple[str, str]] = []
 
-    def dispatch(self, kernel: Kernel, operands: Sequence[Value], result: Type) -> Value:
-        """Call a kernel on tensors, whatever their shapes: it knows where elements are."""
+    def dispatch(
+        self, kernel: Kernel, operands: Sequence[Value], result: Type, caller: str
+    ) -> Value:
+        """Call a kernel on tensors, whatever their shapes: it knows where elements are.
+
+        `calls` remembers for which layer, the `caller`, it was.
+        """
         name = self._symbol(kernel)
+        self.calls.append((caller, name))
         attributes = {
             "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
             "operandSegmentSizes": DenseI32ArrayAttr.get([0, len(operands), 0, 0]),

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mlq.pages.blocks import Block, Cell, Paragraph, Table
+from mlq.pages.blocks import Block, Cell, Paragraph, Table, Tag
 
 if TYPE_CHECKING:
     from mlq.inventory import TargetFacts
+    from mlq.timing import NetworkTimes
 
 
 def overview(found: Sequence[TargetFacts]) -> list[Block]:
@@ -54,6 +55,32 @@ def one(each: TargetFacts) -> list[Block]:
     if presets:
         blocks.append(Table(("preset", "what it is", "here"), presets, left=frozenset({0, 1, 2})))
     return blocks
+
+
+def times(found: NetworkTimes) -> list[Block]:
+    """A row for each layer, the precision that is fastest marked, and the sums."""
+    columns = sorted({name for each in found.layers for name in each.us}, key=_floats_first)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            each.name,
+            each.op,
+            *(f"{each.us[name]:.1f}" if name in each.us else "" for name in columns),
+            Tag(min(each.us, key=each.us.__getitem__)),
+        )
+        for each in found.layers
+    ]
+    sums = [sum(each.us.get(name, each.us["f32"]) for each in found.layers) for name in columns]
+    rows.append(("all", "", *(f"{us:.1f}" for us in sums), ""))
+    header = ("layer", "op", *(f"{name} us" for name in columns), "fastest")
+    return [
+        Table(header, tuple(rows), left=frozenset({0, 1, len(columns) + 2})),
+        Paragraph(f"Costs: {found.source}."),
+        Paragraph("`mlq quantize` times the kernels that it makes in the same way."),
+    ]
+
+
+def _floats_first(name: str) -> tuple[bool, str]:
+    return name != "f32", name
 
 
 def as_json(found: Sequence[TargetFacts]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, OpView, Value
 
-from mlq.dialect import ops
+from mlq.dialect import build, functions, ops
 from mlq.kernels import library
 from mlq.kernels.library import Device
 from mlq.precision import one_of
@@ -106,11 +107,21 @@ class LowerToKernels(Pass):
         images = Images(module, isa)
         chosen = _chosen(program, isa, images)
         for op in program:
+            images.caller = build.name_of(op) or ""
             with InsertionPoint(op), op.location:
                 _lowered(op, chosen, images)
         for op in reversed(program):
             if _result(op) in chosen:
                 op.operation.erase()
+        _note(module, images.calls)
+
+
+def _note(module: Operation, calls: Sequence[tuple[str, str]]) -> None:
+    """Write down which kernels each layer calls, for those who time them."""
+    made = [each for each in module.regions[0].blocks[0] if isinstance(each, func.FuncOp)]
+    known = [(layer, kernel) for layer, kernel in calls if layer]
+    if known and len(made) == 1:
+        made[0].attributes["mlq.kernels"] = functions.strings(known)
 
 
 def _lowered(op: OpView, chosen: dict[Value | None, Lower], images: Images) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch_mlir.dialects import func
-from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, StringAttr, Value
+from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, Value
 
 from mlq.dialect import build, functions, layers
-from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass
 
 
@@ -19,10 +18,9 @@ class Simulate(Pass):
     float reader sees unrounded values, as in the integer network. Weights and biases are read from
     "<key>:simulated", which the host fills. `mlq.rows` names the rows: layer, role, tensor.
 
-    `@lockstep` computes the float network and `chains` simulated ones (one for each candidate
-    precision; table and weight keys of chain c are at c * rows and "<key>:simulated.<c>") and
-    returns all their outputs, then as one tensor, by chain, what `mlq.compared` names: each layer's
-    operands and result compared with float, and with `own` what it makes of float ones.
+    `@lockstep` computes the float network and `chains` simulated ones, one for each candidate
+    precision (chain c's table and weights: at c * rows, "<key>:simulated.<c>"), returns all outputs
+    and, by chain, what `mlq.compared` names: operands, result, with `own` what it makes of floats.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -57,7 +55,6 @@ class Simulate(Pass):
     entry: str = option(default="", help="make all functions private but this one")
 
     def run(self, module: Operation) -> None:
-        one_of(("", "simulated", "lockstep"), self.entry, "entry")
         source = functions.main_of(module)
         rows = _rows(source)
         names = functions.strings(rows)
@@ -74,8 +71,7 @@ class Simulate(Pass):
             compared = _fill_lockstep(source, lockstep, rows, self)
             lockstep.attributes["mlq.rows"] = names
             lockstep.attributes["mlq.compared"] = functions.strings(compared)
-        if self.entry:
-            _keep(module, self.entry)
+        functions.keep_public(module, self.entry)
 
 
 class _Chain:
@@ -124,13 +120,6 @@ class _Chain:
         return others
 
 
-def _keep(module: Operation, entry: str) -> None:
-    """Make all functions but one private: a module that is loaded holds the weights of all."""
-    for op in module.regions[0].blocks[0].operations:
-        if isinstance(op, func.FuncOp) and op.name.value != entry:
-            op.attributes["sym_visibility"] = StringAttr.get("private")
-
-
 def _rows(source: func.FuncOp) -> list[tuple[str, str, str]]:
     """Layer, role and tensor of every activation that quantization stores."""
     return [
@@ -161,9 +150,9 @@ def _fill_lockstep(
     rows: list[tuple[str, str, str]],
     options: Simulate,
 ) -> list[tuple[str, str]]:
-    """The float network, the simulated ones, and their comparison; returns what is compared.
+    """The float network, the simulated ones, their comparison, layer by layer; what is compared.
 
-    All go layer by layer: what is compared is still in a cache then, and need not be kept.
+    So what is compared is still in a cache, and need not be kept.
     """
     arguments = list(functions.body_of(target).arguments)
     reference = dict(zip(functions.body_of(source).arguments, arguments[:-1], strict=True))
@@ -192,8 +181,8 @@ def _compare(
     op: OpView, reference: functions.Mapping, simulated: list[_Chain], options: Simulate
 ) -> list[tuple[str, str]]:
     """Compare a layer's operands and its result in each chain; returns layer and role of each."""
-    flows = (flow for flow in layers.activations_of(op) if layers.tensor_name(flow.value))
-    places = {flow.role: flow.index for flow in flows}
+    flows = layers.activations_of(op)
+    places = {flow.role: flow.index for flow in flows if layers.tensor_name(flow.value)}
     operands = list(op.operation.operands)
     for chain in simulated:
         noisy = chain.flows[op.output]
@@ -201,8 +190,7 @@ def _compare(
         pairs.append((reference[op.output], chain.values[op.output]))
         if options.own:
             clean = chain.quantized(op, reference)
-            # A layer that alone is quantized has no residual of integers.
-            clean.pop(places.get("residual", -1), None)
+            clean.pop(places.get("residual", -1), None)  # alone, it gets none of integers
             alone = dict(reference)
             functions.clone_op(op, alone, clean)
             pairs.append((reference[op.output], alone[op.output]))

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from mlq import alone, planning, sensitivity, targets
 from mlq.calibration import Batch, Observations
+from mlq.costs import TableCosts
 from mlq.network import Network
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
@@ -88,7 +89,7 @@ class Mixing:
         why = dict.fromkeys(names, "f32: the target has no integer precision for it")
         why |= dict.fromkeys(integer, f"{PRECISION}: as every layer that can be")
         why |= dict.fromkeys(ends, "f32: the first and the last layer stay float")
-        us = planning.predicted_us(self._network, self._target, precisions)
+        us = planning.predicted_us(self._network, TableCosts(self._target), precisions)
         return Decision(precisions, why, us)
 
     def _allocated(self, configuration: Configuration) -> Decision:

@@ -46,6 +46,12 @@ class Images:
         self._held: dict[Value, Held] = {}
         self._made: set[Value] = set()
         self._plain: dict[Value, Value] = {}
+        self.caller = ""  # the layer that is being lowered
+
+    @property
+    def calls(self) -> Sequence[tuple[str, str]]:
+        """Layer and kernel of each call, in order; casts are of no layer."""
+        return self._executables.calls
 
     def need(self, value: Value, margin: Margin) -> None:
         """Reserve a margin around an image, for a kernel that will read it."""
@@ -77,7 +83,7 @@ class Images:
 
     def dispatch(self, kernel: Kernel, operands: Sequence[Value], result: Type) -> Value:
         """Call a kernel whose result is no image."""
-        return self._executables.dispatch(kernel, operands, result)
+        return self._executables.dispatch(kernel, operands, result, self.caller)
 
     def zero_of(self, params: QuantParams | None) -> Value:
         """What stands for zero in a margin, as kernels read it."""

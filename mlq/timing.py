@@ -1,0 +1,156 @@
+"""The costs of a network's layers, timed on this machine in the networks they are layers of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlq import calibration, devices, planning, profiling, targets, variant
+from mlq.costs import Costs, MeasuredCosts, TableCosts
+from mlq.errors import TargetError
+from mlq.frontends.data import load_data
+from mlq.kernels import library
+from mlq.network import Network, Transformed, load
+from mlq.plan import Plan
+from mlq.progress import Stages
+from mlq.ranges import Ranges
+from mlq.recipe import Recipe
+from mlq.targets.base import Target
+from mlq.targets.host import cpu_model
+from mlq.values import Part
+
+_SOURCE = "each layer of this network timed at each precision on this CPU ({cpu}), one thread"
+
+
+def measure(
+    network: Network,
+    target: Target,
+    recipe: Recipe,
+    ranges: Ranges,
+    *,
+    inputs: Sequence[NDArray[Any]],
+    stages: Stages,
+) -> Costs:
+    """What each layer costs at f32 and at each precision of the recipe, on a batch of `inputs`.
+
+    The network in float and in each precision is compiled (which is cached: the report needs most
+    of them anyway) and profiled. The table of the target where kernels cannot be timed here, or
+    the recipe asks for it.
+    """
+    table = TableCosts(target)
+    if recipe.costs == "table" or _why_not_timed(target):
+        return table
+    allowed = planning.supported(network, target, recipe.integer_precisions())
+    plans = {"f32": planning.empty_plan(recipe)}
+    for each in recipe.integer_precisions():
+        plans[each] = planning.uniform_plan(network, recipe, each, allowed)
+    layers: dict[str, dict[str, float]] = defaultdict(dict)
+    macs = sum(layer.macs for layer in network.layers)
+    for precision, plan in plans.items():
+        with stages.stage(f"time {precision}"):
+            lowered = variant.lower(network, plan, ranges, target)
+            compiled = partial(variant.compiled, lowered, target)
+            times = profiling.profile(lowered.text, compiled, inputs, macs=macs)
+        for name, us in _by_layer(network, plan, table, lowered, times).items():
+            if plan.precision(name) == precision:
+                layers[name][precision] = us
+    return MeasuredCosts(table, layers, _SOURCE.format(cpu=cpu_model()))
+
+
+class LayerTimes(Part):
+    """A layer, and microseconds at each precision that it can have."""
+
+    name: str
+    op: str
+    us: dict[str, float]
+
+
+class NetworkTimes(Part):
+    """What `mlq targets measure` found."""
+
+    model: str
+    target: str
+    source: str
+    layers: tuple[LayerTimes, ...]
+
+
+def measure_model(
+    model: str | Path, recipe: Recipe, *, preprocess: Path | None = None, progress: bool = False
+) -> NetworkTimes:
+    """Time every layer of an ONNX file on this machine, as `mlq quantize` does.
+
+    A random sample serves: times hardly depend on ranges. TargetError where the target's kernels
+    do not run here.
+    """
+    target, path, stages = targets.by_name(recipe.target), Path(model), Stages(visible=progress)
+    if reason := _why_not_timed(target):
+        raise TargetError(f"target {target.name} cannot be timed: {reason}")
+    with stages.stage("import"):
+        network = load(path, batch=recipe.batch, ir_level=recipe.ir_level)
+        data = load_data("random:1", network.sample_specs, preprocess=preprocess, model_path=path)
+    (sample, *_) = data.batches(1)
+    inputs = [
+        np.resize(sample[spec.name], (recipe.batch, *sample[spec.name].shape[1:]))
+        for spec in network.model.inputs
+    ]
+    with stages.stage("calibrate"):
+        executable = calibration.instrument(network, target)
+        observations = calibration.observe(network, executable, [inputs])
+    ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
+    costs = measure(network, target, recipe, ranges, inputs=inputs, stages=stages)
+    allowed = planning.supported(network, target, recipe.integer_precisions())
+    return NetworkTimes(
+        model=str(path),
+        target=target.name,
+        source=costs.source,
+        layers=tuple(
+            LayerTimes(
+                name=layer.name,
+                op=layer.kind,
+                us={each: costs.layer_us(layer, each) for each in ("f32", *allowed[layer.name])},
+            )
+            for layer in network.layers
+        ),
+    )
+
+
+def _why_not_timed(target: Target) -> str:
+    """Why its kernels cannot be timed here, or nothing."""
+    if reason := devices.why_not_here(target):
+        return reason
+    return "" if library.best(target.cpu_features) else "there are no kernels for its CPU"
+
+
+def _by_layer(
+    network: Network,
+    plan: Plan,
+    table: TableCosts,
+    lowered: Transformed,
+    times: Mapping[str, float],
+) -> dict[str, float]:
+    """Microseconds of each layer: of its kernels, or its part of what no layer's kernels took.
+
+    A kernel that layers share takes each of them the same. What IREE's own code took is shared
+    among the layers that have no kernel as the table would have it.
+    """
+    calls = lowered.notes.get("mlq.kernels", [])
+    often: dict[str, int] = defaultdict(int)
+    for _, kernel in calls:
+        often[kernel] += 1
+    spent: dict[str, float] = defaultdict(float)
+    for layer, kernel in calls:
+        spent[layer] += times.get(kernel, 0.0) / often[kernel]
+    others = {
+        layer.name: table.layer_us(layer, plan.precision(layer.name))
+        for layer in network.layers
+        if layer.name not in spent
+    }
+    rest = sum(us for kernel, us in times.items() if "$async_dispatch" in kernel)
+    scale = rest / (sum(others.values()) or 1.0)
+    return {**spent, **{name: us * scale for name, us in others.items()}}

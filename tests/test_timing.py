@@ -1,0 +1,104 @@
+"""What layers cost: timed in the networks they are layers of, and reckoned with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlq import planning, profiling, timing, variant
+from mlq.analysis import Analysis
+from mlq.costs import MeasuredCosts, TableCosts
+from mlq.errors import TargetError
+from mlq.network import Transformed
+from mlq.progress import Stages
+from mlq.recipe import resolve
+from mlq.targets import by_name, host_target
+from mlq.targets.base import Target
+
+PRECISIONS = "f32,w8a8,w4a8"
+
+
+def measured(analysed: Analysis, target: Target | None = None, **options: Any) -> timing.Costs:
+    """The costs of the small network's layers."""
+    subject = analysed.subject
+    inputs = next(subject.batches())
+    return timing.measure(
+        subject.network,
+        target or subject.target,
+        resolve({"precisions": PRECISIONS, **options}),
+        analysed.choice.ranges,
+        inputs=inputs,
+        stages=Stages(visible=False),
+    )
+
+
+@pytest.fixture(scope="module")
+def costs(analysed: Analysis) -> timing.Costs:
+    return measured(analysed)
+
+
+def test_every_layer_has_a_time_at_each_of_its_precisions(
+    analysed: Analysis, costs: timing.Costs
+) -> None:
+    assert isinstance(costs, MeasuredCosts)
+    assert "timed at each precision on this CPU" in costs.source
+    for layer in analysed.subject.network.layers:
+        for precision in ("f32", *analysed.subject.allowed[layer.name]):
+            assert costs.layer_us(layer, precision) > 0.0
+
+
+def test_a_layer_of_more_work_takes_longer(analysed: Analysis, costs: timing.Costs) -> None:
+    layers = sorted(analysed.subject.network.layers, key=lambda layer: layer.macs)
+    most = costs.layer_us(layers[-1], "f32")
+    assert all(costs.layer_us(layer, "f32") < most for layer in layers[: len(layers) // 2])
+
+
+def test_a_time_is_taken_once(
+    analysed: Analysis, costs: timing.Costs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the same command makes the same plan again."""
+
+    def compiled(_made: Transformed, _target: Target) -> bytes:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(variant, "compiled", compiled)
+    assert measured(analysed) == costs
+
+
+def test_plans_reckon_with_what_was_measured(analysed: Analysis, costs: timing.Costs) -> None:
+    subject = analysed.subject
+    planner = planning.Planner.of(
+        subject.network,
+        subject.target,
+        resolve({"precisions": PRECISIONS}),
+        analysed.sensitivities,
+        costs,
+    )
+    for choice, layer in zip(planner.problem.layers, subject.network.layers, strict=True):
+        for precision, option in choice.options.items():
+            assert option.us == costs.layer_us(layer, precision)
+    elements = 1000
+    table = TableCosts(subject.target)
+    assert costs.cast_us(elements, "w8a8") > table.cast_us(elements, "w8a8")
+
+
+def test_the_table_serves_where_nothing_can_be_timed(analysed: Analysis) -> None:
+    assert measured(analysed, costs="table") == TableCosts(host_target())
+    cortex = by_name("cortex-m:m4")
+    assert measured(analysed, cortex) == TableCosts(cortex)
+
+
+def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLQ_CACHE", "off")
+    with pytest.raises(TargetError, match="iree-benchmark-module cannot time the module: "):
+        profiling.profile("", lambda: b"no module", [], macs=1)
+
+
+def test_a_file_is_measured_by_itself(demo: Path) -> None:
+    found = timing.measure_model(demo / "digits.onnx", resolve({}))
+    assert {name for each in found.layers for name in each.us} == {"f32", "w8a8"}
+    assert all(us > 0.0 for each in found.layers for us in each.us.values())
+    with pytest.raises(TargetError, match="target cuda:sm_80 cannot be timed: "):
+        timing.measure_model(demo / "digits.onnx", resolve({"target": "cuda:sm_80"}))
