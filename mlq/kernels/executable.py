@@ -75,7 +75,7 @@ class Executables:
         self.calls: list[tuple[str, str]] = []
 
     def dispatch(
-        self, kernel: Kernel, operands: Sequence[Value], result: Type, caller: str
+        self, kernel: Kernel, operands: Sequence[Value], result: Type, caller: str = ""
     ) -> Value:
         """Call a kernel on tensors, whatever their shapes: it knows where elements are.
 
