@@ -48,6 +48,7 @@ from mlq.numerics.parameters import (
     bias_params,
     choose_params,
     raise_weight_scale,
+    result_bound,
     weight_params,
 )
 
@@ -82,6 +83,7 @@ __all__ = [
     "real",
     "requantize",
     "requantize_accumulator",
+    "result_bound",
     "round_and_saturate",
     "table_row",
     "weight_params",

@@ -140,6 +140,23 @@ def accumulator_bound(
     return int(np.max(weights * swing + np.abs(np.asarray(bias, np.int64)), initial=0))
 
 
+def result_bound(
+    weight: NDArray[np.integer[Any]], axis: int, input: QuantParams, bias: Any = 0
+) -> int:
+    """The greatest magnitude that an accumulator can have once all of it is summed up.
+
+    As `accumulator_bound`, of which it is as little as half. Below 2^31 it is in an i32 whose
+    partial sums wrap around.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    wide, (low, high) = weight.astype(np.int64), input.limits
+    above, below = high - input.zero_point[0], input.zero_point[0] - low
+    most, least = np.maximum(wide, 0).sum(axis=others), np.minimum(wide, 0).sum(axis=others)
+    offset = np.asarray(bias, np.int64)
+    greatest = most * above - least * below + offset
+    return int(np.max(np.maximum(greatest, most * below - least * above - offset), initial=0))
+
+
 def _scale(value: float, *, power_of_two: bool = False) -> float:
     """`value` as a float32 that is a usable scale; optionally the next power of two."""
     if value == 0.0:
