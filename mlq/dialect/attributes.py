@@ -23,10 +23,11 @@ from torch_mlir.ir import (
 
 from mlq.dialect import ops
 
-NAME, PRECISION, RANGE, SENSITIVITY = (
+NAME, PRECISION, RANGE, EXTREMES, SENSITIVITY = (
     "mlq.name",
     "mlq.precision",
     "mlq.range",
+    "mlq.extremes",
     "mlq.sensitivity",
 )
 

@@ -18,6 +18,7 @@ from torch_mlir.ir import (
 
 from mlq.dialect import ops, shapes
 from mlq.dialect.attributes import (
+    EXTREMES,
     NAME,
     NO_ACTIVATION,
     PRECISION,
@@ -36,6 +37,7 @@ from mlq.dialect.attributes import (
 )
 
 __all__ = [
+    "EXTREMES",
     "NAME",
     "NO_ACTIVATION",
     "PRECISION",

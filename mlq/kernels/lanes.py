@@ -58,7 +58,7 @@ def packed(storage: Packing, vectors: Sequence[Value], zero_point: Value, *, fit
 
 def summed(storage: Packing) -> str:
     """The type in which a zero point is added: what is to fill 16 bits may need more before."""
-    return "i32" if storage.bits > 8 else "i16"  # noqa: PLR2004 -- bits of a byte
+    return "i16" if storage.plain == "i8" else "i32"
 
 
 def _saturating_sum(one: Value, other: Value) -> Value:

@@ -43,10 +43,12 @@ from mlq.numerics.integer import (
     requantize_accumulator,
 )
 from mlq.numerics.parameters import (
+    WIDE_SUM_LIMIT,
     accumulator_bound,
     accumulator_scale,
     bias_params,
     choose_params,
+    most_of_one_sign,
     raise_weight_scale,
     result_bound,
     weight_params,
@@ -54,6 +56,7 @@ from mlq.numerics.parameters import (
 
 __all__ = [
     "UNBOUNDED",
+    "WIDE_SUM_LIMIT",
     "Bounds",
     "Integers",
     "QuantParams",
@@ -77,6 +80,7 @@ __all__ = [
     "finish",
     "matmul",
     "max_pool2d",
+    "most_of_one_sign",
     "pool_scale",
     "quantize",
     "raise_weight_scale",

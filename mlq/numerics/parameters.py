@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.errors import DataError
-from mlq.numerics.affine import QuantParams, Reals
-from mlq.precision import Granularity, Scheme
+from mlq.numerics.affine import QuantParams, Reals, quantize
+from mlq.precision import BYTE_BITS, Granularity, Scheme
 
 # The product of two least scales is still a normal float32 (2^-126).
 LEAST_SCALE = 2.0**-63
@@ -24,6 +24,9 @@ GREATEST_SCALE = float(np.finfo(np.float32).max)
 EMPTY_CHANNEL_SCALE = 2.0**-23
 # A quantized bias may take half of int32; the other half is left to the sum of products.
 BIAS_LIMIT = 1 << 30
+# Sums of wide activations need more of it: they may take all but a quantized bias, and its rounding.
+WIDE_BIAS_LIMIT = 1 << 28
+WIDE_SUM_LIMIT = (1 << 31) - WIDE_BIAS_LIMIT - (1 << 10)
 
 
 @lru_cache(maxsize=1 << 14)  # a simulation asks for every tensor on every batch
@@ -104,7 +107,8 @@ def raise_weight_scale(weight: QuantParams, input: QuantParams, bias: Reals) -> 
     Such channels have weights far below their bias (batch norm killed them); they lose nothing that
     shows. Glow does the same (lib/Quantization/Base, specializeBiasQuantizationParams).
     """
-    needed = np.abs(bias.astype(np.float64)) / (input.scale[0] * BIAS_LIMIT)
+    limit = BIAS_LIMIT if input.bits <= BYTE_BITS else WIDE_BIAS_LIMIT
+    needed = np.abs(bias.astype(np.float64)) / (input.scale[0] * limit)
     if weight.axis is None:
         needed = np.max(needed, keepdims=True, initial=0.0)
     scale = tuple(
@@ -155,6 +159,17 @@ def result_bound(
     offset = np.asarray(bias, np.int64)
     greatest = most * above - least * below + offset
     return int(np.max(np.maximum(greatest, most * below - least * above - offset), initial=0))
+
+
+def most_of_one_sign(weight: Reals, axis: int) -> int:
+    """The greatest sum of integers of one sign that a channel has when it is stored in 8 bits.
+
+    Times the greatest stored activation it bounds the sum of products, whatever the zero point.
+    """
+    stored = quantize(weight, weight_params(weight, axis=axis)).astype(np.int64)
+    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    sides = np.maximum(stored, 0).sum(axis=others), -np.minimum(stored, 0).sum(axis=others)
+    return int(np.max(np.maximum(*sides), initial=0))
 
 
 def _scale(value: float, *, power_of_two: bool = False) -> float:

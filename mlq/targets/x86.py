@@ -39,12 +39,12 @@ TARGET = Target(
     # Weights of 4 bits become bytes when the module is loaded: w4a8 then runs as w8a8 does.
     costs=Costs(
         giga_ops={
-            "conv2d": {"f32": 37.7, "w8a8": 44.7, "w4a8": 44.7},
-            "conv2d.pointwise": {"f32": 38.8, "w8a8": 50.3, "w4a8": 50.3},
-            "conv2d.depthwise": {"f32": 4.3, "w8a8": 10.0, "w4a8": 10.0},
-            "matmul": {"f32": 7.8, "w8a8": 19.9, "w4a8": 19.9},
-            "add": {"f32": 3.6, "w8a8": 2.6},
-            "avg_pool2d": {"f32": 1.6, "w8a8": 1.6},
+            "conv2d": {"f32": 37.7, "w8a8": 44.7, "w4a8": 44.7, "w8a16": 44.7},
+            "conv2d.pointwise": {"f32": 38.8, "w8a8": 50.3, "w4a8": 50.3, "w8a16": 50.3},
+            "conv2d.depthwise": {"f32": 4.3, "w8a8": 10.0, "w4a8": 10.0, "w8a16": 10.0},
+            "matmul": {"f32": 7.8, "w8a8": 19.9, "w4a8": 19.9, "w8a16": 19.9},
+            "add": {"f32": 3.6, "w8a8": 2.6, "w8a16": 2.6},
+            "avg_pool2d": {"f32": 1.6, "w8a8": 1.6, "w8a16": 1.6},
         },
         bytes_per_us=24_900.0,
         dispatch_us=0.6,
@@ -54,6 +54,7 @@ TARGET = Target(
         "f32": Storage(weight=4, activation=4),
         "w8a8": Storage(weight=1, activation=1),
         "w4a8": Storage(weight=0.5, activation=1),
+        "w8a16": Storage(weight=1, activation=2),
     },
     cpu_features=cpu_features(),
     device=Device(machines=X86_MACHINES),
