@@ -370,6 +370,7 @@ def real_convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthw
     low, high = (-np.inf, np.inf) if shape.low is None else (shape.low, shape.high or 0.0)
     numbers = Numbers(low=low, high=high, residual_scale=1.0)
     images = {"isa": isa, "input": input, "output": output, "finish": finish, **shape.window}
+    images["kind"] = "f32"
     kernel: Any = Depthwise(**images) if depthwise else None
     dense = Image(shape.n, *shape.size, channels)
     if kernel is None:
@@ -524,9 +525,7 @@ def quantize_image(
         finish, np.zeros(1, np.int32), scale, isa.storage_of
     )
     expected = numerics.quantize(x, params)
-    return Case(
-        kernel, output, [in_memory(x, input, 0), numbers], expected, params.zero_point[0]
-    )
+    return Case(kernel, output, [in_memory(x, input, 0), numbers], expected, params.zero_point[0])
 
 
 def cases(isa: Isa) -> Iterator[Case]:

@@ -120,7 +120,7 @@ class Program:
         return len(self._columns) + len(self._casts) - 1
 
     def _stored(self, problem: Problem, name: str, bits: int | None = None) -> list[int]:
-        """Columns of which one is 1 if a layer stores integers, of so many bits if they are given."""
+        """Columns of which one is 1 if a layer reads integers, of so many bits if given."""
         options = next((layer.options for layer in problem.layers if layer.name == name), {})
         return [
             self._index[name, each]

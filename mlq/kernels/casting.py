@@ -34,7 +34,7 @@ class _Planes:
 
 @dataclass(frozen=True)
 class QuantizeImage:
-    """Few channels of floats, one plane after the other, to u8 or u16, those of a pixel side by side.
+    """Few channels of floats, one plane after the other, to integers, a pixel after the other.
 
     numerics.quantize: true division by the scale, which is the coefficients' only scale.
     """
@@ -148,7 +148,7 @@ class QuantizeImage:
 
 @dataclass(frozen=True)
 class Quantize:
-    """An image of floats as u8 or u16 (numerics.quantize); the scale is the coefficients' only one."""
+    """An image of floats as integers (numerics.quantize); coefficients have but one scale."""
 
     isa: Isa
     input: Image

@@ -33,7 +33,7 @@ class Conv(Convolution):
     @property
     def unit(self) -> Unit:
         """What multiplies."""
-        return self.isa.unit(self.reads)
+        return self.isa.unit(self.kind)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -42,7 +42,7 @@ class Conv(Convolution):
         if self.residual is not None and self.finish.residual is not None:
             residual = [self._buffer(self.finish.residual, self.residual)]
         return (
-            self._buffer(self.reads, self.input),
+            self._buffer(self.kind, self.input),
             Buffer(self.unit.weight, self._padded * self.rows * self.row),
             Buffer("i32", coefficient_count(self._padded)),
             *residual,

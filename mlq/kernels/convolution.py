@@ -18,7 +18,7 @@ ConvolutionT = TypeVar("ConvolutionT", bound="Convolution")
 class Convolution:
     """A convolution of u8 by i8, or of floats, finished in registers (numerics.conv2d, finish).
 
-    Of u16 by i8 if `kind` says so.
+    `kind` says what `input` holds.
 
     The margin of `input` holds its zero point and covers the padding; `pads` are [top, left].
     `channels` are those of the output that are stored.
@@ -37,16 +37,11 @@ class Convolution:
     kind: Kind = "u8"
 
     @property
-    def reads(self) -> Kind:
-        """What its image holds."""
-        return "f32" if self.finish.sums == "f32" else self.kind
-
-    @property
     def label(self) -> str:
         """As `conv3x3s2_64x56x56_128`."""
         image, stride = self.input, "" if self.strides == (1, 1) else f"s{self.strides[0]}"
         size = f"{image.channels}x{image.height}x{image.width}"
-        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.reads]
+        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.kind]
         return f"{kind}conv{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
 
     @property

@@ -26,7 +26,7 @@ _GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
 
 @dataclass(frozen=True)
 class Depthwise:
-    """A depthwise convolution of u8 by i8, or of floats, finished in registers (see conv.Conv).
+    """A depthwise convolution of integers, or of floats, finished in registers (see conv.Conv).
 
     Blocks of channels overlap where channels are no multiple of their width.
     """
@@ -42,11 +42,6 @@ class Depthwise:
     kind: Kind = "u8"
 
     @property
-    def reads(self) -> Kind:
-        """What its image holds."""
-        return "f32" if self.finish.sums == "f32" else self.kind
-
-    @property
     def ending(self) -> Finish:
         """How it finishes: sums are in an order that only packs to elements as wide as it reads."""
         alike = self.isa.unit(self.finish.result).depth == self.unit.depth
@@ -57,13 +52,13 @@ class Depthwise:
         """As `depthwise3x3s1_96x56x56`."""
         image = self.input
         size = f"{image.channels}x{image.height}x{image.width}"
-        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.reads]
+        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.kind]
         return f"{kind}depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}_{size}"
 
     @property
     def unit(self) -> Unit:
         """What multiplies: as many taps at once as a word has elements."""
-        return self.isa.unit(self.reads)
+        return self.isa.unit(self.kind)
 
     @staticmethod
     def least_channels(unit: Unit) -> int:

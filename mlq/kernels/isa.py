@@ -64,8 +64,9 @@ class Pace:
 class Isa:
     """What a kernel must know of a CPU; `features` are in Linux's spelling.
 
-    `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `words` u16, as
-    `word_storage` does, where it can; `reals` f32, each product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
+    `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `words` does so with
+    u16, as `word_storage` holds them, where there is such a thing; `reals` multiplies f32, each
+    product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
     `registers`.
     """
 

@@ -19,8 +19,8 @@ Kind = Literal["u8", "u16", "f32"]
 class Storage:
     """A u8 less `offset`, as one element or as a wider one; elements have a sign if there is one.
 
-    A u16 if `bits` are 16. `saturates` says that what makes i32 of f32 does; `cut` makes one vector of two, whose elements
-    are half as wide, of what fits, where that is cheaper than to saturate.
+    A u16 if `bits` are 16. `saturates` says that what makes i32 of f32 does; `cut` makes one vector
+    of two, whose elements are half as wide, of what fits, where that is cheaper than to saturate.
     """
 
     offset: int

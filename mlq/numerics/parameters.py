@@ -24,7 +24,7 @@ GREATEST_SCALE = float(np.finfo(np.float32).max)
 EMPTY_CHANNEL_SCALE = 2.0**-23
 # A quantized bias may take half of int32; the other half is left to the sum of products.
 BIAS_LIMIT = 1 << 30
-# Sums of wide activations need more of it: they may take all but a quantized bias, and its rounding.
+# Sums of wide activations need more: they may take all but a quantized bias and its rounding.
 WIDE_BIAS_LIMIT = 1 << 28
 WIDE_SUM_LIMIT = (1 << 31) - WIDE_BIAS_LIMIT - (1 << 10)
 

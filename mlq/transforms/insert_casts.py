@@ -13,7 +13,6 @@ from mlq.errors import ContractError
 from mlq.precision import GRANULARITIES, SCHEMES, Precision, one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 
-
 _KEPT = (build.NAME, build.PRECISION, build.RANGE, build.EXTREMES, build.SENSITIVITY)
 
 

@@ -19,7 +19,6 @@ from mlq.numerics.windows import counted
 from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, kind_of, unfit
 from mlq.transforms.linalg.epilogue import params_of
 
-
 _I32_LIMIT = 1 << 31
 
 

@@ -19,7 +19,6 @@ from mlq.numerics.windows import counted
 from mlq.transforms.linalg.arithmetic import Coefficients, centred
 from mlq.transforms.linalg.epilogue import Stored, finish, params_of, varying
 
-
 _I32_LIMIT = 1 << 31
 
 
