@@ -2,8 +2,8 @@
 
     python benchmarks/costs_x86.py [--runs 31]
 
-Each shape below becomes one mlq op, f32 or w8a8, is lowered and compiled as any network is, and
-timed alone: one thread, CPU time, all in turns, medians. A row of the table is total operations
+Each shape below becomes one mlq op in each precision, is lowered and compiled as any network is,
+and timed alone: one thread, CPU time, all in turns, medians. A row of the table is total operations
 over total time. Prints what was measured, then the rows as the target's file has them.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import prod
 
 import numpy as np
@@ -30,7 +31,9 @@ from mlq.transforms.pipelines import lowering
 
 TARGET = targets.by_name("x86")
 RNG = np.random.default_rng(0)
-INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE, ZERO_POINT = 0.02, 0.005, 0.03, 128
+INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.005, 0.03
+PRECISIONS = {"f32": 0, "w8a8": 8, "w8a16": 16}
+"""The columns, and in how many bits activations are stored; 0 for floats."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,13 @@ SHAPES = (
 )
 
 
-def program(shape: Shape, *, integer: bool) -> tuple[str, WeightStore]:
+def program(shape: Shape, bits: int) -> tuple[str, WeightStore]:
     """A function whose body is the layer, between casts to and from storage where it is integer."""
     with context(), Location.unknown():
         module, store = Module.create(), WeightStore()
-        element = _element("u8", INPUT_SCALE, integer=integer)
+        element = _activation(INPUT_SCALE, bits)
         reads, gives = (
-            build.tensor(sizes, IntegerType.get_signless(8) if integer else None)
+            build.tensor(sizes, IntegerType.get_signless(bits) if bits else None)
             for sizes in (shape.input, shape.output)
         )
         with InsertionPoint(module.body):
@@ -118,16 +121,16 @@ def program(shape: Shape, *, integer: bool) -> tuple[str, WeightStore]:
             @func.FuncOp.from_py_func(*[reads] * shape.arguments, name="main")
             def _main(*arguments: Value) -> Value:
                 inside = build.tensor(shape.input, element)
-                seen = [quant.scast(x, inside).result if integer else x for x in arguments]
-                result = layer(shape, seen, store, integer=integer)
-                return quant.scast(result, gives).result if integer else result
+                seen = [quant.scast(x, inside).result if bits else x for x in arguments]
+                result = layer(shape, seen, store, bits)
+                return quant.scast(result, gives).result if bits else result
 
         return str(module), store
 
 
-def layer(shape: Shape, arguments: Sequence[Value], store: WeightStore, *, integer: bool) -> Value:
+def layer(shape: Shape, arguments: Sequence[Value], store: WeightStore, bits: int) -> Value:
     """The one op of a program; its constants go to the store."""
-    element = _element("u8", OUTPUT_SCALE, integer=integer)
+    element = _activation(OUTPUT_SCALE, bits)
     relu = Activation.relu()
     if shape.row == "add":
         return build.add(*arguments, activation=relu, element=element)
@@ -137,7 +140,7 @@ def layer(shape: Shape, arguments: Sequence[Value], store: WeightStore, *, integ
         return build.avg_pool2d(
             arguments[0], kernel=kernel, strides=strides, layout="nhwc", element=element
         )
-    weight, bias = constants(shape, store, integer=integer)
+    weight, bias = constants(shape, store, bits)
     if shape.row == "matmul":
         return build.matmul(*arguments, weight, bias=bias, activation=relu, element=element)
     return build.conv2d(
@@ -153,28 +156,34 @@ def layer(shape: Shape, arguments: Sequence[Value], store: WeightStore, *, integ
     )
 
 
-def constants(shape: Shape, store: WeightStore, *, integer: bool) -> tuple[Value, Value]:
+def constants(shape: Shape, store: WeightStore, bits: int) -> tuple[Value, Value]:
     """Weight and bias, as large as trained ones are."""
-    bias_scale = INPUT_SCALE * WEIGHT_SCALE
-    weight = RNG.normal(0, 30 * WEIGHT_SCALE, shape.weight).astype(np.float32)
+    bias_scale = INPUT_SCALE / _steps(bits) * WEIGHT_SCALE
+    # Of what is not depthwise, so small that no sum of wide activations needs more than 32 bits.
+    spread = 30 if shape.depthwise else 12
+    weight = RNG.normal(0, spread * WEIGHT_SCALE, shape.weight).astype(np.float32)
     bias = RNG.normal(0, 1, shape.o).astype(np.float32)
-    if integer:
+    if bits:
         weight = np.clip(np.rint(weight / WEIGHT_SCALE), -127, 127).astype(np.int8)
         bias = np.rint(bias / bias_scale).astype(np.int32)
     store["weight"], store["bias"] = weight, bias
-    elements = (("i8<-127:127>", WEIGHT_SCALE), ("i32", bias_scale))
+    elements = [f"i8<-127:127>:f32, {WEIGHT_SCALE}", f"i32:f32, {bias_scale}"] if bits else []
     types = [
-        build.tensor(store[key].shape, _element(*element, integer=integer))
-        for key, element in zip(("weight", "bias"), elements, strict=True)
+        build.tensor(store[key].shape, Type.parse(f"!quant.uniform<{each}>") if each else None)
+        for key, each in zip_longest(("weight", "bias"), elements)
     ]
     return build.weight("weight", types[0]), build.weight("bias", types[1])
 
 
-def _element(storage: str, scale: float, *, integer: bool) -> Type | None:
-    if not integer:
+def _steps(bits: int) -> int:
+    """Into how many steps one of 8 bits is divided."""
+    return 1 << max(bits - 8, 0)
+
+
+def _activation(scale: float, bits: int) -> Type | None:
+    if not bits:
         return None
-    zero_point = ZERO_POINT if storage == "u8" else 0
-    return Type.parse(f"!quant.uniform<{storage}:f32, {scale}:{zero_point}>")
+    return Type.parse(f"!quant.uniform<u{bits}:f32, {scale / _steps(bits)}:{1 << bits - 1}>")
 
 
 def compiled(text: str, store: WeightStore) -> runtime.Executable:
@@ -207,27 +216,26 @@ def dispatch_us(runs: int, length: int = 65) -> float:
     return (many.cpu_p50 - one.cpu_p50) * 1e3 / (length - 1)
 
 
-def executable(shape: Shape, *, integer: bool) -> runtime.Executable:
+def executable(shape: Shape, bits: int) -> runtime.Executable:
     """The layer alone."""
-    return compiled(*program(shape, integer=integer))
+    return compiled(*program(shape, bits))
 
 
-def inputs(shape: Shape, *, integer: bool) -> list[np.ndarray]:
+def inputs(shape: Shape, bits: int) -> list[np.ndarray]:
     """What the layer reads, at random."""
-    if integer:
-        return [RNG.integers(0, 256, shape.input, np.uint8) for _ in range(shape.arguments)]
+    if bits:
+        dtype = np.dtype(f"uint{bits}")
+        return [RNG.integers(0, 1 << bits, shape.input, dtype) for _ in range(shape.arguments)]
     return [RNG.standard_normal(shape.input, np.float32) for _ in range(shape.arguments)]
 
 
-def measured(runs: int) -> Iterator[tuple[Shape, Latency, Latency]]:
-    """Each shape with its latencies in f32 and in w8a8."""
+def measured(runs: int) -> Iterator[tuple[Shape, list[Latency]]]:
+    """Each shape with its latency in each precision."""
     for shape in SHAPES:
         calls = [
-            executable(shape, integer=integer).prepare(*inputs(shape, integer=integer))
-            for integer in (False, True)
+            executable(shape, bits).prepare(*inputs(shape, bits)) for bits in PRECISIONS.values()
         ]
-        f32, w8a8 = time_calls(calls, runs=runs)
-        yield shape, f32, w8a8
+        yield shape, time_calls(calls, runs=runs)
 
 
 def main() -> None:
@@ -236,22 +244,24 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=31, help="calls of each layer")
     runs = parser.parse_args().runs
     print(f"{cpu_model()}; IREE {versions()['iree-base-compiler']}; one thread\n")
-    print(f"{'layer':75} {'f32 us':>9} {'w8a8 us':>9} {'f32':>7} {'w8a8':>7}  1e9 operations/s")
+    names = "".join(f" {each:>8}" for each in PRECISIONS)
+    print(f"{'layer':68}{names} us{names} 1e9 operations/s")
     totals: dict[str, list[float]] = {}
     bandwidth = 0.0
-    for shape, *latencies in measured(runs):
+    for shape, latencies in measured(runs):
         times = [latency.cpu_p50 * 1e3 for latency in latencies]
         rates = [shape.operations / us / 1e3 for us in times]
-        print(f"{shape!s:75} {times[0]:9.1f} {times[1]:9.1f} {rates[0]:7.1f} {rates[1]:7.1f}")
-        total = totals.setdefault(shape.row, [0.0, 0.0, 0.0])
+        columns = ["".join(f" {each:8.1f}" for each in found) for found in (times, rates)]
+        print(f"{shape!s:68}{columns[0]}   {columns[1]}", flush=True)
+        total = totals.setdefault(shape.row, [0.0] * (1 + len(times)))
         total[:] = [a + b for a, b in zip(total, (shape.operations, *times), strict=True)]
         if shape.row == "add":
             moved = 4 * (shape.operations + prod(shape.output))
             bandwidth = max(bandwidth, moved / times[0])
     print()
     for row, (operations, *times) in totals.items():
-        f32, w8a8 = (operations / us / 1e3 for us in times)
-        print(f'"{row}": {{"f32": {f32:.1f}, "w8a8": {w8a8:.1f}}},')
+        rates = zip(PRECISIONS, (operations / us / 1e3 for us in times), strict=True)
+        print(f'"{row}": {{{", ".join(f"{name!r}: {rate:.1f}" for name, rate in rates)}}},')
     print(f"bytes_per_us={bandwidth:.0f}, dispatch_us={dispatch_us(runs):.2f}  (from f32 layers)")
 
 

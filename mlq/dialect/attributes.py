@@ -30,6 +30,8 @@ NAME, PRECISION, RANGE, EXTREMES, SENSITIVITY = (
     "mlq.extremes",
     "mlq.sensitivity",
 )
+ANNOTATIONS = (PRECISION, RANGE, EXTREMES, SENSITIVITY)
+"""What plans and measurements write on the ops, and on the arguments, of a network."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch_mlir.ir import (
 
 from mlq.dialect import ops, shapes
 from mlq.dialect.attributes import (
+    ANNOTATIONS,
     EXTREMES,
     NAME,
     NO_ACTIVATION,
@@ -37,6 +38,7 @@ from mlq.dialect.attributes import (
 )
 
 __all__ = [
+    "ANNOTATIONS",
     "EXTREMES",
     "NAME",
     "NO_ACTIVATION",

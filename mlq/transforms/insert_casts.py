@@ -13,8 +13,6 @@ from mlq.errors import ContractError
 from mlq.precision import GRANULARITIES, SCHEMES, Precision, one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 
-_KEPT = (build.NAME, build.PRECISION, build.RANGE, build.EXTREMES, build.SENSITIVITY)
-
 
 @register_pass
 class InsertCasts(Pass):
@@ -63,7 +61,7 @@ class InsertCasts(Pass):
                 continue
             with InsertionPoint(op), op.location:
                 result = self._quantized(op, precision)
-            for name in _KEPT:
+            for name in (build.NAME, *build.ANNOTATIONS):
                 if name in op.attributes:
                     result.owner.attributes[name] = op.attributes[name]
             op.output.replace_all_uses_with(result)

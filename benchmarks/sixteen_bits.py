@@ -1,0 +1,107 @@
+"""Activations of 16 bits: what they save, on all layers and in the menu of plans, and their price.
+
+    python benchmarks/sixteen_bits.py [NETWORK ...] [--seconds 20]      (default: all networks)
+
+w8a8, w8a16    every layer that can be, in that precision
+f32,w8a8       the plan that mlq quantize takes from these precisions
+f32,w8a8,w8a16 the same with w8a16 among them; both plans go by the same sensitivities
+
+Each is compiled and runs over the evaluation samples: layers in each precision, KL to float
+(milli-nats) and top-1; then all are called in turn on one thread, medians (wall and CPU time). For
+w8a16 it is also said which layers are not offered it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from networks import Network, find
+
+from mlq import metrics, planning, selection, targets
+from mlq.analysis import Analysis, Subject, analyse
+from mlq.evaluation import accuracies
+from mlq.frontends.data import load_data
+from mlq.judge import Judge
+from mlq.latency import time_for
+from mlq.network import load
+from mlq.plan import Plan
+from mlq.progress import Stages
+from mlq.recipe import resolve
+from mlq.variant import Variant, build
+
+MENUS = ("f32,w8a8", "f32,w8a8,w8a16")
+UNIFORM = ("w8a8", "w8a16")
+TARGET = targets.by_name("x86")
+
+
+def analysed(network: Network) -> Analysis:
+    """Ranges, and the sensitivities of every layer at all precisions."""
+    specs = load(network.model, batch=1).sample_specs
+    data = load_data(str(network.calib), specs, model_path=network.model)
+    recipe = resolve({"precisions": MENUS[-1], "target": TARGET.name})
+    return analyse(Subject.of(network.model, data, TARGET, recipe, Stages(visible=False)))
+
+
+def variants(network: Network, found: Analysis) -> tuple[dict[str, Variant], Judge]:
+    """What is compared, compiled, and the judge that has run each over the evaluation samples."""
+    made = load(network.model, batch=1)
+    held_out = load_data(str(network.eval), made.sample_specs, model_path=network.model)
+    recipe, stages = found.subject.recipe, Stages(visible=False)
+    judge = Judge(made, held_out, stages, batch=1, threads=1)
+
+    def compiled(plan: Plan) -> Variant:
+        return build(made, plan, found.choice.ranges, TARGET)
+
+    named = {"float": compiled(planning.empty_plan(recipe))}
+    for precision in UNIFORM:
+        allowed = planning.supported(made, TARGET, [precision])
+        plan = planning.uniform_plan(made, recipe, precision, allowed)
+        named[precision] = compiled(plan)
+    for name, each in named.items():
+        judge.add(name, each.vmfb)
+    for menu in MENUS:
+        own = resolve({"precisions": menu, "target": TARGET.name})
+        planner = planning.Planner.of(made, TARGET, own, found.sensitivities)
+        tries = selection.candidates(planner, found)
+        named[menu], _ = selection.choose(tries, planner, compiled, judge)
+        judge.add(menu, named[menu].vmfb)
+    return named, judge
+
+
+def compared(network: Network, seconds: float) -> None:
+    """Print the rows of one network."""
+    found = analysed(network)
+    made = found.subject.network
+    named, judge = variants(network, found)
+    allowed = planning.supported(made, TARGET, ["w8a16"])
+    withheld = [layer.name for layer in made.layers if not allowed[layer.name]]
+    labels = judge.data.labels
+    top1 = {} if labels is None else accuracies({n: judge.outputs[n] for n in named}, labels)
+    inputs = next(judge.batches())
+    executables = judge.executables
+    times = time_for([executables[name].prepare(*inputs) for name in named], seconds=seconds)
+    for (name, each), time in zip(named.items(), times, strict=True):
+        kl = metrics.kl_mnat(judge.outputs["float"], judge.outputs[name])
+        counts = Counter(each.plan.precision(layer.name) for layer in made.layers)
+        listed = " ".join(f"{p}:{counts[p]}" for p in ("f32", *UNIFORM) if counts[p])
+        row = f"{listed:26} {kl:8.2f} {100 * top1.get(name, float('nan')):7.2f}"
+        print(f"{network.name:28} {name:15} {row} {time.p50:9.3f} {time.cpu_p50:9.3f}", flush=True)
+    if withheld:
+        print(f"  not offered w8a16: {', '.join(withheld)}", flush=True)
+
+
+def main() -> None:
+    """Print a row a network and form."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all by default")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of calls, a network")
+    arguments = parser.parse_args()
+    columns = f"{'layers':26} {'KL mn':>8} {'top-1 %':>7} {'ms':>9} {'CPU ms':>9}"
+    print(f"{'network':28} {'form':15} {columns}")
+    for network in find(arguments.networks):
+        compared(network, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()
