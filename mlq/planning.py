@@ -46,14 +46,14 @@ def work_of(layer: Layer) -> Work:
 
 def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
     """The precisions, of those asked for, that each layer can have on the target."""
-    return {
-        layer.name: [
-            each
-            for each in precisions
-            if target.supports(layer.kind, each) and not overflows(network, layer, each)
-        ]
-        for layer in network.layers
-    }
+    offered = {layer.name: supported_by(network, target, layer) for layer in network.layers}
+    return {name: [each for each in precisions if each in can] for name, can in offered.items()}
+
+
+def supported_by(network: Network, target: Target, layer: Layer) -> list[str]:
+    """All precisions that a layer can have on the target, as its table lists them."""
+    offered = target.precisions(layer.kind)
+    return [each for each in offered if not overflows(network, layer, each)]
 
 
 def overflows(network: Network, layer: Layer, precision: str) -> bool:

@@ -544,8 +544,40 @@ def cases(isa: Isa) -> Iterator[Case]:
     yield from (quantize_image(isa, rng, channels=channels) for channels in (7, 48))
 
 
+def at_random(rng: np.random.Generator, isa: Isa, *, depthwise: bool) -> Shape:
+    """Any convolution that has a kernel, of integers, one side of it at least of 16 bits."""
+    k, s, d = (int(rng.choice(each)) for each in ([1, 2, 3, 5], [1, 1, 2, 3], [1, 1, 2]))
+    h, w = (int(n) + d * (k - 1) for n in rng.integers(1, 12, 2))
+    g = int(rng.choice([1, 1, 2]))
+    c, o = 4 * g * int(rng.integers(1, 9)), int(rng.integers(1, 70))
+    kind: Kind = "u16" if rng.integers(3) else "u8"
+    result: Kind = "u16" if kind == "u8" else ("u8", "u16", "f32")[rng.integers(3)]
+    residual: tuple[Kind | None, ...] = (None, None, "u8", "u16", "f32")
+    return Shape(
+        n=int(rng.integers(1, 3)),
+        h=h,
+        w=w,
+        k=k,
+        s=s,
+        d=d,
+        p=int(rng.integers(0, k)),
+        c=16 + int(rng.integers(0, 50)) // 4 * 4 if depthwise else c,
+        o=o if g == 1 else g * isa.lanes * int(rng.integers(1, 4)),
+        g=1 if depthwise else g,
+        kind=kind,
+        result=result,
+        residual=None if depthwise else residual[rng.integers(5)],
+        margin=tuple(rng.integers(0, 3, 4).tolist()),
+        scale=[None, 2.0**-9][rng.integers(2)],
+    )
+
+
 def wide_cases(isa: Isa) -> Iterator[Case]:
     rng = np.random.default_rng(0)
+    for depthwise in (False, True):
+        for _ in range(8):
+            shape = at_random(rng, isa, depthwise=depthwise)
+            yield convolution(shape, isa, rng, depthwise=depthwise)
     yield from (convolution(shape, isa, rng, depthwise=False) for shape in WIDE_CONVS)
     yield from (convolution(shape, isa, rng, depthwise=True) for shape in WIDE_DEPTHWISE)
     yield max_pool(isa, rng, kind="u16")

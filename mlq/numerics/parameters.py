@@ -27,6 +27,7 @@ BIAS_LIMIT = 1 << 30
 # Sums of wide activations need more: they may take all but a quantized bias and its rounding.
 WIDE_BIAS_LIMIT = 1 << 28
 WIDE_SUM_LIMIT = (1 << 31) - WIDE_BIAS_LIMIT - (1 << 10)
+_WORD_BITS = 16
 
 
 @lru_cache(maxsize=1 << 14)  # a simulation asks for every tensor on every batch
@@ -42,13 +43,14 @@ def choose_params(
 
     Zero is always representable exactly, so the interval is first widened to hold it. `symmetric`
     puts the zero point in the middle of the storage, `symmetric_uint8` at its lower end when no
-    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two.
+    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two. More
+    bits than a byte has are a part of 16 (`u16<0:4095>`).
     Raises DataError when [low, high] is not an interval of finite numbers.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise DataError(f"[{low}, {high}] is no range: look for NaN or infinity in the samples")
     low, high = min(float(low), 0.0), max(float(high), 0.0)
-    least, most = QuantParams(bits, signed, (1.0,), (0,)).limits
+    least, most = limits = QuantParams(bits, signed, (1.0,), (0,)).limits
     one_sided = scheme == "symmetric_uint8" and low == 0.0
     if scheme == "asymmetric" or one_sided:
         scale = _scale((high - low) / (most - least))
@@ -56,6 +58,8 @@ def choose_params(
     else:
         zero_point = 0 if signed else 1 << bits - 1
         scale = _scale(max(-low, high) / (most - zero_point), power_of_two=scheme == "power_of_two")
+    if BYTE_BITS < bits < _WORD_BITS:
+        return QuantParams(_WORD_BITS, signed, (scale,), (zero_point,), storage_range=limits)
     return QuantParams(bits, signed, (scale,), (zero_point,))
 
 
