@@ -18,7 +18,7 @@ from mlq.allocation import (
     solve,
     stored_bits,
 )
-from mlq.errors import PlanError
+from mlq.errors import PlanError, TargetError
 from mlq.network import Layer, Network
 from mlq.plan import LayerPlan, Plan
 from mlq.precision import BYTE_BITS
@@ -54,6 +54,16 @@ def supported_by(network: Network, target: Target, layer: Layer) -> list[str]:
     """All precisions that a layer can have on the target, as its table lists them."""
     offered = target.precisions(layer.kind)
     return [each for each in offered if not overflows(network, layer, each)]
+
+
+def expect_offered(target: Target, precisions: Sequence[str]) -> None:
+    """Check that some layer can have each precision; TargetError says which are there."""
+    offered = dict.fromkeys(each for kind in target.kinds for each in target.precisions(kind))
+    for name in precisions:
+        if name not in offered:
+            raise TargetError(
+                f"target {target.name} has no {name}; choose from {', '.join(offered)}"
+            )
 
 
 def overflows(network: Network, layer: Layer, precision: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from mlq import partial, planning, targets
 from mlq.compiler import Result, quantize
-from mlq.errors import PlanError
+from mlq.errors import PlanError, TargetError
 from mlq.network import Network, load
 from mlq.numerics import WIDE_SUM_LIMIT
 from mlq.plan import LayerPlan
@@ -97,3 +97,9 @@ def test_words_cost_what_bytes_do_only_where_bytes_are_multiplied_as_words() -> 
         costs = replace(targets.by_name(f"x86:{preset}").costs, dispatch_us=0.0)
         target = replace(X86, costs=costs)
         assert target.cost_us(work, "w8a16") == times * target.cost_us(work, "w8a8")
+
+
+def test_a_precision_that_no_layer_can_have_is_refused_in_one_line(demo: Path) -> None:
+    message = r"^target arm64 has no w8a16; choose from f32, w8a8, w4a8$"
+    with pytest.raises(TargetError, match=message):
+        quantize(demo / "digits.onnx", "random:2", "arm64", precisions="f32,w8a16")
