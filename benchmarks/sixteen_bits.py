@@ -2,9 +2,10 @@
 
     python benchmarks/sixteen_bits.py [NETWORK ...] [--seconds 20]      (default: all networks)
 
-w8a8, w8a16    every layer that can be, in that precision
-f32,w8a8       the plan that mlq quantize takes from these precisions
-f32,w8a8,w8a16 the same with w8a16 among them; both plans go by the same sensitivities
+w8a8, w8a12, w8a16  every layer that can be, in that precision
+f32,w8a8            the plan that mlq quantize takes from these precisions
+f32,w8a8,w8a16      the same with w8a16 among them; plans go by the same sensitivities
+f32,w8a8,w8a12      with w8a12
 
 Each is compiled and runs over the evaluation samples: layers in each precision, KL to float
 (milli-nats) and top-1; then all are called in turn on one thread, medians (wall and CPU time). For
@@ -30,8 +31,8 @@ from mlq.progress import Stages
 from mlq.recipe import resolve
 from mlq.variant import Variant, build
 
-MENUS = ("f32,w8a8", "f32,w8a8,w8a16")
-UNIFORM = ("w8a8", "w8a16")
+UNIFORM = ("w8a8", "w8a12", "w8a16")
+MENUS = ("f32,w8a8", "f32,w8a8,w8a16", "f32,w8a8,w8a12")
 TARGET = targets.by_name("x86")
 
 
@@ -39,7 +40,7 @@ def analysed(network: Network) -> Analysis:
     """Ranges, and the sensitivities of every layer at all precisions."""
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model)
-    recipe = resolve({"precisions": MENUS[-1], "target": TARGET.name})
+    recipe = resolve({"precisions": ",".join(("f32", *UNIFORM)), "target": TARGET.name})
     return analyse(Subject.of(network.model, data, TARGET, recipe, Stages(visible=False)))
 
 

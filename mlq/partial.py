@@ -40,6 +40,8 @@ def sensitivity(
     layer alone does to the output over all samples. `options` are those of `mlq.quantize`.
     """
     settings = resolve({"target": target, **options}, recipe)
+    device = targets.integer_target(settings.target)
+    settings = settings.with_menu(device.menu)
     path, stages = Path(model), Stages(visible=progress)
     with stages.stage("import"):
         network = load(path, batch=settings.batch, ir_level=settings.ir_level)
@@ -51,7 +53,6 @@ def sensitivity(
             samples=settings.samples,
             seed=settings.seed,
         )
-    device = targets.integer_target(settings.target)
     found = analyse(Subject.of(path, data, device, settings, stages))
     found = with_oracle(found) if oracle else found
     files: Files = {

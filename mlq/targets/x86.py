@@ -74,6 +74,7 @@ TARGET = Target(
         **dict.fromkeys(_WIDE, Storage(weight=1, activation=2)),
     },
     cpu_features=cpu_features(),
+    menu="f32,w8a8,w8a16",
     device=Device(machines=X86_MACHINES),
     formats=("vmfb", "vmfb+irpa", "static-library", "c-array"),
 )
