@@ -33,8 +33,8 @@ def _flags(*cpu: str) -> tuple[str, ...]:
 # Printed by benchmarks/costs_x86.py on an AMD EPYC (family 25 model 1, AVX2), one thread: where
 # there are dot products of bytes, integers are faster than this by far, floats are not.
 # Weights of 4 bits become bytes when the module is loaded: w4a8 then runs as w8a8 does. So do wide
-# activations, for which AVX2 has the very instructions that bytes take there: they took 0.96 and
-# 0.97 times as long in two networks.
+# activations, for which AVX2 has the very instructions that bytes take there: networks took 0.96 to
+# 1.03 times as long (benchmarks/sixteen_bits.py, four of them).
 _GIGA_OPS = {
     "conv2d": {"f32": 37.7, "w8a8": 44.7, "w4a8": 44.7},
     "conv2d.pointwise": {"f32": 38.8, "w8a8": 50.3, "w4a8": 50.3},
