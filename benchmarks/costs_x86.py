@@ -62,7 +62,7 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=["all"])
-    parser.add_argument("--precisions", default="f32,w8a8", help="default: f32,w8a8")
+    parser.add_argument("--precisions", default=TARGET.menu, help=f"default: {TARGET.menu}")
     arguments = parser.parse_args()
     recipe, table = resolve({"precisions": arguments.precisions}), TableCosts(TARGET)
     print(f"{cpu_model()}; IREE {versions()['iree-base-compiler']}; one thread\n")

@@ -45,7 +45,11 @@ class Subject:
     def of(
         cls, path: Path, data: Dataset, target: Target, recipe: Recipe, stages: Stages
     ) -> Subject:
-        """Import the network once more, in batches that divide the samples."""
+        """Import the network once more, in batches that divide the samples.
+
+        TargetError where the recipe lists a precision that no layer can have on the target.
+        """
+        planning.expect_offered(target, recipe.integer_precisions())
         network = load(path, batch=1, ir_level=recipe.ir_level)
         widest = max((layer.output_elements for layer in network.layers), default=1)
         most = max(1, min(_BATCH, _BATCH_ELEMENTS // widest))

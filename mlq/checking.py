@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import emulation, metrics, peer, targets
+from mlq import emulation, metrics, peer, planning, targets
 from mlq.frontends.data import Samples, load_data
 from mlq.network import Network, exposed, load, transform
 from mlq.report import FloatOp, Real
@@ -95,7 +95,7 @@ def check(
                 op=layer.kind,
                 macs=layer.macs,
                 params=layer.params,
-                precisions=device.precisions(layer.kind),
+                precisions=tuple(planning.supported_by(network, device, layer)),
                 why=_why_float(device, layer.kind),
             )
             for layer in network.layers

@@ -83,6 +83,7 @@ def quantize(
     """
     settings = resolve({"target": target, **options}, recipe)
     device, path = targets.integer_target(settings.target), Path(model)
+    settings = settings.with_menu(device.menu)
     stages = Stages(visible=progress)
     with stages.stage("import"):
         network = load(path, batch=settings.batch, ir_level=settings.ir_level)

@@ -17,6 +17,10 @@ class Costs(Protocol):
     def source(self) -> str:
         """For the report."""
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """All that casts may make."""
+
     def layer_us(self, layer: Layer, precision: str) -> float:
         """One layer, its input and output stored in `precision`."""
 
@@ -34,6 +38,11 @@ class TableCosts:
     def source(self) -> str:
         """As the table says."""
         return self.target.cost_source
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that the target stores."""
+        return tuple(self.target.storage)
 
     def layer_us(self, layer: Layer, precision: str) -> float:
         """By operations and bytes."""
@@ -54,6 +63,11 @@ class MeasuredCosts:
     table: TableCosts
     layers: Mapping[str, Mapping[str, float]]
     source: str
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that the target stores."""
+        return self.table.precisions
 
     def layer_us(self, layer: Layer, precision: str) -> float:
         """As measured; KeyError for a precision that was not."""

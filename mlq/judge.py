@@ -30,7 +30,7 @@ class Judge:
         self.data, self._stages = data, stages
         self._batch, self._threads = batch, threads
         self.results = len(network.model.outputs)
-        self._executables: dict[str, runtime.Executable] = {}
+        self.executables: dict[str, runtime.Executable] = {}
         self.outputs: dict[str, Array] = {}
         self._known: dict[bytes, Array] = {}
 
@@ -46,11 +46,11 @@ class Judge:
 
     def add(self, name: str, vmfb: bytes) -> None:
         """Run a variant over the data; the same artifact is not run twice."""
-        self._executables[name] = runtime.load(vmfb, threads=self._threads)
+        self.executables[name] = runtime.load(vmfb, threads=self._threads)
         if vmfb not in self._known:
             with self._stages.stage(f"evaluate {name}", self.data.samples) as advance:
                 self._known[vmfb] = evaluation.outputs(
-                    self._executables[name], self.batches(), batch=self._batch, advance=advance
+                    self.executables[name], self.batches(), batch=self._batch, advance=advance
                 )[0]
         self.outputs[name] = self._known[vmfb]
 
@@ -89,7 +89,7 @@ class Judge:
         """Milliseconds per call, the variants called in turn on one batch."""
         inputs = next(self.batches())
         inputs = [np.resize(array, (self._batch, *array.shape[1:])) for array in inputs]
-        calls = [self._executables[name].prepare(*inputs) for name in names]
+        calls = [self.executables[name].prepare(*inputs) for name in names]
         found = time_for(calls, seconds=_SECONDS)
         pairs = zip(names, found, strict=True)
         return LatencyReport(**{name: LatencyPart.of(each) for name, each in pairs})

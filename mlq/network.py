@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch_mlir.dialects import func
 from torch_mlir.ir import Location, Module, OpView, Value
 
-from mlq import reference
+from mlq import numerics, reference
 from mlq.casts import Border
 from mlq.dialect import build, context, functions, layers, ops
 from mlq.dialect.borders import borders as borders_of
@@ -124,6 +125,15 @@ class Network:
     def compared(self) -> tuple[tuple[str, str], ...]:
         """Layer and role of what mlq-simulate compares, in the order of its results."""
         return tuple((layer.name, role) for layer in self.layers for role in layer.compared)
+
+    @cached_property
+    def sums(self) -> dict[str, int]:
+        """By layer, the most that weights of one sign add up to in a channel, stored in 8 bits."""
+        return {
+            layer.name: numerics.most_of_one_sign(self.weights[layer.weight], layer.weight_axis)
+            for layer in self.layers
+            if layer.weight is not None
+        }
 
     def transform(self, pipeline: str, *, generic: bool = True) -> Transformed:
         """Run a pipeline on a copy of the network; weights that it makes stay in the copy."""

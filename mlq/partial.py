@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlq import targets
+from mlq import planning, targets
 from mlq.analysis import Analysis, Subject, analyse, with_oracle
 from mlq.formats import Files, ship
 from mlq.frontends.data import Samples, load_data
@@ -40,6 +40,8 @@ def sensitivity(
     layer alone does to the output over all samples. `options` are those of `mlq.quantize`.
     """
     settings = resolve({"target": target, **options}, recipe)
+    device = targets.integer_target(settings.target)
+    settings = settings.with_menu(device.menu)
     path, stages = Path(model), Stages(visible=progress)
     with stages.stage("import"):
         network = load(path, batch=settings.batch, ir_level=settings.ir_level)
@@ -51,7 +53,6 @@ def sensitivity(
             samples=settings.samples,
             seed=settings.seed,
         )
-    device = targets.integer_target(settings.target)
     found = analyse(Subject.of(path, data, device, settings, stages))
     found = with_oracle(found) if oracle else found
     files: Files = {
@@ -88,7 +89,9 @@ def compile_plan(
         network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
         rounding = Path(plan).with_name(FILE)
         network = recalled(network, rounding)
-        allowed = {layer.name: device.precisions(layer.kind) for layer in network.layers}
+        allowed = {
+            layer.name: planning.supported_by(network, device, layer) for layer in network.layers
+        }
         if device.float_only and any(each.precision != "f32" for each in chosen.layers.values()):
             targets.integer_target(device.name)
         chosen.check(allowed, source=str(plan))

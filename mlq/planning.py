@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mlq import numerics
 from mlq.allocation import (
     Allocation,
     Border,
@@ -15,11 +16,13 @@ from mlq.allocation import (
     Problem,
     frontier,
     solve,
+    stored_bits,
 )
 from mlq.costs import Costs, TableCosts, work_of
-from mlq.errors import PlanError
-from mlq.network import Network
+from mlq.errors import PlanError, TargetError
+from mlq.network import Layer, Network
 from mlq.plan import LayerPlan, Plan
+from mlq.precision import BYTE_BITS
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities, noise_from_sensitivities
 from mlq.targets.base import Target
@@ -31,11 +34,32 @@ _PART_TO_SPEND = 0.2
 
 
 def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
-    """The integer precisions, of those asked for, that each layer can have on the target."""
-    return {
-        layer.name: [each for each in precisions if target.supports(layer.kind, each)]
-        for layer in network.layers
-    }
+    """The precisions, of those asked for, that each layer can have on the target."""
+    offered = {layer.name: supported_by(network, target, layer) for layer in network.layers}
+    return {name: [each for each in precisions if each in can] for name, can in offered.items()}
+
+
+def supported_by(network: Network, target: Target, layer: Layer) -> list[str]:
+    """All precisions that a layer can have on the target, as its table lists them."""
+    offered = target.precisions(layer.kind)
+    return [each for each in offered if not overflows(network, layer, each)]
+
+
+def expect_offered(target: Target, precisions: Sequence[str]) -> None:
+    """Check that some layer can have each precision; TargetError says which are there."""
+    offered = dict.fromkeys(each for kind in target.kinds for each in target.precisions(kind))
+    for name in precisions:
+        if name not in offered:
+            raise TargetError(
+                f"target {target.name} has no {name}; choose from {', '.join(offered)}"
+            )
+
+
+def overflows(network: Network, layer: Layer, precision: str) -> bool:
+    """Whether sums of a layer may need more than 32 bits: of products of wide activations."""
+    bits = stored_bits(precision)
+    most = (1 << bits) - 1
+    return bits > BYTE_BITS and network.sums.get(layer.name, 0) * most >= numerics.WIDE_SUM_LIMIT
 
 
 def predicted_us(network: Network, costs: Costs, precisions: Mapping[str, str]) -> float:
@@ -83,16 +107,15 @@ class Planner:
             sensitivities, sensitivities.metric, base=recipe.integer_precisions()[0]
         )
         choices = []
+        allowed = supported(network, target, recipe.integer_precisions())
         for layer in network.layers:
-            work = work_of(layer)
-            allowed = supported(network, target, recipe.integer_precisions())[layer.name]
             options = {
                 name: Option(
                     noise[layer.name][name],
                     costs.layer_us(layer, name),
-                    target.size_bytes(work, name),
+                    target.size_bytes(work_of(layer), name),
                 )
-                for name in (*allowed, "f32")
+                for name in (*allowed[layer.name], "f32")
             }
             choices.append(LayerChoice(layer.name, options))
         return cls(network, target, costs, recipe, Problem(choices, _borders(network, costs)))
@@ -135,10 +158,30 @@ class Planner:
     def plan(self, allocation: Allocation) -> Plan:
         """An allocation as the plan that is written and stamped."""
         chosen = {
-            name: LayerPlan(precision=precision, reason=allocation.reasons.get(name, ""))
+            name: LayerPlan(
+                precision=precision,
+                reason=allocation.reasons.get(name, "") + self._withheld.get(name, ""),
+            )
             for name, precision in allocation.precisions.items()
         }
         return empty_plan(self.recipe).model_copy(update={"layers": chosen})
+
+    @property
+    def _withheld(self) -> dict[str, str]:
+        """What layers would be offered but for their sums, as a clause that follows a reason."""
+        found = {
+            layer.name: [
+                each
+                for each in self.recipe.integer_precisions()
+                if self.target.supports(layer.kind, each) and overflows(self.network, layer, each)
+            ]
+            for layer in self.network.layers
+        }
+        return {
+            name: f"; not {', '.join(each)}, whose sums may need more than 32 bits"
+            for name, each in found.items()
+            if each
+        }
 
     @property
     def _minimise(self) -> Measure:
@@ -190,7 +233,11 @@ def _borders(network: Network, costs: Costs) -> list[Border]:
             producer=producer,
             consumers=tuple(dict.fromkeys(names)),
             dequantize_us=0.0,  # an integer layer hands over its unrounded f32 result
-            quantize_us=costs.cast_us(elements, "w8a8"),
+            quantize_us={
+                stored_bits(name): costs.cast_us(elements, name)
+                for name in costs.precisions
+                if stored_bits(name)
+            },
         )
         for (producer, elements), names in consumers.items()
     ]

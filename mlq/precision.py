@@ -25,6 +25,9 @@ CALIBRATORS: tuple[Calibrator, ...] = get_args(Calibrator)
 
 Word = TypeVar("Word", bound=str)
 
+BYTE_BITS = 8
+"""Wider activations are stored in two bytes, and keep all that calibration saw."""
+
 _FLOAT_BITS = {"f32": 32, "f16": 16}
 _INTEGER = re.compile(r"w(\d+)a(\d+)")
 _LEAST_BITS, _MOST_BITS = 2, 16

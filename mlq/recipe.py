@@ -130,6 +130,11 @@ class Recipe(Part):
             )
         return integer
 
+    def with_menu(self, precisions: str) -> Recipe:
+        """This recipe, with these precisions (those of its target) if it was given none."""
+        given = "precisions" in self.model_fields_set
+        return self if given else self.model_copy(update={"precisions": precisions})
+
     def to_toml(self) -> str:
         """The recipe as `recipe.toml`; what is None is left out."""
         return tomlkit.dumps(self.model_dump(exclude_none=True))

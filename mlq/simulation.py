@@ -150,7 +150,7 @@ class Simulation:
         """
         bits = max(bits, _RESIDUAL_BITS) if flow.role == "residual" else bits
         known = self._narrow.get(bits, ranges).tensors[flow.tensor]
-        return numerics.choose_params(known.low, known.high, bits=bits, scheme=self._scheme)
+        return numerics.choose_params(*known.kept(bits), bits=bits, scheme=self._scheme)
 
     @property
     def compared(self) -> tuple[tuple[str, str], ...]:

@@ -89,6 +89,7 @@ def measure_model(
     do not run here.
     """
     target, path, stages = targets.by_name(recipe.target), Path(model), Stages(visible=progress)
+    recipe = recipe.with_menu(target.menu)
     if reason := _why_not_timed(target):
         raise TargetError(f"target {target.name} cannot be timed: {reason}")
     with stages.stage("import"):

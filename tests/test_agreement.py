@@ -50,7 +50,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-OPTIONS: dict[str, Any] = {"effort": "quick", "calibrator": "minmax", "max_drop": 1.0}
+OPTIONS: dict[str, Any] = {
+    "effort": "quick",
+    "calibrator": "minmax",
+    "max_drop": 1.0,
+    "precisions": "f32,w8a8",
+}
 
 
 @pytest.fixture(scope="module")

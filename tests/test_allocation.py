@@ -97,7 +97,7 @@ def test_hawq_resnet18(
 
 
 COST = st.integers(0, 20).map(float)
-NAMES = ("f32", "w8a8", "w4a8")
+NAMES = ("f32", "w8a8", "w4a8", "w8a16")
 
 
 @st.composite
@@ -105,13 +105,14 @@ def problems(draw: st.DrawFn) -> Problem:
     count = draw(st.integers(1, 5))
     layers = []
     for i in range(count):
-        offered = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=3))
+        offered = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=4))
         offered = ["w8a8", *(name for name in offered if name != "w8a8")]
         options = {name: Option(draw(COST), draw(COST), draw(COST)) for name in offered}
         layers.append(LayerChoice(f"layer{i}", options))
     names = [layer.name for layer in layers]
     end = st.sampled_from([OUTSIDE, *names])
-    border = st.builds(Border, end, st.lists(end, max_size=3).map(tuple), COST, COST)
+    casts = st.dictionaries(st.sampled_from([8, 16]), COST)
+    border = st.builds(Border, end, st.lists(end, max_size=3).map(tuple), COST, casts)
     borders = draw(st.lists(border, max_size=4))
     groups = draw(st.lists(st.lists(st.sampled_from(names), min_size=2, max_size=3), max_size=1))
     return Problem(tuple(layers), tuple(borders), tuple(tuple(group) for group in groups))
@@ -175,7 +176,7 @@ def chain(count: int) -> Problem:
         for i in range(count)
     ]
     borders = [
-        Border(before.name, (after.name,), 5.0, 10.0)
+        Border(before.name, (after.name,), 5.0, {8: 10.0})
         for before, after in itertools.pairwise(layers)
     ]
     return Problem(layers, borders)
@@ -209,11 +210,24 @@ def test_borders_keep_an_island_float() -> None:
         LayerChoice("b", {"f32": Option(0.0, 10.0), "w8a8": Option(0.5, 6.0)}),
         LayerChoice("c", {"f32": Option(0.0, 10.0)}),
     ]
-    borders = [Border("a", ("b",), 0.0, 3.0), Border("b", ("c",), 2.0, 0.0)]
+    borders = [Border("a", ("b",), 0.0, {8: 3.0}), Border("b", ("c",), 2.0)]
     assert solve(Problem(layers)).precisions["b"] == "w8a8"
     plan = solve(Problem(layers, borders))
     assert plan.precisions["b"] == "f32"
     assert plan.reasons["b"] == "f32: w8a8 would save nothing here, borders included"
+
+
+def test_an_integer_layer_stores_what_all_its_readers_read_and_casts_where_they_differ() -> None:
+    border = Border("stem", ("left", "right"), 0.0, {8: 3.0, 16: 5.0})
+    names, kinds = ("stem", "left", "right"), {"f32": 0, "w8a8": 8, "w8a16": 16}
+
+    def us(*precisions: str) -> float:
+        return border.us(dict(zip(names, map(kinds.__getitem__, precisions), strict=True)))
+
+    assert us("w8a8", "w8a16", "w8a16") == us("w8a16", "w8a8", "w8a8") == 0.0
+    assert us("w8a8", "w8a8", "w8a16") == us("f32", "w8a16", "w8a8") == 8.0
+    assert us("w8a16", "w8a16", "f32") == us("f32", "w8a16", "w8a16") == 5.0
+    assert us("w8a8", "f32", "f32") == us("f32", "f32", "f32") == 0.0
 
 
 def tied(order: tuple[str, ...], wobble: float = 0.0) -> Allocation:

@@ -48,7 +48,7 @@ def small_cases(isa: Device) -> Iterator[Case]:
     yield from (cases.convolution(shape, isa, rng, depthwise=True) for shape in DEPTHWISE)
     yield cases.max_pool(isa, rng)
     yield cases.concat(isa, rng, (24, 100, 3))
-    yield from (cases.mean_pool(isa, rng, real=real) for real in (False, True))
+    yield from (cases.mean_pool(isa, rng, result=result) for result in ("u8", "f32"))
     yield cases.quantize(isa, rng, channels=3, width=35)
     yield cases.quantize_image(isa, rng, channels=7)
 

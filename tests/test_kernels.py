@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from torch_mlir.dialects import func
-from torch_mlir.ir import InsertionPoint, Location, Module, RankedTensorType, Type
+from torch_mlir.dialects import arith, func
+from torch_mlir.ir import InsertionPoint, Location, Module, RankedTensorType, Type, Value
 
 from mlq import emulation, numerics, reference, runtime, targets
 from mlq.dialect import build, context, quant
@@ -21,11 +21,13 @@ from mlq.kernels import code, library
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
-from mlq.kernels.finishing import FITTING, Finish, Kind, Numbers
+from mlq.kernels.finishing import FITTING, Finish, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import Device, best
 from mlq.kernels.measuring import Energies, FakeQuantize, Observe
+from mlq.kernels.storage import Kind
+from mlq.kernels.taps import Words
 from mlq.network import load
 from mlq.numerics import QuantParams
 from mlq.numerics.sampling import histogram
@@ -72,24 +74,24 @@ class Case:
     margin: int = 0
     error: float = 0.0
 
-    @property
-    def offset(self) -> int:
-        """What memory holds less than each u8."""
-        return int(self.kernel.isa.storage.offset)
+    def offset(self, x: Array) -> int:
+        """What memory holds less than each u8, or u16."""
+        kind = kind_of(x)
+        return 0 if kind == "f32" else int(self.kernel.isa.storage_of(kind).offset)
 
     def inputs(self) -> list[Array]:
         """The arguments in the elements that the kernel reads: a u8 in 16 bits, four in a word."""
         pairs = zip(self.arguments, self.kernel.buffers, strict=False)
-        return [as_elements(x, to.element, self.offset) for x, to in pairs]
+        return [as_elements(x, to.element, self.offset(x)) for x, to in pairs]
 
     def check(self, found: Array) -> None:
         size = int(np.prod(self.output.shape))
-        if self.expected.dtype == np.uint8:
+        if kind_of(self.expected) != "f32":
             # A u8 of memory may be a byte, or in one of two.
-            wide = found.view(
-                np.int8 if self.offset else np.uint8 if found.nbytes == size else "i2"
-            )
-            found = (wide.astype(np.int16) + self.offset).astype(np.uint8)
+            offset = self.offset(self.expected)
+            byte = np.int8 if offset else np.uint8
+            wide = found.view(byte if found.nbytes == size else np.int16)
+            found = (wide.astype(np.int32) + offset).astype(self.expected.dtype)
         found = found.view(self.expected.dtype)
         found = found.reshape(self.output.shape)
         top, left, *_ = self.output.margin
@@ -102,9 +104,29 @@ class Case:
         assert (found[:, beyond] == self.margin).all()
 
 
+def kind_of(x: Array) -> Kind:
+    return "u8" if x.dtype == np.uint8 else "u16" if x.dtype == np.uint16 else "f32"
+
+
+def dtype_of(kind: Kind) -> Any:
+    return {"u8": np.uint8, "u16": np.uint16, "f32": np.float32}[kind]
+
+
+def most_of(kind: Kind) -> int:
+    return int(np.iinfo(dtype_of(kind)).max)
+
+
+def stored_at_random(rng: np.random.Generator, kind: Kind, sizes: Sequence[int]) -> Array:
+    """Storage of a kind, its extremes more often than chance has them."""
+    most = most_of(kind)
+    found = rng.integers(0, most + 1, sizes)
+    found = np.where(rng.integers(0, 10, sizes) == 0, rng.choice([0, most], sizes), found)
+    return found.astype(dtype_of(kind))
+
+
 def as_elements(x: Array, element: str, offset: int) -> Array:
-    if x.dtype == np.uint8:
-        x = (x.astype(np.int16) - offset).astype(np.int16 if element == "i16" else np.int8)
+    if kind_of(x) != "f32":
+        x = (x.astype(np.int32) - offset).astype(np.int16 if element == "i16" else np.int8)
     return x.view(np.int32) if element == "i32" and x.itemsize == 1 else x
 
 
@@ -134,8 +156,9 @@ class Shape:
     d: int = 1
     p: int = 0
     g: int = 1
-    result: str = "u8"
-    residual: str | None = None
+    kind: Kind = "u8"
+    result: Kind = "u8"
+    residual: Kind | None = None
     margin: Margin = NO_MARGIN
     low: float | None = None
     high: float | None = None
@@ -178,6 +201,33 @@ DEPTHWISE = (
     Shape(k=3, p=1, c=208, h=1),
     Shape(k=3, p=1, c=48, result="f32", low=-3.0, high=9.0),
 )
+# Images of 16 bits, and what leads from those of 8 to them and back.
+WIDE: dict[str, Any] = {"kind": "u16", "result": "u16"}
+WIDE_CONVS = (
+    Shape(k=3, p=1, c=32, **WIDE),
+    Shape(h=9, w=11, c=24, o=24, **WIDE),
+    Shape(k=3, s=2, p=1, h=13, w=15, o=96, margin=(1, 1, 1, 1), low=300, high=60000, **WIDE),
+    Shape(h=7, w=7, c=64, o=128, residual="u16", **WIDE),
+    Shape(h=7, w=7, c=64, o=128, residual="u16", kind="u16"),
+    Shape(h=7, w=7, c=64, o=40, residual="u8", result="u16"),
+    Shape(k=3, p=2, d=2, h=7, w=7, o=37, residual="f32", **WIDE),
+    Shape(h=1, w=1, c=64, o=101, kind="u16", result="f32"),
+    Shape(n=2, k=3, p=1, c=64, g=2, residual="u16", result="f32", low=0.0, high=6.0, kind="u16"),
+    Shape(n=3, c=32, o=208, guarded=True, **WIDE),
+    Shape(k=7, s=2, p=3, c=4, h=20, w=20, margin=(1, 2, 0, 3), **WIDE),
+    Shape(h=5, w=5, c=16, o=32, scale=2.0**-7, **WIDE),  # ties, and much that saturates
+    Shape(k=3, p=1, c=32, kind="u16", result="u8"),
+    Shape(k=3, p=1, c=32, kind="u8", result="u16", margin=(1, 1, 1, 1)),
+)
+WIDE_DEPTHWISE = (
+    Shape(k=3, p=1, c=64, **WIDE),
+    Shape(k=3, s=2, p=1, c=64, margin=(1, 1, 1, 1), **WIDE),
+    Shape(k=3, p=1, c=24, h=15, margin=(1, 0, 0, 2), low=500, high=65000, **WIDE),
+    Shape(k=5, p=2, c=144, n=2, **WIDE),
+    Shape(k=3, p=1, c=48, result="f32", low=-3.0, high=9.0, kind="u16"),
+    Shape(k=3, p=1, c=208, h=1, kind="u16", result="u8"),
+    Shape(k=3, p=1, c=96, kind="u8", result="u16"),
+)
 REAL_CONVS = (
     Shape(k=3, p=1, c=5, o=37, margin=(1, 0, 2, 1)),
     Shape(h=7, w=7, c=64, o=128, residual="f32", low=0.0, high=6.0),
@@ -195,15 +245,17 @@ REAL_DEPTHWISE = (
 
 
 def convolution(shape: Shape, isa: Device, rng: np.random.Generator, *, depthwise: bool) -> Case:
-    zero_points = [int(n) for n in rng.integers(0, 256, 3)]
+    kinds = (shape.kind, shape.result, shape.residual or "u8")
+    zero_points = [int(rng.integers(most_of(k) + 1)) if k != "f32" else 0 for k in kinds]
     groups = shape.c if depthwise else shape.g
     channels = shape.c if depthwise else shape.o
-    x = rng.integers(0, 256, (shape.n, shape.h, shape.w, shape.c)).astype(np.uint8)
+    x = stored_at_random(rng, shape.kind, (shape.n, shape.h, shape.w, shape.c))
     filters = (shape.k, shape.k, shape.c // groups, channels)
     weight = rng.integers(-127, 128, filters).astype(np.int8)
     bias = rng.integers(-20000, 20000, channels).astype(np.int32)
-    spread = 90 * 127 * np.sqrt(np.prod(filters[:3]))
-    scale = (rng.uniform(30, 120, channels) / spread).astype(np.float32)
+    spread = 90 * 127 * np.sqrt(np.prod(filters[:3])) * most_of(shape.kind) / 255
+    unit = 1 if shape.result == "f32" else most_of(shape.result) / 255
+    scale = (unit * rng.uniform(30, 120, channels) / spread).astype(np.float32)
     if shape.guarded:
         scale[::2] = 1e30
     if shape.scale is not None:
@@ -226,7 +278,7 @@ def convolution(shape: Shape, isa: Device, rng: np.random.Generator, *, depthwis
     kernel: Any
     if depthwise:
         kernel = library.of(isa).depthwise(
-            isa=isa, input=input, output=output, finish=finish, **shape.window
+            isa=isa, input=input, output=output, finish=finish, kind=shape.kind, **shape.window
         )
     else:
         kernel = library.of(isa).conv(
@@ -237,12 +289,13 @@ def convolution(shape: Shape, isa: Device, rng: np.random.Generator, *, depthwis
             channels=channels,
             groups=groups,
             finish=finish,
+            kind=shape.kind,
             **shape.window,
         )
-    zero = isa.storage.stored(zero_points[0])
+    zero = isa.storage_of(shape.kind).stored(zero_points[0])
     folded = (bias - zero * weight.astype(np.int64).sum((0, 1, 2))).astype(np.int32)
     coefficients = numbers.with_channels(
-        finish, kernel.ordered(folded), kernel.ordered(scale), isa.storage
+        finish, kernel.ordered(folded), kernel.ordered(scale), isa.storage_of
     )
     arguments = [in_memory(x, input, zero_points[0]), kernel.pack(weight), coefficients]
     term = None
@@ -254,30 +307,30 @@ def convolution(shape: Shape, isa: Device, rng: np.random.Generator, *, depthwis
         real = numerics.expressed_accumulator(acc, scale, term)
         expected = numerics.clamp(real, numbers.low, numbers.high)
     else:
-        assert shape.guarded or np.abs(acc * scale).max() < FITTING / 2
+        assert shape.guarded or "u16" in kinds or np.abs(acc * scale).max() < FITTING / 2
         limits = int(numbers.low), int(numbers.high)
         exact = numerics.requantize_accumulator(acc, scale, zero_points[1], *limits, residual=term)
-        expected = exact.astype(np.uint8)
+        expected = exact.astype(dtype_of(shape.result))
     return Case(kernel, output, arguments, expected, zero_points[1])
 
 
 def steps(shape: Shape, zero_points: Sequence[int]) -> tuple[Finish, Numbers]:
     real = shape.result == "f32"
-    limits = (-np.inf, np.inf) if real else (0, 255)
+    limits = (-np.inf, np.inf) if real else (0, most_of(shape.result))
     numbers = Numbers(
         zero_point=0 if real else zero_points[1],
         low=limits[0] if shape.low is None else shape.low,
         high=limits[1] if shape.high is None else shape.high,
-        residual_zero_point=zero_points[2] if shape.residual == "u8" else 0,
+        residual_zero_point=zero_points[2] if shape.residual in {"u8", "u16"} else 0,
         residual_scale=float(np.float32(0.7713)),
     )
     finish = Finish(
-        result="f32" if real else "u8",
-        residual=None if shape.residual is None else "u8" if shape.residual == "u8" else "f32",
+        result=shape.result,
+        residual=shape.residual,
         low=shape.low is not None,
         high=shape.high is not None,
         guarded=shape.guarded,
-        fits=not shape.guarded,
+        fits=not shape.guarded and shape.result == "u8",
     )
     return finish, numbers
 
@@ -287,10 +340,10 @@ def residual_of(
 ) -> tuple[Array, Array]:
     """A residual, and the term that it adds."""
     scale = np.float32(numbers.residual_scale)
-    if shape.residual == "f32":
+    if shape.residual is None or shape.residual == "f32":
         real = rng.normal(0, 50, sizes).astype(np.float32)
         return real, real * scale
-    stored = rng.integers(0, 256, sizes).astype(np.uint8)
+    stored = stored_at_random(rng, shape.residual, sizes)
     centred = numerics.centre(stored, numbers.residual_zero_point)
     return stored, centred.astype(np.float32) * scale
 
@@ -317,13 +370,14 @@ def real_convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthw
     low, high = (-np.inf, np.inf) if shape.low is None else (shape.low, shape.high or 0.0)
     numbers = Numbers(low=low, high=high, residual_scale=1.0)
     images = {"isa": isa, "input": input, "output": output, "finish": finish, **shape.window}
+    images["kind"] = "f32"
     kernel: Any = Depthwise(**images) if depthwise else None
     dense = Image(shape.n, *shape.size, channels)
     if kernel is None:
         residual_image = dense if shape.residual else None
         kernel = Conv(**images, residual=residual_image, channels=channels, groups=groups)
     scale = kernel.ordered(np.ones(channels, np.float32))
-    coefficients = numbers.with_channels(finish, kernel.ordered(bias), scale, isa.storage)
+    coefficients = numbers.with_channels(finish, kernel.ordered(bias), scale, isa.storage_of)
     arguments = [in_memory(x, input, 0), kernel.pack(weight), coefficients]
     exact += bias
     if shape.residual:
@@ -369,10 +423,10 @@ def observe(isa: Isa, rng: np.random.Generator) -> Case:
 
 
 def concat(
-    isa: Device, rng: np.random.Generator, channels: tuple[int, ...], *, real: bool = False
+    isa: Device, rng: np.random.Generator, channels: tuple[int, ...], *, kind: Kind = "u8"
 ) -> Case:
-    parts = [rng.integers(0, 256, (2, 5, 4, c)).astype(np.uint8) for c in channels]
-    parts = [part.astype(np.float32) for part in parts] if real else parts
+    parts = [rng.integers(0, 256, (2, 5, 4, c)).astype(dtype_of(kind)) for c in channels]
+    real = kind == "f32"
     images = tuple(Image(2, 5, 4, c if real else padded(c), (1, 0, 0, 1)) for c in channels)
     output = Image(2, 5, 4, 127 if real else 128, (1, 1, 1, 1))
     kernel = library.of(isa).concat(
@@ -380,82 +434,98 @@ def concat(
         inputs=images,
         channels=channels,
         output=output,
-        kind="f32" if real else "u8",
+        kind=kind,
     )
     arguments = [in_memory(part, image, 7) for part, image in zip(parts, images, strict=True)]
     margin = 0 if real else 77
-    arguments.append(np.array([0 if real else isa.storage.stored(margin)], np.int32))
+    zero = 0 if real else isa.storage_of(kind).stored(margin)
+    arguments.append(np.array([zero], np.int32))
     return Case(kernel, output, arguments, np.concatenate(parts, axis=3), margin)
 
 
-def max_pool(isa: Device, rng: np.random.Generator, *, real: bool = False) -> Case:
-    x = rng.integers(0, 256, (2, 15, 14, 24)).astype(np.uint8)
+def max_pool(isa: Device, rng: np.random.Generator, *, kind: Kind = "u8") -> Case:
+    real = kind == "f32"
+    x = stored_at_random(rng, "u16" if kind == "u16" else "u8", (2, 15, 14, 24))
     input, output = Image(2, 15, 14, 24, (0, 1, 0, 1)), Image(2, 8, 7, 24, (1, 1, 1, 1))
     keys = {"kernel": (3, 3), "strides": (2, 2), "pads": (1,) * 4}
     expected = numerics.max_pool2d(x.transpose(0, 3, 1, 2), **keys).transpose(0, 2, 3, 1)
     if real:
         x, expected = (each.astype(np.float32) - 128 for each in (x, expected))
-    kind: Kind = "f32" if real else "u8"
     kernel = library.of(isa).max_pool(isa=isa, input=input, output=output, kind=kind, **WINDOW)
     margin = 0 if real else 200
-    zero = 0 if real else isa.storage.stored(margin)
+    zero = 0 if real else isa.storage_of(kind).stored(margin)
     arguments = [in_memory(x, input, 9), np.array([zero], np.int32)]
     return Case(kernel, output, arguments, expected, margin)
 
 
-def mean_pool(isa: Device, rng: np.random.Generator, *, real: bool) -> Case:
-    reads = QuantParams(8, signed=False, scale=(0.02,), zero_point=(77,))
-    writes = None if real else QuantParams(8, signed=False, scale=(0.013,), zero_point=(31,))
-    x = rng.integers(0, 256, (2, 7, 6, 40)).astype(np.uint8)
+def mean_pool(
+    isa: Device, rng: np.random.Generator, *, result: Kind = "u8", kind: Kind = "u8"
+) -> Case:
+    bits, real = {"u8": 8, "u16": 16}, result == "f32"
+    reads = QuantParams(bits[kind], signed=False, scale=(0.02,), zero_point=(77,))
+    writes = None
+    if result != "f32":
+        writes = QuantParams(bits[result], signed=False, scale=(0.013,), zero_point=(31,))
+    x = stored_at_random(rng, kind, (2, 7, 6, 40))
     keys = {"kernel": (3, 3), "strides": (2, 2), "pads": (1,) * 4}
     sums, counts = numerics.avg_pool2d(x.transpose(0, 3, 1, 2), zero_point=77, **keys)
     scale = numerics.pool_scale(counts, reads, writes)
     expected = numerics.finish(sums, scale, writes).transpose(0, 2, 3, 1)
     input, output = Image(2, 7, 6, 40, (1,) * 4), Image(2, *counts.shape, 40)
-    finish = Finish("f32" if real else "u8")
+    finish = Finish(result)
     kernel = library.of(isa).mean_pool(
-        isa=isa, input=input, output=output, finish=finish, scales=counts.size, **WINDOW
+        isa=isa, input=input, output=output, finish=finish, scales=counts.size, kind=kind, **WINDOW
     )
-    bias = np.full(counts.size, -isa.storage.stored(77) * 9, np.int32)
-    numbers = Numbers(zero_point=0 if real else 31).with_channels(
-        finish, bias, scale.reshape(-1), isa.storage
+    bias = np.full(counts.size, -isa.storage_of(kind).stored(77) * 9, np.int32)
+    most = 255 if real else most_of(result)
+    numbers = Numbers(zero_point=0 if real else 31, high=most).with_channels(
+        finish, bias, scale.reshape(-1), isa.storage_of
     )
     return Case(kernel, output, [in_memory(x, input, 77), numbers], expected)
 
 
-def quantize(isa: Device, rng: np.random.Generator, *, channels: int, width: int) -> Case:
-    params = QuantParams(8, signed=False, scale=(0.0173,), zero_point=(119,))
+def stored_as(kind: Kind) -> QuantParams:
+    if kind == "u16":
+        return QuantParams(16, signed=False, scale=(0.000173,), zero_point=(40000,))
+    return QuantParams(8, signed=False, scale=(0.0173,), zero_point=(119,))
+
+
+def quantize(
+    isa: Device, rng: np.random.Generator, *, channels: int, width: int, kind: Kind = "u8"
+) -> Case:
+    params = stored_as(kind)
     x = rng.normal(0, 3, (2, channels, 17, width)).astype(np.float32)
-    x.flat[:5] = [1e20, -1e20, 1e9, np.float32(0.0173) / 2, np.inf]
-    output, finish = Image(2, 17, width, 4, (3, 3, 2, 2)), Finish("u8", guarded=True)
+    x.flat[:5] = [1e20, -1e20, 1e9, np.float32(params.scale[0]) / 2, np.inf]
+    output, finish = Image(2, 17, width, 4, (3, 3, 2, 2)), Finish(kind, guarded=True)
     kernel = library.of(isa).quantize_image(
         isa=isa, channels=channels, output=output, finish=finish
     )
     scale = np.array(params.scale, np.float32)
-    numbers = Numbers(zero_point=119).with_channels(
-        finish, np.zeros(1, np.int32), scale, isa.storage
+    numbers = Numbers(params.zero_point[0], *params.limits).with_channels(
+        finish, np.zeros(1, np.int32), scale, isa.storage_of
     )
     expected = numerics.quantize(x, params).transpose(0, 2, 3, 1)
-    return Case(kernel, output, [x.reshape(-1), numbers], expected, 119)
+    return Case(kernel, output, [x.reshape(-1), numbers], expected, params.zero_point[0])
 
 
-def quantize_image(isa: Device, rng: np.random.Generator, *, channels: int) -> Case:
-    params = QuantParams(8, signed=False, scale=(0.0173,), zero_point=(119,))
+def quantize_image(
+    isa: Device, rng: np.random.Generator, *, channels: int, kind: Kind = "u8"
+) -> Case:
+    params = stored_as(kind)
     x = rng.normal(0, 3, (2, 7, 5, channels)).astype(np.float32)
-    x.flat[:5] = [1e20, -1e20, 1e9, np.float32(0.0173) / 2, np.inf]
-    finish = Finish("u8", guarded=True)
+    x.flat[:5] = [1e20, -1e20, 1e9, np.float32(params.scale[0]) / 2, np.inf]
+    finish = Finish(kind, guarded=True)
     input, output = Image(2, 7, 5, channels, (0, 1, 1, 0)), Image(2, 7, 5, padded(channels))
     output = replace(output, margin=(1, 1, 2, 2))
     kernel = library.of(isa).quantize(
         isa=isa, input=input, output=output, channels=channels, finish=finish
     )
     scale = np.array(params.scale, np.float32)
-    numbers = Numbers(zero_point=119).with_channels(
-        finish, np.zeros(1, np.int32), scale, isa.storage
+    numbers = Numbers(params.zero_point[0], *params.limits).with_channels(
+        finish, np.zeros(1, np.int32), scale, isa.storage_of
     )
-    return Case(
-        kernel, output, [in_memory(x, input, 0), numbers], numerics.quantize(x, params), 119
-    )
+    expected = numerics.quantize(x, params)
+    return Case(kernel, output, [in_memory(x, input, 0), numbers], expected, params.zero_point[0])
 
 
 def cases(isa: Isa) -> Iterator[Case]:
@@ -464,13 +534,60 @@ def cases(isa: Isa) -> Iterator[Case]:
     yield from (convolution(shape, isa, rng, depthwise=True) for shape in DEPTHWISE)
     yield from (real_convolution(shape, isa, rng, depthwise=False) for shape in REAL_CONVS)
     yield from (real_convolution(shape, isa, rng, depthwise=True) for shape in REAL_DEPTHWISE)
-    yield from (max_pool(isa, rng, real=real) for real in (False, True))
-    yield from (concat(isa, rng, (24, 3, 100), real=real) for real in (False, True))
+    kinds: tuple[Kind, ...] = ("u8", "f32")
+    yield from (max_pool(isa, rng, kind=kind) for kind in kinds)
+    yield from (concat(isa, rng, (24, 3, 100), kind=kind) for kind in kinds)
     yield from (make(isa, rng) for make in (fake_quantize, energies, observe))
-    yield from (mean_pool(isa, rng, real=real) for real in (False, True))
+    yield from (mean_pool(isa, rng, result=kind) for kind in kinds)
     yield quantize(isa, rng, channels=3, width=35)
     yield quantize(isa, rng, channels=1, width=9)
     yield from (quantize_image(isa, rng, channels=channels) for channels in (7, 48))
+
+
+def at_random(rng: np.random.Generator, isa: Isa, *, depthwise: bool) -> Shape:
+    """Any convolution that has a kernel, of integers, one side of it at least of 16 bits."""
+    k, s, d = (int(rng.choice(each)) for each in ([1, 2, 3, 5], [1, 1, 2, 3], [1, 1, 2]))
+    h, w = (int(n) + d * (k - 1) for n in rng.integers(1, 12, 2))
+    g = int(rng.choice([1, 1, 2]))
+    c, o = 4 * g * int(rng.integers(1, 9)), int(rng.integers(1, 70))
+    kind: Kind = "u16" if rng.integers(3) else "u8"
+    result: Kind = "u16" if kind == "u8" else ("u8", "u16", "f32")[rng.integers(3)]
+    residual: tuple[Kind | None, ...] = (None, None, "u8", "u16", "f32")
+    return Shape(
+        n=int(rng.integers(1, 3)),
+        h=h,
+        w=w,
+        k=k,
+        s=s,
+        d=d,
+        p=int(rng.integers(0, k)),
+        c=16 + int(rng.integers(0, 50)) // 4 * 4 if depthwise else c,
+        o=o if g == 1 else g * isa.lanes * int(rng.integers(1, 4)),
+        g=1 if depthwise else g,
+        kind=kind,
+        result=result,
+        residual=None if depthwise else residual[rng.integers(5)],
+        margin=tuple(rng.integers(0, 3, 4).tolist()),
+        scale=[None, 2.0**-9][rng.integers(2)],
+    )
+
+
+def wide_cases(isa: Isa) -> Iterator[Case]:
+    rng = np.random.default_rng(0)
+    for depthwise in (False, True):
+        for _ in range(8):
+            shape = at_random(rng, isa, depthwise=depthwise)
+            yield convolution(shape, isa, rng, depthwise=depthwise)
+    yield from (convolution(shape, isa, rng, depthwise=False) for shape in WIDE_CONVS)
+    yield from (convolution(shape, isa, rng, depthwise=True) for shape in WIDE_DEPTHWISE)
+    yield max_pool(isa, rng, kind="u16")
+    yield concat(isa, rng, (24, 3, 100), kind="u16")
+    results: tuple[Kind, ...] = ("u8", "u16", "f32")
+    yield from (mean_pool(isa, rng, kind="u16", result=result) for result in results)
+    yield mean_pool(isa, rng, kind="u8", result="u16")
+    yield quantize(isa, rng, channels=3, width=35, kind="u16")
+    yield quantize(isa, rng, channels=1, width=9, kind="u16")
+    yield from (quantize_image(isa, rng, channels=channels, kind="u16") for channels in (7, 48))
 
 
 def tensor_of(buffer: Buffer) -> Type:
@@ -508,6 +625,36 @@ def checked(cases: Sequence[Case], target: Target, threads: int = 1) -> None:
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 def test_kernels_are_exact(isa: Isa) -> None:
     checked(list(cases(isa)), target_of(isa))
+
+
+@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa.words], ids=lambda isa: isa.name)
+def test_kernels_of_16_bits_are_exact(isa: Isa) -> None:
+    checked(list(wide_cases(isa)), target_of(isa))
+
+
+@HERE
+def test_bytes_and_words_side_by_side_are_exact() -> None:
+    """Where images of u8 are bytes: as on AVX-VNNI, whose one instruction AVX2 has in pieces."""
+    vnni = library.named("avx_vnni")
+    assert isinstance(vnni, Isa)
+    unit = vnni.integers
+    pieces = replace(
+        unit, reduction=replace(unit.reduction, dot=dot_in_pieces), taps=Words(dot_in_pieces, 4)
+    )
+    isa = replace(vnni, integers=pieces)
+    checked([*cases(isa), *wide_cases(isa)], target_of(library.named("avx2")))
+
+
+def dot_in_pieces(acc: Value, x: Value, w: Value) -> Value:
+    """What vpdpbusd adds up, from products of 16 bits: first the even bytes, then the odd ones."""
+    x, w = code.view(x, "i16"), code.view(w, "i16")
+    eight = code.splat(code.constant(8, "i16"), code.lanes_of(x))
+    even = arith.shrui(arith.shli(x, eight), eight), arith.shrsi(arith.shli(w, eight), eight)
+    odd = arith.shrui(x, eight), arith.shrsi(w, eight)
+    level = "sse2" if code.lanes_of(x) == 8 else "avx2"
+    for pair in (even, odd):
+        acc = arith.addi(acc, code.call(f"llvm.x86.{level}.pmadd.wd", acc.type, *pair))
+    return acc
 
 
 @HERE

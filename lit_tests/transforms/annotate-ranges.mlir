@@ -3,9 +3,11 @@
 
 // MISSING: error: mlq-annotate-ranges needs ranges=FILE
 
-// The clip range is written, not the extremes; an argument is annotated like an op.
+// The clip range is written, and the extremes where they are others; an argument is annotated like an op.
 // CHECK-LABEL: func.func @op_and_argument
+// CHECK-SAME:    mlq.extremes = #mlq.range<-1.000000e+00 : f64, 3.000000e+00 : f64>
 // CHECK-SAME:    mlq.range = #mlq.range<-1.000000e+00 : f64, 2.000000e+00 : f64>
+// CHECK-NOT:     mlq.extremes
 // CHECK:         mlq.name = "y", mlq.range = #mlq.range<0.000000e+00 : f64, 4.000000e+00 : f64>
 func.func @op_and_argument(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
   %y = "mlq.activate"(%x) {activation = #mlq.activation<"relu", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<2xf32>) -> tensor<2xf32>

@@ -80,3 +80,18 @@ func.func @weight_is_no_constant(%x: tensor<1x2xf32> {mlq.name = "x", mlq.range 
   %y = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x2xf32>, tensor<2x3xf32>) -> tensor<1x3xf32>
   return %y : tensor<1x3xf32>
 }
+
+// -----
+
+// Activations of 16 bits keep all that was seen, those of 8 what the calibrator chose.
+// CHECK-LABEL: func.func @wide
+// CHECK-DAG:     %[[X:.*]] = "mlq.quantize"(%arg0) {{.*}} -> tensor<1x2x!quant.uniform<u16:f32, 1.000000e+00>>
+// CHECK-DAG:     %[[N:.*]] = "mlq.quantize"(%arg0) {{.*}} -> tensor<1x2x!quant.uniform<u8:f32, 1.000000e+00>>
+// CHECK-DAG:     "mlq.matmul"(%[[X]], %{{[0-9]+}}) {{.*}}tensor<2x2x!quant.uniform<i8<-127:127>
+// CHECK-DAG:     "mlq.matmul"(%[[N]], %{{[0-9]+}})
+func.func @wide(%x: tensor<1x2xf32> {mlq.name = "x", mlq.extremes = #mlq.range<0.0 : f64, 65535.0 : f64>, mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> (tensor<1x2xf32>, tensor<1x2xf32>) {
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<2x2xf32>
+  %y = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a16">} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
+  %z = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "z", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
+  return %y, %z : tensor<1x2xf32>, tensor<1x2xf32>
+}

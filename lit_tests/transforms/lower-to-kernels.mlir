@@ -129,3 +129,27 @@ func.func @dynamic(%x: tensor<?x8x8x16xf32>) -> tensor<?x8x8x16xf32> {
   %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<?x8x8x16xf32>, tensor<1x1x16x16xf32>) -> tensor<?x8x8x16xf32>
   return %y : tensor<?x8x8x16xf32>
 }
+
+// -----
+
+// Images of u16 are words, beside those of u8, which are bytes where bytes are multiplied; memory
+// holds each less 32768. Where nothing multiplies them, linalg does.
+// CHECK:         func.func @wide_conv1x1_16x8x8_16()
+// CHECK:           llvm.call_intrinsic "llvm.x86.avx512.pmaddw.d.512"
+// CHECK:         func.func @conv1x1_16x8x8_16()
+// CHECK:           llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
+// CHECK:           llvm.call_intrinsic "llvm.x86.avx512.packssdw.512"
+// CHECK-LABEL: func.func @words(
+// CHECK:         %[[A:.*]] = "flow.dispatch"({{.*}}@conv1x1_16x8x8_16::{{.*}} -> tensor<1x8x8x16xi16>
+// CHECK:         %[[B:.*]] = "flow.dispatch"(%[[A]],{{.*}}@wide_conv1x1_16x8x8_16::{{.*}} -> tensor<1x8x8x16xi16>
+// CHECK:         linalg.generic {{.*}} ins(%[[B]] : tensor<1x8x8x16xi16>)
+// CHECK:           arith.addi %{{.*}}, %c-32768_i16 : i16
+// CHECK:         quant.scast
+// NEON-LABEL:  func.func @words(
+// NEON-NOT:      flow.dispatch
+func.func @words(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u16:f32, 0.002:9000>> {
+  %p = "mlq.weight"() {key = "pointwise"} : () -> tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>
+  %a = "mlq.conv2d"(%x, %p) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u16:f32, 0.002:9000>>
+  %b = "mlq.conv2d"(%a, %p) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x16x!quant.uniform<u16:f32, 0.002:9000>>, tensor<1x1x16x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u16:f32, 0.002:9000>>
+  return %b : tensor<1x8x8x16x!quant.uniform<u16:f32, 0.002:9000>>
+}

@@ -20,7 +20,7 @@ from mlq.allocation.problem import (
     Measure,
     Option,
     Problem,
-    is_integer,
+    stored_bits,
 )
 from mlq.allocation.search import frontier, solve
 
@@ -34,6 +34,6 @@ __all__ = [
     "Option",
     "Problem",
     "frontier",
-    "is_integer",
     "solve",
+    "stored_bits",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,16 +36,27 @@ class LayerChoice:
 
 @dataclass(frozen=True)
 class Border:
-    """A tensor: what it costs when its producer and some consumer differ in integer or float.
+    """A tensor: what it costs when those that make and read it store activations differently.
 
-    `dequantize_us` is paid once when the producer is integer and any consumer float, `quantize_us`
-    once when the producer is float and any consumer integer. `OUTSIDE` stands for a float op.
+    `dequantize_us` is paid once when the producer is integer and any consumer float. An integer
+    producer stores its result as all its consumers read it; where they differ, or it is float, each
+    storage that some read is a cast of its own: `quantize_us`, by its bits. `OUTSIDE` stands for a
+    float op.
     """
 
     producer: str
     consumers: tuple[str, ...]
     dequantize_us: float = 0.0
-    quantize_us: float = 0.0
+    quantize_us: Mapping[int, float] = field(default_factory=dict)
+
+    def us(self, bits: Mapping[str, int]) -> float:
+        """What casts cost when layers store activations in so many bits, 0 for floats."""
+        made, readers = bits[self.producer], {*self.consumers} - {self.producer}
+        read = {bits[reader] for reader in readers}
+        us = self.dequantize_us if made and 0 in read else 0.0
+        if not made or len(read) > 1:
+            us += sum(self.quantize_us.get(each, 0.0) for each in read)
+        return us
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Problem:
         costs = [
             cost for layer in self.layers for option in layer.options.values() for cost in option
         ]
-        costs += [us for b in self.borders for us in (b.dequantize_us, b.quantize_us)]
+        costs += [us for b in self.borders for us in (b.dequantize_us, *b.quantize_us.values())]
         if not np.isfinite(costs).all() or min(costs, default=0.0) < 0.0:
             raise ValueError("costs must be finite and not negative")
         by_name = {layer.name: layer.options for layer in self.layers}
@@ -107,15 +118,12 @@ class Problem:
         """What a complete choice costs, borders included."""
         chosen = [layer.options[precisions[layer.name]] for layer in self.layers]
         noise, us, size = (float(sum(column)) for column in zip(*chosen, strict=True))
-        integer = {name: is_integer(precision) for name, precision in precisions.items()}
-        integer[OUTSIDE] = False
-        for border in self.borders:
-            produced = integer[border.producer]
-            if any(integer[consumer] != produced for consumer in border.consumers):
-                us += border.dequantize_us if produced else border.quantize_us
+        bits = {OUTSIDE: 0} | {name: stored_bits(each) for name, each in precisions.items()}
+        us += sum(border.us(bits) for border in self.borders)
         return Option(noise, us, size)
 
 
-def is_integer(precision: str) -> bool:
-    """Whether layers of this precision store their activations as integers."""
-    return not Precision.parse(precision).is_float
+def stored_bits(precision: str) -> int:
+    """In how many bits layers of this precision read their activations; 0 for floats."""
+    parsed = Precision.parse(precision)
+    return 0 if parsed.is_float else parsed.activation_bits

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq.allocation.problem import OUTSIDE, Border, Measure, Problem, is_integer
+from mlq.allocation.problem import Border, Measure, Problem, stored_bits
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Program:
             self._tie(problem, members)
         for border in problem.borders:
             self._cast(problem, border)
-        self.floats = self._weights(0.0 if is_integer(p) else 1.0 for _, p in self._columns)
+        self.floats = self._weights(0.0 if stored_bits(p) else 1.0 for _, p in self._columns)
         ranks = (list(layer.options).index(p) for layer, p in self._columns)
         order = {layer.name: len(problem.layers) - i for i, layer in enumerate(problem.layers)}
         lateness = zip(ranks, self._columns, strict=True)
@@ -101,20 +101,38 @@ class Program:
                 self._rows.append(({i: sign for i, sign in signs if i is not None}, 0.0, 0.0))
 
     def _cast(self, problem: Problem, border: Border) -> None:
-        """Add the casts of one tensor: each is 1 if a consumer is what the producer is not."""
-        integers: dict[str, list[int]] = {OUTSIDE: []}
-        for layer in problem.layers:
-            integers[layer.name] = [
-                self._index[layer.name, p] for p in layer.options if is_integer(p)
-            ]
-        for cost, sign in ((border.dequantize_us, 1.0), (border.quantize_us, -1.0)):
-            column = len(self._columns) + len(self._casts)
-            self._casts.append(cost)
-            for consumer in sorted({*border.consumers} - {border.producer}):
-                row = {column: 1.0}
-                row |= dict.fromkeys(integers[border.producer], -sign)
-                row |= dict.fromkeys(integers[consumer], sign)
-                self._rows.append((row, 0.0, np.inf))
+        """Add the casts of one tensor: each is 1 if what it makes is read and not there already."""
+        consumers = sorted({*border.consumers} - {border.producer})
+        column = self._cast_column(border.dequantize_us)
+        made = self._stored(problem, border.producer)
+        for consumer in consumers:
+            self._if_but(column, made, self._stored(problem, consumer))
+        for bits, cost in border.quantize_us.items():
+            column = self._cast_column(cost)
+            readers = [self._stored(problem, consumer, bits) for consumer in consumers]
+            for reads in readers:
+                self._if_but(column, reads, made)
+            for reads, other in itertools.permutations(readers, 2):
+                self._if_but(column, reads, other)
+
+    def _cast_column(self, cost: float) -> int:
+        self._casts.append(cost)
+        return len(self._columns) + len(self._casts) - 1
+
+    def _stored(self, problem: Problem, name: str, bits: int | None = None) -> list[int]:
+        """Columns of which one is 1 if a layer reads integers, of so many bits if given."""
+        options = next((layer.options for layer in problem.layers if layer.name == name), {})
+        return [
+            self._index[name, each]
+            for each in options
+            if stored_bits(each) and bits in {None, stored_bits(each)}
+        ]
+
+    def _if_but(self, column: int, these: list[int], others: list[int]) -> None:
+        """Add a row by which a column is 1 if one of `these` is, but none of the `others`."""
+        row = {column: 1.0} | dict.fromkeys(these, -1.0)
+        row |= {other: row.get(other, 0.0) + 1.0 for other in others}
+        self._rows.append((row, 0.0, np.inf))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def list_targets(name: str | None, *, as_json: bool) -> None:
 @targets.command()
 @click.argument("target")
 @click.argument("model", type=FOLDER)
-@click.option("--precisions", metavar="LIST", help="what layers may have (default: f32,w8a8)")
+@click.option("--precisions", metavar="LIST", help="what layers may have (default: its menu)")
 @click.option("--batch", type=int, metavar="N", help="samples of one call (default: 1)")
 @JSON
 def measure(target: str, model: Path, *, as_json: bool, **options: Any) -> None:

@@ -47,7 +47,7 @@ RECIPE = options(
         "--calib", required=True, metavar="DATA", help=".npz, .npy, folder of images or random:N"
     ),
     TARGET,
-    click.option("--precisions", metavar="LIST", help="what layers may have (default: f32,w8a8)"),
+    click.option("--precisions", metavar="LIST", help="what layers may have (default: by target)"),
     click.option("--ir-level", metavar="LEVEL", help="fused (default), folded or onnx"),
     click.option("--effort", metavar="NAME", help="quick: two inferences; default; extensive"),
     click.option("--metric", metavar="NAME", help="auto (default), combined, sqnr-delta, ..."),

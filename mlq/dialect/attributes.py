@@ -23,12 +23,15 @@ from torch_mlir.ir import (
 
 from mlq.dialect import ops
 
-NAME, PRECISION, RANGE, SENSITIVITY = (
+NAME, PRECISION, RANGE, EXTREMES, SENSITIVITY = (
     "mlq.name",
     "mlq.precision",
     "mlq.range",
+    "mlq.extremes",
     "mlq.sensitivity",
 )
+ANNOTATIONS = (PRECISION, RANGE, EXTREMES, SENSITIVITY)
+"""What plans and measurements write on the ops, and on the arguments, of a network."""
 
 
 @dataclass(frozen=True)

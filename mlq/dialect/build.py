@@ -18,6 +18,8 @@ from torch_mlir.ir import (
 
 from mlq.dialect import ops, shapes
 from mlq.dialect.attributes import (
+    ANNOTATIONS,
+    EXTREMES,
     NAME,
     NO_ACTIVATION,
     PRECISION,
@@ -36,6 +38,8 @@ from mlq.dialect.attributes import (
 )
 
 __all__ = [
+    "ANNOTATIONS",
+    "EXTREMES",
     "NAME",
     "NO_ACTIVATION",
     "PRECISION",

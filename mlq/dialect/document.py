@@ -35,6 +35,7 @@ Ops carry these attributes besides their own:
 | `{build.NAME}` | what makes an activation, arguments | unique name, from the ONNX node |
 | `{build.PRECISION}` | layers | what the plan chose |
 | `{build.RANGE}` | what makes an activation, arguments | the reals it takes, as calibrated |
+| `{build.EXTREMES}` | the same | the reals it takes, all of them, where they are others |
 | `{build.SENSITIVITY}` | layers | what the layer loses at reduced precision |
 
 A verifier's message has the op's location, which is the ONNX node's name. Any op may say:

@@ -16,7 +16,7 @@ from torch_mlir.ir import (
 )
 
 from mlq.dialect import shapes
-from mlq.dialect.build import NAME, PRECISION, RANGE, name_of, shape_of
+from mlq.dialect.build import EXTREMES, NAME, PRECISION, RANGE, name_of, shape_of
 from mlq.dialect.ops import (
     ActivateOp,
     AddOp,
@@ -31,6 +31,7 @@ from mlq.dialect.ops import (
     TransposeOp,
     WeightOp,
 )
+from mlq.precision import BYTE_BITS
 
 LAYERS: tuple[type[OpView], ...] = (Conv2dOp, MatmulOp, AddOp, AvgPool2dOp)
 
@@ -137,12 +138,13 @@ def tensor_name(value: Value) -> str | None:
     return StringAttr(attributes[NAME]).value if NAME in attributes else None
 
 
-def range_of(value: Value) -> tuple[float, float] | None:
-    """The calibrated range of a tensor, from its op or function argument."""
+def range_of(value: Value, bits: int) -> tuple[float, float] | None:
+    """The reals of a tensor that storage of so many bits keeps (see TensorRange.kept)."""
     attributes = _attributes_of(value)
     if RANGE not in attributes:
         return None
-    attribute = attributes[RANGE]
+    wide = bits > BYTE_BITS and EXTREMES in attributes
+    attribute = attributes[EXTREMES if wide else RANGE]
     return FloatAttr(attribute.low).value, FloatAttr(attribute.high).value
 
 

@@ -35,7 +35,7 @@ class PrecisionAttr(Mlq.Attribute, name="precision"):
 
 
 class RangeAttr(Mlq.Attribute, name="range"):
-    """The reals that a tensor takes, as calibrated: [low, high]."""
+    """Reals that a tensor takes: [low, high]; as calibrated, or all that were seen."""
 
     low: FloatAttr
     high: FloatAttr

@@ -34,7 +34,7 @@ class _Planes:
 
 @dataclass(frozen=True)
 class QuantizeImage:
-    """Few channels of floats, one plane after the other, to a word of u8 for each pixel.
+    """Few channels of floats, one plane after the other, to integers, a pixel after the other.
 
     numerics.quantize: true division by the scale, which is the coefficients' only scale.
     """
@@ -55,7 +55,7 @@ class QuantizeImage:
         return (
             Buffer("f32", self.output.batch * self.channels * self.output.pixels),
             Buffer("i32", coefficient_count(1)),
-            Buffer(self.isa.element("u8"), self.output.batch * self.output.size),
+            Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
 
     @property
@@ -65,7 +65,7 @@ class QuantizeImage:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
+        finisher = Finisher(self.finish, self.isa.storage_of, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
         width, emitted = self.isa.lanes, self._pixels
@@ -91,8 +91,13 @@ class QuantizeImage:
     def _in_order(self) -> bool:
         """Whether pixels are words of bytes, and packing leaves elements in their order."""
         order = lanes.interleaved(self.isa.lanes, WORD_BYTES)
-        words = self.isa.integers.depth == self.output.channels == WORD_BYTES
+        words = self._depth == self.output.channels == WORD_BYTES
         return words and order == sorted(order)
+
+    @property
+    def _depth(self) -> int:
+        """Elements of a word."""
+        return self.isa.unit(self.finish.result).depth
 
     def _words(self, planes: _Planes, result: Value, at: tuple[Index, Index, Index]) -> None:
         """Pixels side by side: four vectors of each plane packed, then the planes in turn."""
@@ -115,7 +120,7 @@ class QuantizeImage:
     def _pixels(self, planes: _Planes, result: Value, at: tuple[Index, Index, Index]) -> None:
         """Pixels side by side: a vector of each plane, then the planes' bytes in turn."""
         width, plane, first = code.lanes_of(planes.scale), self.output.pixels, self._first(at)
-        per_word = self.isa.integers.depth
+        per_word = self._depth
         places = [code.plus(first, channel * plane) for channel in range(self.channels)]
         words = [
             self._word(planes, places[start : start + per_word])
@@ -125,15 +130,16 @@ class QuantizeImage:
         if len(words) > 1:
             order = [i + width * part for i in range(width) for part in range(len(words))]
             side_by_side = code.shuffle(words[0], words[1], order)
-        stored = code.view(side_by_side, self.isa.element("u8"))
+        stored = code.view(side_by_side, self.isa.element(self.finish.result))
         code.store(stored, result, self.output.at(*at))
 
     def _word(self, planes: _Planes, places: list[Index]) -> Value:
         """A word of each pixel: the channels that are at these places, then zeros."""
-        width, bits = code.lanes_of(planes.scale), 8 * WORD_BYTES // self.isa.integers.depth
+        width, bits = code.lanes_of(planes.scale), 8 * WORD_BYTES // self._depth
+        name = self.isa.storage_of(self.finish.result).plain
         word = code.splat(code.constant(0, "i32"), width)
         for number, place in enumerate(places):
-            stored = planes.finisher.stored(planes.real(place), "i8")
+            stored = planes.finisher.stored(planes.real(place), name)
             element = arith.extui(code.vector_type(width, "i32"), stored)
             shift = code.splat(code.constant(bits * number, "i32"), width)
             word = arith.ori(word, arith.shli(element, shift))
@@ -142,7 +148,7 @@ class QuantizeImage:
 
 @dataclass(frozen=True)
 class Quantize:
-    """An image of floats as u8 (numerics.quantize); the scale is the coefficients' only one."""
+    """An image of floats as integers (numerics.quantize); coefficients have but one scale."""
 
     isa: Isa
     input: Image
@@ -161,7 +167,7 @@ class Quantize:
         return (
             Buffer("f32", self.input.batch * self.input.size),
             Buffer("i32", coefficient_count(1)),
-            Buffer(self.isa.element("u8"), self.output.batch * self.output.size),
+            Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
 
     @property
@@ -171,7 +177,7 @@ class Quantize:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: vectors along rows, or along pixels where padding follows."""
-        finisher = Finisher(self.finish, self.isa.storage, memory[1], 1)
+        finisher = Finisher(self.finish, self.isa.storage_of, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         scale, name = code.vector_scalar(finisher.scales(0, 1)), code.element_of(memory[-1])
         width, run = self.output.width, self.channels

@@ -14,10 +14,11 @@ from mlq.kernels import lanes, reduction, tiles, tiling
 from mlq.kernels.code import Index
 from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Kind, coefficient_count
+from mlq.kernels.finishing import coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Part
+from mlq.kernels.storage import Kind
 from mlq.kernels.tiling import Columns
 
 _GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
@@ -32,7 +33,7 @@ class Conv(Convolution):
     @property
     def unit(self) -> Unit:
         """What multiplies."""
-        return self.isa.reals if self.finish.sums == "f32" else self.isa.integers
+        return self.isa.unit(self.kind)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -41,7 +42,7 @@ class Conv(Convolution):
         if self.residual is not None and self.finish.residual is not None:
             residual = [self._buffer(self.finish.residual, self.residual)]
         return (
-            self._buffer("u8" if self.unit.total == "i32" else "f32", self.input),
+            self._buffer(self.kind, self.input),
             Buffer(self.unit.weight, self._padded * self.rows * self.row),
             Buffer("i32", coefficient_count(self._padded)),
             *residual,
@@ -189,7 +190,7 @@ class Conv(Convolution):
             return list(range(vectors * size))
         return [
             first * size + place
-            for first, count in lanes.runs(vectors, self.isa.integers.depth)
+            for first, count in lanes.runs(vectors, self.isa.unit(self.finish.result).depth)
             for place in lanes.interleaved(size, count)
         ]
 

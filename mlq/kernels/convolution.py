@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from mlq.kernels.finishing import Finish
 from mlq.kernels.image import Image
+from mlq.kernels.storage import Kind
 
 ConvolutionT = TypeVar("ConvolutionT", bound="Convolution")
 
@@ -16,6 +17,8 @@ ConvolutionT = TypeVar("ConvolutionT", bound="Convolution")
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
     """A convolution of u8 by i8, or of floats, finished in registers (numerics.conv2d, finish).
+
+    `kind` says what `input` holds.
 
     The margin of `input` holds its zero point and covers the padding; `pads` are [top, left].
     `channels` are those of the output that are stored.
@@ -31,14 +34,15 @@ class Convolution:
     pads: tuple[int, int]
     groups: int
     finish: Finish
+    kind: Kind = "u8"
 
     @property
     def label(self) -> str:
         """As `conv3x3s2_64x56x56_128`."""
         image, stride = self.input, "" if self.strides == (1, 1) else f"s{self.strides[0]}"
         size = f"{image.channels}x{image.height}x{image.width}"
-        kind = "conv" if self.finish.sums == "i32" else "real_conv"
-        return f"{kind}{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
+        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.kind]
+        return f"{kind}conv{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
 
     @property
     def is_joined(self) -> bool:

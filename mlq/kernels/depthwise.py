@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa, Unit
 from mlq.kernels.rows import Row
+from mlq.kernels.storage import Kind
 
 _LEAST_BYTES = 16  # of the narrowest block
 
@@ -25,7 +26,7 @@ _GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
 
 @dataclass(frozen=True)
 class Depthwise:
-    """A depthwise convolution of u8 by i8, or of floats, finished in registers (see conv.Conv).
+    """A depthwise convolution of integers, or of floats, finished in registers (see conv.Conv).
 
     Blocks of channels overlap where channels are no multiple of their width.
     """
@@ -38,19 +39,26 @@ class Depthwise:
     dilations: tuple[int, int]
     pads: tuple[int, int]
     finish: Finish
+    kind: Kind = "u8"
+
+    @property
+    def ending(self) -> Finish:
+        """How it finishes: sums are in an order that only packs to elements as wide as it reads."""
+        alike = self.isa.unit(self.finish.result).depth == self.unit.depth
+        return self.finish if alike else replace(self.finish, apart=True)
 
     @property
     def label(self) -> str:
         """As `depthwise3x3s1_96x56x56`."""
         image = self.input
         size = f"{image.channels}x{image.height}x{image.width}"
-        kind = "depthwise" if self.unit.total == "i32" else "real_depthwise"
-        return f"{kind}{self.window[0]}x{self.window[1]}s{self.strides[0]}_{size}"
+        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.kind]
+        return f"{kind}depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}_{size}"
 
     @property
     def unit(self) -> Unit:
         """What multiplies: as many taps at once as a word has elements."""
-        return self.isa.reals if self.finish.sums == "f32" else self.isa.integers
+        return self.isa.unit(self.kind)
 
     @staticmethod
     def least_channels(unit: Unit) -> int:
@@ -128,7 +136,7 @@ class Depthwise:
         padded[: len(values)] = values
         parts = [
             padded[[first + place for place in lanes.interleaved(size // word, word)]]
-            if self.finish.packs
+            if self.ending.packs
             else padded[first : first + size]
             for first, size in self.blocks
         ]
@@ -136,7 +144,7 @@ class Depthwise:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: blocks of channels on rows of pixels."""
-        finisher = Finisher(self.finish, self.isa.storage, memory[2], self._stored)
+        finisher = Finisher(self.ending, self.isa.storage_of, memory[2], self._stored)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         low, high = code.share(self._steps_down, group[0], self.grid[0])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, coefficients, lanes
 from mlq.kernels.code import Index
-from mlq.kernels.storage import Packing, Storage
+from mlq.kernels.storage import Kind, Packing, Storage
 
-Kind = Literal["u8", "f32"]
+StorageOf: TypeAlias = Callable[[Kind], Storage]
+"""How a device holds integers of a kind."""
 
 # cvtps2dq gives the least i32 for what it cannot hold; well below nothing needs a guard.
 SAFE = float(1 << 30)
@@ -29,7 +30,8 @@ class Finish:
 
     `sums` are integers, which a scale makes real, or reals already. `low` and `high` say whether
     the activation's bounds lie within the storage, or within the reals; `guarded` that a result may
-    be so large that it must be clamped before it is rounded, `fits` that it is within FITTING.
+    be so large that it must be clamped before it is rounded, `fits` that it is within FITTING;
+    `apart` that its vectors come in an order in which they cannot be packed.
     """
 
     result: Kind
@@ -39,11 +41,13 @@ class Finish:
     high: bool = False
     guarded: bool = False
     fits: bool = False
+    apart: bool = False
 
     @property
     def packs(self) -> bool:
         """Whether vectors are packed four at a time, which wants channels in another order."""
-        return self.result == "u8" and self.residual != "f32"
+        alike = self.residual is None or self.residual == self.result
+        return self.result != "f32" and alike and not self.apart
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Numbers:
         finish: Finish,
         bias: NDArray[np.int32] | NDArray[np.float32],
         scale: NDArray[np.float32],
-        storage: Storage,
+        storage_of: StorageOf,
     ) -> NDArray[np.int32]:
         """The coefficients: this as it is stored, the bits of the biases and of the scales."""
         header = np.zeros(coefficients.HEADER, np.int32)
@@ -70,14 +74,13 @@ class Numbers:
             self.low - self.zero_point,
             self.high - self.zero_point,
         )
-        if finish.result == "u8":
-            header[[coefficients.ZERO_POINT, coefficients.LOW, coefficients.HIGH]] = (
-                self.zero_point,
-                self.low,
-                self.high,
-            )
-            header[[coefficients.ZERO_POINT, coefficients.LOW, coefficients.HIGH]] -= storage.offset
-        header[coefficients.RESIDUAL_ZERO_POINT] = storage.stored(self.residual_zero_point)
+        if finish.result != "f32":
+            header[[coefficients.ZERO_POINT, coefficients.LOW, coefficients.HIGH]] = [
+                storage_of(finish.result).stored(int(number))
+                for number in (self.zero_point, self.low, self.high)
+            ]
+        residual = storage_of(finish.residual or finish.result)
+        header[coefficients.RESIDUAL_ZERO_POINT] = residual.stored(self.residual_zero_point)
         real[coefficients.RESIDUAL_SCALE] = self.residual_scale
         return np.concatenate([header, bias.view(np.int32), scale.view(np.int32)])
 
@@ -98,8 +101,15 @@ class Pixels:
 class Finisher:
     """The code after an accumulation, for one kernel; `memory` holds the coefficients."""
 
-    def __init__(self, finish: Finish, storage: Packing, memory: Value, channels: int) -> None:
-        self._finish, self._storage = finish, storage
+    def __init__(
+        self,
+        finish: Finish,
+        storage_of: Callable[[Kind], Packing],
+        memory: Value,
+        channels: int,
+    ) -> None:
+        self._finish, self._storage = finish, storage_of(finish.result)
+        self._residual = storage_of(finish.residual or finish.result)
         self._memory, self._channels = memory, channels
 
     def biases(self, channel: Index, width: int) -> Value:
@@ -145,8 +155,8 @@ class Finisher:
     def _store_alone(self, part: _Part, target: Pixels, residual: Pixels | None) -> None:
         for i, (total,) in enumerate(part.sums):
             term = None if residual is None else part.loaded(residual, i)
-            if term is not None and self._finish.residual == "u8":
-                term = self._storage.extended(term)
+            if term is not None and self._finish.residual != "f32":
+                term = self._residual.extended(term)
             value = self._real(total, part.scales[0], term)
             part.store(self.stored(value, code.element_of(target.memory)), target, i)
 
@@ -154,7 +164,7 @@ class Finisher:
         """A group of vectors at a time; of the last pixel again where there are fewer."""
         count, last = len(part.scales), len(part.sums) - 1
         group = lanes.group_of(code.element_of(target.memory))
-        at_once, zero = group // count, self.zero_point("i16")
+        at_once, zero = group // count, self._zero_added()
         for start in range(0, last + 1, at_once):
             pixels = [min(start + i, last) for i in range(at_once)]
             terms: Sequence[Value | None] = [None] * group
@@ -191,7 +201,11 @@ class Finisher:
 
     def packed(self, values: Sequence[Value]) -> Value:
         """A group of vectors of reals as one of elements."""
-        return self._packed(values, self.zero_point("i16"))
+        return self._packed(values, self._zero_added())
+
+    def _zero_added(self) -> Value:
+        """The zero point in the type in which packing adds it."""
+        return self.zero_point(lanes.summed(self._storage))
 
     def _packed(self, values: Sequence[Value], zero_point: Value) -> Value:
         if self._finish.guarded and not self._storage.saturates:
@@ -216,8 +230,8 @@ class Finisher:
         return value
 
     def _bounded(self, stored: Value) -> Value:
-        """Elements within the activation's bounds; words still need those of a byte, too."""
-        words = code.element_of(stored) == "i16"
+        """Elements within the activation's bounds; bytes in words still need their own, too."""
+        words = code.element_of(stored) != self._storage.plain
         signed = words or self._storage.signed
         least, most = (arith.maxsi, arith.minsi) if signed else (arith.maxui, arith.minui)
         if self._finish.low or words:

@@ -11,7 +11,7 @@ from torch_mlir.ir import Value
 from mlq.kernels import arm, x86
 from mlq.kernels.arm_reduction import ByElement, Channels, Pairs
 from mlq.kernels.reduction import Reduction, Spread
-from mlq.kernels.storage import Packing
+from mlq.kernels.storage import Kind, Packing
 from mlq.kernels.taps import Plain, Taps, Words
 
 WORD_BYTES = 4
@@ -64,7 +64,8 @@ class Pace:
 class Isa:
     """What a kernel must know of a CPU; `features` are in Linux's spelling.
 
-    `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `reals` f32, each
+    `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `words` does so with
+    u16, as `word_storage` holds them, where there is such a thing; `reals` multiplies f32, each
     product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
     `registers`.
     """
@@ -77,19 +78,40 @@ class Isa:
     reals: Unit
     storage: Packing
     pace: Pace
+    words: Unit | None = None
+    word_storage: Packing | None = None
 
     @property
     def lanes(self) -> int:
         """Accumulators of a register."""
         return self.vector_bytes // WORD_BYTES
 
-    def element(self, kind: str) -> str:
-        """What images of u8, or of f32, hold."""
-        return self.reals.element if kind == "f32" else self.integers.element
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What images may hold."""
+        return frozenset({"u8", "f32"} if self.words is None else {"u8", "u16", "f32"})
 
-    def width(self, kind: str) -> int:
+    def unit(self, kind: Kind) -> Unit:
+        """What multiplies images of a kind."""
+        if kind == "u16":
+            assert self.words is not None
+            return self.words
+        return self.reals if kind == "f32" else self.integers
+
+    def storage_of(self, kind: Kind) -> Packing:
+        """How memory holds integers of a kind."""
+        if kind == "u16":
+            assert self.word_storage is not None
+            return self.word_storage
+        return self.storage
+
+    def element(self, kind: Kind) -> str:
+        """What images of a kind hold."""
+        return self.unit(kind).element
+
+    def width(self, kind: Kind) -> int:
         """Elements of an image in a register."""
-        return self.lanes * (self.reals if kind == "f32" else self.integers).depth
+        return self.lanes * self.unit(kind).depth
 
 
 def _fused_real(acc: Value, x: Value, w: Value) -> Value:
@@ -103,6 +125,8 @@ _PLAIN = Packing(
     to_bytes=x86.to_bytes,
     halves=x86.halves,
 )
+# Products of 16 bits have a sign, so that half of all u16 are held as what is below zero.
+_WIDE = replace(_PLAIN, offset=1 << 15, bits=16, halves=x86.signed_halves)
 _CENTRED = Packing(
     offset=128,
     nearest=arm.nearest,
@@ -189,6 +213,8 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
         reals=_reals(products),
         storage=_PLAIN,
         pace=_MEASURED,
+        words=_words(products),
+        word_storage=_WIDE,
     )
 
 

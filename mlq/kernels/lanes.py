@@ -42,15 +42,23 @@ def interleaved(lanes: int, count: int) -> list[int]:
 
 
 def packed(storage: Packing, vectors: Sequence[Value], zero_point: Value, *, fits: bool) -> Value:
-    """A group of vectors of i32 plus a zero point (an i16), saturated to bytes, or to i16.
+    """A group of vectors of i32 plus a zero point (`summed`), saturated to bytes, or to i16.
 
     Without the zero point they fit i16 if they are said to.
     """
+    if summed(storage) == "i32":
+        offset = code.splat(zero_point, code.lanes_of(vectors[0]))
+        return storage.to_i16(*(arith.addi(vector, offset) for vector in vectors))
     offset = code.splat(zero_point, 2 * code.lanes_of(vectors[0]))
     narrow = storage.cut if fits and storage.cut is not None else storage.to_i16
     pairs = [narrow(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
     sums = [_saturating_sum(pair, offset) for pair in pairs]
     return sums[0] if len(sums) == 1 else storage.to_bytes(*sums)
+
+
+def summed(storage: Packing) -> str:
+    """The type in which a zero point is added: what is to fill 16 bits may need more before."""
+    return "i16" if storage.plain == "i8" else "i32"
 
 
 def _saturating_sum(one: Value, other: Value) -> Value:

@@ -22,6 +22,7 @@ from mlq.kernels.gpu.isa import GPUS, Gpu
 from mlq.kernels.gpu.tensor_cores import TensorConv
 from mlq.kernels.gpu.threads import WORD
 from mlq.kernels.isa import ISAS, Isa
+from mlq.kernels.storage import Kind
 
 Device: TypeAlias = Isa | Gpu
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
@@ -99,25 +100,25 @@ def of(isa: Device) -> Library:
     return _OF_CPUS if isinstance(isa, Isa) else _OF_GPUS
 
 
-def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, real: bool) -> str | None:
+def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, kind: Kind) -> str | None:
     """Why no kernel computes a convolution with filters [KH, KW, I / groups, O]."""
     *_, depth, channels = filters
     if isinstance(isa, Gpu):
         grouped = groups > 1 and not (depth == 1 and groups == channels)
         return f"has groups of {depth} channels" if grouped else None
-    unit = isa.reals if real else isa.integers
+    unit = isa.unit(kind)
     if depth == 1 and 1 < channels == groups:
-        few = real and channels < Depthwise.least_channels(unit)
+        few = kind == "f32" and channels < Depthwise.least_channels(unit)
         return f"is depthwise and has {channels} channels" if few else None
     whole = depth % unit.depth == 0 and (channels // groups) % isa.lanes == 0
     return None if groups == 1 or whole else f"has groups of {depth} channels"
 
 
-def beyond(isa: Device, filters: Sequence[int], *, real: bool) -> int:
+def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
     """Pixels beyond a row that the last step of one may read: where pixels are narrow."""
-    if real or isinstance(isa, Gpu):
+    if kind == "f32" or isinstance(isa, Gpu):
         return 0
-    return int(filters[2] <= WORD <= isa.integers.reduction.beyond)
+    return int(filters[2] <= WORD <= isa.unit(kind).reduction.beyond)
 
 
 def least_weight(isa: Device) -> int:

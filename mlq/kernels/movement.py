@@ -11,9 +11,9 @@ from torch_mlir.ir import Value
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Kind
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
+from mlq.kernels.storage import Kind
 
 _GRAIN = 1 << 17  # elements that make a workgroup worthwhile
 _SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another

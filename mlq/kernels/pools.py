@@ -12,9 +12,10 @@ from torch_mlir.ir import Value
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Finish, Finisher, Kind, Pixels, coefficient_count
+from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
+from mlq.kernels.storage import Kind
 
 _GRAIN = 1 << 17  # elements read that make a workgroup worthwhile
 
@@ -65,14 +66,14 @@ class _Pool:
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """The greatest u8 or f32 of each window; elements beyond the image do not count."""
+    """The greatest element of each window; elements beyond the image do not count."""
 
     kind: Kind = "u8"
 
     @property
     def label(self) -> str:
         """As `max_pool3x3_64x112x112`."""
-        return f"{'' if self.kind == 'u8' else 'real_'}max_pool{self._size}"
+        return f"{'real_' if self.kind == 'f32' else ''}max_pool{self._size}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -95,13 +96,13 @@ class MaxPool(_Pool):
         rows = [_within(code.plus(top, i), self.input.height) for i in range(self.window[0])]
         pixels = [_within(code.plus(left, i), self.input.width) for i in range(self.window[1])]
         places = [self.input.at(batch, row, pixel) for row in rows for pixel in pixels]
-        target = self.output.at(batch, y, x)
+        target, signed = self.output.at(batch, y, x), self.isa.storage_of(self.kind).signed
 
         def block(width: int, channel: Index) -> None:
             values = [code.load(memory[0], code.plus(at, channel), width) for at in places]
             greatest = values[0]
             for value in values[1:]:
-                greatest = code.greater(greatest, value, signed=self.isa.storage.signed)
+                greatest = code.greater(greatest, value, signed=signed)
             code.store(greatest, memory[-1], code.plus(target, channel))
 
         _each_block(self._channels, self.isa.width(self.kind), block)
@@ -109,13 +110,14 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class MeanPool(_Pool):
-    """Sums of u8 windows, finished as accumulators are; the margin counts as zeros.
+    """Sums of u8 or u16 windows, finished as accumulators are; the margin counts as zeros.
 
     All channels have one bias; `scales` is how many there are, one for each output pixel or one.
     """
 
     finish: Finish
     scales: int
+    kind: Kind = "u8"
 
     @property
     def label(self) -> str:
@@ -126,14 +128,14 @@ class MeanPool(_Pool):
     def buffers(self) -> tuple[Buffer, ...]:
         """Image, coefficients; the result."""
         return (
-            Buffer(self.isa.element("u8"), self.input.batch * self.input.size),
+            Buffer(self.isa.element(self.kind), self.input.batch * self.input.size),
             Buffer("i32", coefficient_count(self.scales)),
             Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        finisher = Finisher(self.finish, self.isa.storage, memory[1], self.scales)
+        finisher = Finisher(self.finish, self.isa.storage_of, memory[1], self.scales)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
         self._each_pixel(group, partial(self._mean, memory, finisher, group[2]))
 
@@ -168,13 +170,13 @@ class MeanPool(_Pool):
     @property
     def _width(self) -> int:
         """Channels at once: a register of them where packing leaves their order, or of sums."""
-        whole = self.isa.width("u8")
+        whole = self.isa.width(self.kind)
         order = lanes.interleaved(self.isa.lanes, whole // self.isa.lanes)
         return whole if order == sorted(order) else self.isa.lanes
 
     def _extended(self, value: Value, count: int) -> list[Value]:
         """Elements as so many vectors of i32."""
-        storage = self.isa.storage
+        storage = self.isa.storage_of(self.kind)
         return [storage.extended(value)] if count == 1 else lanes.unpacked(storage, value)
 
 

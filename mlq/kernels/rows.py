@@ -108,7 +108,7 @@ class Row:
     @property
     def _in_order(self) -> bool:
         """Whether the biases are in the order of channels, which the sums are not."""
-        return self.parts > 1 and not self.kernel.finish.packs
+        return self.parts > 1 and not self.kernel.ending.packs
 
     def _begun(self) -> list[Value]:
         if not self._in_order:

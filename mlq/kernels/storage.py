@@ -1,42 +1,55 @@
-"""How memory holds a u8, and what turns sums into that and that into numbers."""
+"""How memory holds a u8 or a u16, and what turns sums into that and that into numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
 
-LEAST, MOST = 0, 255
+Kind = Literal["u8", "u16", "f32"]
+"""What the elements of an image are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
     """A u8 less `offset`, as one element or as a wider one; elements have a sign if there is one.
 
-    `saturates` says that what makes i32 of f32 does; `cut` makes one vector of two, whose elements
-    are half as wide, of what fits, where that is cheaper than to saturate.
+    A u16 if `bits` are 16. `saturates` says that what makes i32 of f32 does; `cut` makes one vector
+    of two, whose elements are half as wide, of what fits, where that is cheaper than to saturate.
     """
 
     offset: int
+    bits: int = 8
     cut: Callable[[Value, Value], Value] | None = field(default=None, repr=False, compare=False)
     saturates: bool = False
 
     @property
+    def plain(self) -> str:
+        """The element that the number is outside of kernels."""
+        return f"i{self.bits}"
+
+    @property
+    def most(self) -> int:
+        """The greatest number."""
+        return int((1 << self.bits) - 1)
+
+    @property
     def limits(self) -> tuple[int, int]:
-        """What stands for the least and the greatest u8."""
-        return self.stored(LEAST), self.stored(MOST)
+        """What stands for the least and the greatest number."""
+        return self.stored(0), self.stored(self.most)
 
     @property
     def signed(self) -> bool:
-        """Whether bytes are compared, and extended, with their sign."""
+        """Whether elements are compared, and extended, with their sign."""
         return self.offset > 0
 
     def stored(self, number: int) -> int:
-        """What memory holds for a u8."""
+        """What memory holds for a number."""
         return number - self.offset
 
     def extended(self, value: Value) -> Value:
@@ -45,18 +58,18 @@ class Storage:
         return (arith.extsi if self.signed else arith.extui)(wide, value)
 
     def shown(self, element: Value) -> Value:
-        """One element as the byte that the u8 is."""
-        byte = code.element("i8")
-        element = element if element.type == byte else arith.trunci(byte, element)
+        """One element as the number that it stands for."""
+        plain = code.element(self.plain)
+        element = element if element.type == plain else arith.trunci(plain, element)
         return self._moved(element, self.offset)
 
-    def hidden(self, byte: Value, name: str) -> Value:
-        """A u8 as an element of a type."""
-        wide, byte = code.element(name), self._moved(byte, -self.offset)
-        return byte if wide == byte.type else arith.extui(wide, byte)
+    def hidden(self, number: Value, name: str) -> Value:
+        """A number as an element of a type."""
+        wide, number = code.element(name), self._moved(number, -self.offset)
+        return number if wide == number.type else arith.extui(wide, number)
 
-    def _moved(self, byte: Value, by: int) -> Value:
-        return arith.addi(byte, code.constant(by, "i8")) if by else byte
+    def _moved(self, number: Value, by: int) -> Value:
+        return arith.addi(number, code.constant(by, self.plain)) if by else number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class Body:
         self.conv, self.memory, self.group = conv.flat, memory, group
         self.columns, self.grid = conv.columns, conv.grid
         padded = -(-conv.channels // conv.isa.lanes) * conv.isa.lanes
-        self.finisher = Finisher(conv.finish, conv.isa.storage, memory[2], padded)
+        self.finisher = Finisher(conv.finish, conv.isa.storage_of, memory[2], padded)
 
     def emit(self) -> None:
         memory, zero = self.memory[-1], self.finisher.zero_point()

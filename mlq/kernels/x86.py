@@ -58,3 +58,13 @@ def halves(value: Value) -> list[Value]:
     zero = code.splat(code.constant(0, name), code.lanes_of(value))
     twice = f"i{2 * int(name[1:])}"
     return [code.view(lanes.zipped(value, zero, high=high), twice) for high in (False, True)]
+
+
+def signed_halves(value: Value) -> list[Value]:
+    """The same of i16 with their sign."""
+    zero = code.splat(code.constant(0, "i16"), code.lanes_of(value))
+    found = []
+    for high in (False, True):
+        upper = code.view(lanes.zipped(zero, value, high=high), "i32")
+        found.append(arith.shrsi(upper, code.splat(code.constant(16, "i32"), code.lanes_of(upper))))
+    return found

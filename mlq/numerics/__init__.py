@@ -43,16 +43,20 @@ from mlq.numerics.integer import (
     requantize_accumulator,
 )
 from mlq.numerics.parameters import (
+    WIDE_SUM_LIMIT,
     accumulator_bound,
     accumulator_scale,
     bias_params,
     choose_params,
+    most_of_one_sign,
     raise_weight_scale,
+    result_bound,
     weight_params,
 )
 
 __all__ = [
     "UNBOUNDED",
+    "WIDE_SUM_LIMIT",
     "Bounds",
     "Integers",
     "QuantParams",
@@ -76,12 +80,14 @@ __all__ = [
     "finish",
     "matmul",
     "max_pool2d",
+    "most_of_one_sign",
     "pool_scale",
     "quantize",
     "raise_weight_scale",
     "real",
     "requantize",
     "requantize_accumulator",
+    "result_bound",
     "round_and_saturate",
     "table_row",
     "weight_params",

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.errors import DataError
-from mlq.numerics.affine import QuantParams, Reals
-from mlq.precision import Granularity, Scheme
+from mlq.numerics.affine import QuantParams, Reals, quantize
+from mlq.precision import BYTE_BITS, Granularity, Scheme
 
 # The product of two least scales is still a normal float32 (2^-126).
 LEAST_SCALE = 2.0**-63
@@ -24,6 +24,10 @@ GREATEST_SCALE = float(np.finfo(np.float32).max)
 EMPTY_CHANNEL_SCALE = 2.0**-23
 # A quantized bias may take half of int32; the other half is left to the sum of products.
 BIAS_LIMIT = 1 << 30
+# Sums of wide activations need more: they may take all but a quantized bias and its rounding.
+WIDE_BIAS_LIMIT = 1 << 28
+WIDE_SUM_LIMIT = (1 << 31) - WIDE_BIAS_LIMIT - (1 << 10)
+_WORD_BITS = 16
 
 
 @lru_cache(maxsize=1 << 14)  # a simulation asks for every tensor on every batch
@@ -39,13 +43,14 @@ def choose_params(
 
     Zero is always representable exactly, so the interval is first widened to hold it. `symmetric`
     puts the zero point in the middle of the storage, `symmetric_uint8` at its lower end when no
-    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two.
+    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two. More
+    bits than a byte has are a part of 16 (`u16<0:4095>`).
     Raises DataError when [low, high] is not an interval of finite numbers.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise DataError(f"[{low}, {high}] is no range: look for NaN or infinity in the samples")
     low, high = min(float(low), 0.0), max(float(high), 0.0)
-    least, most = QuantParams(bits, signed, (1.0,), (0,)).limits
+    least, most = limits = QuantParams(bits, signed, (1.0,), (0,)).limits
     one_sided = scheme == "symmetric_uint8" and low == 0.0
     if scheme == "asymmetric" or one_sided:
         scale = _scale((high - low) / (most - least))
@@ -53,6 +58,8 @@ def choose_params(
     else:
         zero_point = 0 if signed else 1 << bits - 1
         scale = _scale(max(-low, high) / (most - zero_point), power_of_two=scheme == "power_of_two")
+    if BYTE_BITS < bits < _WORD_BITS:
+        return QuantParams(_WORD_BITS, signed, (scale,), (zero_point,), storage_range=limits)
     return QuantParams(bits, signed, (scale,), (zero_point,))
 
 
@@ -104,7 +111,8 @@ def raise_weight_scale(weight: QuantParams, input: QuantParams, bias: Reals) -> 
     Such channels have weights far below their bias (batch norm killed them); they lose nothing that
     shows. Glow does the same (lib/Quantization/Base, specializeBiasQuantizationParams).
     """
-    needed = np.abs(bias.astype(np.float64)) / (input.scale[0] * BIAS_LIMIT)
+    limit = BIAS_LIMIT if input.bits <= BYTE_BITS else WIDE_BIAS_LIMIT
+    needed = np.abs(bias.astype(np.float64)) / (input.scale[0] * limit)
     if weight.axis is None:
         needed = np.max(needed, keepdims=True, initial=0.0)
     scale = tuple(
@@ -138,6 +146,34 @@ def accumulator_bound(
     swing = max(high - input.zero_point[0], input.zero_point[0] - low)
     weights = np.abs(weight.astype(np.int64)).sum(axis=others)
     return int(np.max(weights * swing + np.abs(np.asarray(bias, np.int64)), initial=0))
+
+
+def result_bound(
+    weight: NDArray[np.integer[Any]], axis: int, input: QuantParams, bias: Any = 0
+) -> int:
+    """The greatest magnitude that an accumulator can have once all of it is summed up.
+
+    As `accumulator_bound`, of which it is as little as half. Below 2^31 it is in an i32 whose
+    partial sums wrap around.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    wide, (low, high) = weight.astype(np.int64), input.limits
+    above, below = high - input.zero_point[0], input.zero_point[0] - low
+    most, least = np.maximum(wide, 0).sum(axis=others), np.minimum(wide, 0).sum(axis=others)
+    offset = np.asarray(bias, np.int64)
+    greatest = most * above - least * below + offset
+    return int(np.max(np.maximum(greatest, most * below - least * above - offset), initial=0))
+
+
+def most_of_one_sign(weight: Reals, axis: int) -> int:
+    """The greatest sum of integers of one sign that a channel has when it is stored in 8 bits.
+
+    Times the greatest stored activation it bounds the sum of products, whatever the zero point.
+    """
+    stored = quantize(weight, weight_params(weight, axis=axis)).astype(np.int64)
+    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    sides = np.maximum(stored, 0).sum(axis=others), -np.minimum(stored, 0).sum(axis=others)
+    return int(np.max(np.maximum(*sides), initial=0))
 
 
 def _scale(value: float, *, power_of_two: bool = False) -> float:

@@ -70,7 +70,8 @@ class Target:
     GPU computes in that kernels are generated for. `formats` are the forms of artifact (`mlq
     compile --format`) there are. `float_only` says why nothing can be integer, for a target where
     that is so. `executable_target` is the compiler's own description of the device, for devices
-    that it knows by no name.
+    that it knows by no name. `menu` are the precisions that plans are made of unless others are
+    asked for.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Target:
     formats: tuple[str, ...] = ("vmfb", "vmfb+irpa", "c-array")
     float_only: str = ""
     executable_target: str = ""
+    menu: str = "f32,w8a8"
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -30,33 +30,52 @@ def _flags(*cpu: str) -> tuple[str, ...]:
     )
 
 
-TARGET = Target(
-    name="x86",
-    summary="the host's x86 CPU: generated kernels, IREE's llvm-cpu for the rest",
-    iree_flags=_flags("--iree-llvmcpu-target-cpu=host"),
-    # Printed by benchmarks/costs_x86.py on an AMD EPYC (family 25 model 1, AVX2), one thread, of
-    # seven networks' layers: where there are dot products of bytes, integers are faster than this
-    # by far, floats are not. `add` alone stands in none of them; its row is older.
-    # Weights of 4 bits become bytes when the module is loaded: w4a8 then runs as w8a8 does.
-    costs=Costs(
+# Printed by benchmarks/costs_x86.py on an AMD EPYC (family 25 model 1, AVX2), one thread, of seven
+# networks' layers: where there are dot products of bytes, integers are faster than this by far,
+# floats are not. `add` alone stands in none of them; its row is older.
+# Weights of 4 bits become bytes when the module is loaded: w4a8 then runs as w8a8 does. So do wide
+# activations, for which AVX2 has the very instructions that bytes take there: networks took 0.96 to
+# 1.03 times as long (benchmarks/sixteen_bits.py, four of them).
+_GIGA_OPS = {
+    "conv2d": {"f32": 43.0, "w8a8": 72.5, "w4a8": 72.5},
+    "conv2d.pointwise": {"f32": 44.1, "w8a8": 69.9, "w4a8": 69.9},
+    "conv2d.depthwise": {"f32": 17.9, "w8a8": 23.2, "w4a8": 23.2},
+    "matmul": {"f32": 3.9, "w8a8": 12.8, "w4a8": 12.8},
+    "add": {"f32": 5.0, "w8a8": 2.6},
+    "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
+}
+_WIDE = ("w8a16", "w8a12")
+# An instruction adds up four products of bytes, or two of words: reckoned, not measured.
+_OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
+
+
+def _costs(features: frozenset[str]) -> Costs:
+    """What layers cost on a CPU with these features."""
+    slower = _SLOWER if features & _OF_BYTES else 1.0
+    return Costs(
         giga_ops={
-            "conv2d": {"f32": 43.0, "w8a8": 72.5, "w4a8": 72.5},
-            "conv2d.pointwise": {"f32": 44.1, "w8a8": 69.9, "w4a8": 69.9},
-            "conv2d.depthwise": {"f32": 17.9, "w8a8": 23.2, "w4a8": 23.2},
-            "matmul": {"f32": 3.9, "w8a8": 12.8, "w4a8": 12.8},
-            "add": {"f32": 5.0, "w8a8": 2.6},
-            "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
+            row: rates | dict.fromkeys(_WIDE, rates["w8a8"] / slower)
+            for row, rates in _GIGA_OPS.items()
         },
         bytes_per_us=24_900.0,
         dispatch_us=0.7,
         source="average rate of each op kind, measured on one x86 CPU; not this network's layers",
-    ),
+    )
+
+
+TARGET = Target(
+    name="x86",
+    summary="the host's x86 CPU: generated kernels, IREE's llvm-cpu for the rest",
+    iree_flags=_flags("--iree-llvmcpu-target-cpu=host"),
+    costs=_costs(cpu_features()),
     storage={
         "f32": Storage(weight=4, activation=4),
         "w8a8": Storage(weight=1, activation=1),
         "w4a8": Storage(weight=0.5, activation=1),
+        **dict.fromkeys(_WIDE, Storage(weight=1, activation=2)),
     },
     cpu_features=cpu_features(),
+    menu="f32,w8a8,w8a16",
     device=Device(machines=X86_MACHINES),
     formats=("vmfb", "vmfb+irpa", "static-library", "c-array"),
 )
@@ -72,6 +91,7 @@ PRESETS = {
             "--iree-llvmcpu-target-cpu-features="
             + ",".join(f"+{_LLVM.get(each, each)}" for each in features),
         ),
+        costs=_costs(frozenset(features)),
         cpu_features=frozenset(features),
     )
     for name, features in _LEVELS.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch_mlir.ir import ArrayAttr, DictAttr, Operation, StringAttr
+from torch_mlir.ir import ArrayAttr, Attribute, DictAttr, Operation, StringAttr
 
 from mlq.dialect import build
 from mlq.errors import PipelineError
@@ -14,6 +14,8 @@ from mlq.transforms.base import Pass, option, register_pass, walk
 class AnnotateRanges(Pass):
     """Put the clip range of `ranges.json` on each op, and each function argument, it names.
 
+    Where that clips, the tensor's extremes stand beside it: wide storage keeps them.
+
     Before:
         func.func @f(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
           %y = "mlq.activate"(%x) {activation = #mlq.activation<"relu", 0.0 : f32, 0.0 : f32>,
@@ -22,11 +24,12 @@ class AnnotateRanges(Pass):
         }
     Options:
         ranges=@{"schema_version": 1, "calibrator": "minmax", "samples": 1, "tensors": {"y": {
-          "minimum": 0.0, "maximum": 4.0, "low": 0.0, "high": 4.0, "calibrator": "minmax",
-          "histogram": {"low": 0.0, "high": 4.0, "counts": [1]}}}}
+          "minimum": 0.0, "maximum": 4.5, "low": 0.0, "high": 4.0, "calibrator": "percentile",
+          "histogram": {"low": 0.0, "high": 4.5, "counts": [1]}}}}
     After:
         func.func @f(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
           %y = "mlq.activate"(%x) {activation = #mlq.activation<"relu", 0.0 : f32, 0.0 : f32>,
+            mlq.extremes = #mlq.range<0.0 : f64, 4.5 : f64>,
             mlq.name = "y", mlq.range = #mlq.range<0.0 : f64, 4.0 : f64>}
             : (tensor<2xf32>) -> tensor<2xf32>
           return %y : tensor<2xf32>
@@ -43,7 +46,8 @@ class AnnotateRanges(Pass):
         for op in walk(module):
             found = known.get(build.name_of(op) or "")
             if found is not None:
-                op.attributes[build.RANGE] = build.range_attribute(found.low, found.high)
+                for key, attribute in _entries(found).items():
+                    op.attributes[key] = attribute
         for function in walk(module, "func.func"):
             if "arg_attrs" in function.attributes:
                 function.attributes["arg_attrs"] = ArrayAttr.get(
@@ -56,5 +60,14 @@ def _annotated(attributes: DictAttr, known: dict[str, TensorRange]) -> DictAttr:
     name = StringAttr(entries[build.NAME]).value if build.NAME in entries else ""
     found = known.get(name)
     if found is not None:
-        entries[build.RANGE] = build.range_attribute(found.low, found.high)
+        entries |= _entries(found)
     return DictAttr.get(entries)
+
+
+def _entries(found: TensorRange) -> dict[str, Attribute]:
+    """The clip range, and the extremes where they are others."""
+    clipped, extremes = (found.low, found.high), (found.minimum, found.maximum)
+    entries: dict[str, Attribute] = {build.RANGE: build.range_attribute(*clipped)}
+    if extremes != clipped:
+        entries[build.EXTREMES] = build.range_attribute(*extremes)
+    return entries

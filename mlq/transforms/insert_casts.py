@@ -18,8 +18,9 @@ from mlq.transforms.base import Pass, option, register_pass, skip, walk
 class InsertCasts(Pass):
     """Put `mlq.quantize` before the operands of each integer layer; its result is unrounded f32.
 
-    Ranges say how activations are stored, the weights themselves how they are. A residual that a
-    float layer made stays f32: rounding it would cost accuracy and save nothing.
+    Ranges say how activations are stored, the weights themselves how they are; activations of
+    more than 8 bits go by `mlq.extremes`, where a tensor has them. A residual that a float layer
+    made stays f32: rounding it would cost accuracy and save nothing.
 
     Before:
         func.func @f(%x: tensor<1x2xf32>
@@ -60,7 +61,7 @@ class InsertCasts(Pass):
                 continue
             with InsertionPoint(op), op.location:
                 result = self._quantized(op, precision)
-            for name in (build.NAME, build.PRECISION, build.RANGE, build.SENSITIVITY):
+            for name in (build.NAME, *build.ANNOTATIONS):
                 if name in op.attributes:
                     result.owner.attributes[name] = op.attributes[name]
             op.output.replace_all_uses_with(result)
@@ -99,7 +100,7 @@ class InsertCasts(Pass):
         return build.quantize(value, self._storage(value, precision))
 
     def _storage(self, value: Value, precision: Precision) -> Type:
-        known = layers.range_of(value)
+        known = layers.range_of(value, precision.activation_bits)
         if known is None:
             raise ContractError(
                 f"{layers.tensor_name(value) or value}: has no calibrated range; "

@@ -48,8 +48,6 @@ LOWERINGS: dict[type[OpView], Lowering] = {
     ops.WeightOp: movement.weight,
 }
 
-_ANNOTATIONS = {build.PRECISION, build.RANGE, build.SENSITIVITY}
-
 
 @register_pass
 class LowerToLinalg(Pass):
@@ -161,9 +159,10 @@ def _store_signature(function: OpView) -> None:
 
 def _forget(op: OpView) -> None:
     """Drop what only mlq understands: IREE knows no attribute of its dialect."""
-    for name in _ANNOTATIONS & set(op.operation.attributes):
+    known = set(build.ANNOTATIONS)
+    for name in known & set(op.operation.attributes):
         del op.operation.attributes[name]
     if "arg_attrs" in op.operation.attributes:
         arguments = [DictAttr(each) for each in op.operation.attributes["arg_attrs"]]
-        kept = [{e.name: e.attr for e in each if e.name not in _ANNOTATIONS} for each in arguments]
+        kept = [{e.name: e.attr for e in each if e.name not in known} for each in arguments]
         op.operation.attributes["arg_attrs"] = ArrayAttr.get([DictAttr.get(each) for each in kept])

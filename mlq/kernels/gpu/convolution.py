@@ -15,11 +15,12 @@ from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Kind, coefficient_count
+from mlq.kernels.finishing import coefficient_count
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.finishing import Finisher, Place
 from mlq.kernels.gpu.threads import WORD, Pixel, Threaded
 from mlq.kernels.image import Image
+from mlq.kernels.storage import Kind
 
 _BUSY = 1 << 15  # threads that keep a GPU busy
 _UNROLLED = 4  # words of a pixel that a step takes

@@ -9,7 +9,7 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Attribute, Operation, UnitAttr, Value
 
 from mlq.kernels import code
-from mlq.kernels.storage import Storage
+from mlq.kernels.storage import Kind, Storage
 
 Dot = Callable[[Value, Value, Value], Value]
 """`acc + sum of x * w` over four u8 and four i8, each four in an i32; sums wrap around."""
@@ -40,9 +40,14 @@ class Gpu:
     fragments: bool = False
     arithmetic: Arithmetic = field(repr=False, compare=False)
     storage: Storage = field(default_factory=lambda: Storage(offset=0))
+    kinds: frozenset[Kind] = frozenset({"u8", "f32"})
+
+    def storage_of(self, _kind: Kind) -> Storage:
+        """How memory holds integers of a kind, of which there is one."""
+        return self.storage
 
     @staticmethod
-    def element(kind: str) -> str:
+    def element(kind: Kind) -> str:
         """What images of u8, or of f32, hold."""
         return "f32" if kind == "f32" else "i8"
 

@@ -11,11 +11,11 @@ from torch_mlir.ir import Value
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Kind
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
 from mlq.kernels.gpu.threads import WORD, Threaded
 from mlq.kernels.image import Image
+from mlq.kernels.storage import Kind
 
 
 @dataclass(frozen=True, kw_only=True)

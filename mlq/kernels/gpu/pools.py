@@ -12,12 +12,13 @@ from torch_mlir.ir import Value
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
-from mlq.kernels.finishing import Finish, Kind, coefficient_count
+from mlq.kernels.finishing import Finish, coefficient_count
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
 from mlq.kernels.gpu.finishing import Finisher, Place
 from mlq.kernels.gpu.threads import WORD, Threaded
 from mlq.kernels.image import Image
+from mlq.kernels.storage import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class _Pool(Threaded):
     pads: tuple[int, int]
     input: Image
     output: Image
+    kind: Kind = "u8"
 
     @property
     def items(self) -> int:
@@ -53,7 +55,6 @@ class MaxPool(_Pool):
     """The greatest u8 of each window; elements beyond the image do not count."""
 
     name = "max"
-    kind: Kind = "u8"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:

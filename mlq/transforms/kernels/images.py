@@ -19,7 +19,7 @@ from mlq.kernels import code
 from mlq.kernels.executable import Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.library import Device
-from mlq.numerics import QuantParams
+from mlq.kernels.storage import Kind, Storage
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
 
@@ -75,8 +75,8 @@ class Images:
 
     def call(self, kernel: Kernel, operands: Sequence[Value], result: Value, image: Image) -> None:
         """Make the image `result` by a kernel."""
-        kind = "f32" if params_of(result) is None else "u8"
-        type_ = RankedTensorType.get(image.shape, code.element(self._isa.element(kind)))
+        element = code.element(self._isa.element(kind_of(result)))
+        type_ = RankedTensorType.get(image.shape, element)
         made = self.dispatch(kernel, operands, type_)
         self._held[result] = Held(made, image)
         self._made.add(result)
@@ -85,10 +85,9 @@ class Images:
         """Call a kernel whose result is no image."""
         return self._executables.dispatch(kernel, operands, result, self.caller)
 
-    def zero_of(self, params: QuantParams | None) -> Value:
-        """What stands for zero in a margin, as kernels read it."""
-        zero = 0 if params is None else self._isa.storage.stored(params.zero_point[0])
-        return constant("margin", np.array([zero], np.int32))
+    def zero_of(self, value: Value) -> Value:
+        """What stands for zero in the margin of an image, as kernels read it."""
+        return constant("margin", np.array([self._zero(value)], np.int32))
 
     def is_made(self, value: Value) -> bool:
         """Whether a kernel made this value."""
@@ -104,29 +103,40 @@ class Images:
                 part = linalg.slice(part, [0, top, left, 0], sizes, [1] * len(sizes))
             part = linalg.reshape(part, list(value.type.shape))
             if params_of(value) is not None:
-                part = self._each(part, linalg.integer_type(8), self._isa.storage.shown)
+                storage = self._isa.storage_of(kind_of(value))
+                part = self._each(part, code.element(storage.plain), storage, storage.shown)
                 part = quant.scast(part, value.type).result
             self._plain[value] = part
         return self._plain[value]
 
     def _copied(self, value: Value, least: int) -> Held:
         """What no kernel made, with its margin and a number of channels that kernels can read."""
-        params, image, held = params_of(value), image_of(value), self.result(value, least)
-        zero, storage = 0, self._isa.storage
-        if params is not None:
-            byte = RankedTensorType.get(value.type.shape, linalg.integer_type(8))
-            value, name = quant.scast(value, byte).result, self._isa.element("u8")
-            value = self._each(value, code.element(name), partial(storage.hidden, name=name))
-            zero = storage.stored(params.zero_point[0])
+        image, held = image_of(value), self.result(value, least)
+        zero, kind = self._zero(value), kind_of(value)
+        if kind != "f32":
+            storage, name = self._isa.storage_of(kind), self._isa.element(kind)
+            plain = RankedTensorType.get(value.type.shape, code.element(storage.plain))
+            value, hidden = quant.scast(value, plain).result, partial(storage.hidden, name=name)
+            value = self._each(value, code.element(name), storage, hidden)
         top, left, bottom, right = held.margin
         beyond = held.channels - image.channels
         whole = linalg.reshape(value, image.shape)
         padded = linalg.pad(whole, [0, top, left, 0], [0, bottom, right, beyond], zero)
         return Held(padded, held)
 
-    def _each(self, value: Value, element: Type, body: Callable[[Value], Value]) -> Value:
-        """Every element turned into one of a type, where elements are not what plain bytes are."""
-        if value.type.element_type == element and not self._isa.storage.offset:
+    def _zero(self, value: Value) -> int:
+        """What stands for zero among the elements of an image."""
+        params = params_of(value)
+        if params is None:
+            return 0
+        return self._isa.storage_of(kind_of(value)).stored(params.zero_point[0])
+
+    @staticmethod
+    def _each(
+        value: Value, element: Type, storage: Storage, body: Callable[[Value], Value]
+    ) -> Value:
+        """Every element turned into one of a type, where elements are not what the numbers are."""
+        if value.type.element_type == element and not storage.offset:
             return value
         sizes = list(value.type.shape)
         return linalg.elementwise([linalg.whole(value)], element, sizes, body)
@@ -143,15 +153,25 @@ def image_of(value: Value) -> Image:
     return Image(batch, height, width, channels)
 
 
-def unfit(*activations: Value) -> str | None:
-    """Why kernels cannot compute an op: what they read and write is known sizes of u8."""
+def kind_of(value: Value) -> Kind:
+    """What an image is of."""
+    params = params_of(value)
+    if params is None:
+        return "f32"
+    return "u8" if params.dtype.itemsize == 1 else "u16"
+
+
+def unfit(isa: Device, *activations: Value) -> str | None:
+    """Why kernels cannot compute an op: what they read and write is known sizes of u8 or u16."""
     if any(DYNAMIC in build.shape_of(value) for value in activations):
         return "has a dynamic batch"
-    for params in map(params_of, activations):
+    for value in activations:
+        params = params_of(value)
         if params is None:
             return "is of floats"
-        if params.signed or params.dtype.itemsize > 1 or params.axis is not None:
-            return "stores activations otherwise than in u8"
+        if params.signed or params.axis is not None or kind_of(value) not in isa.kinds:
+            integers = " or ".join(sorted(isa.kinds - {"f32"}, key=len))
+            return f"stores activations otherwise than in {integers}"
     return None
 
 

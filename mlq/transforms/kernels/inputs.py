@@ -13,18 +13,17 @@ from mlq.kernels import library
 from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
-from mlq.transforms.kernels.images import WORD, Images, Lower, constant, unfit
+from mlq.transforms.kernels.images import WORD, Images, Lower, constant, kind_of, unfit
 from mlq.transforms.linalg.epilogue import params_of
 
 _TO_NHWC = [0, 2, 3, 1]
-_FINISH = Finish("u8", guarded=True)
 
 
 def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     """An image; one of few channels is turned from NCHW at the same time."""
-    params, reason = params_of(op.output), unfit(op.output)
+    params, reason = params_of(op.output), unfit(isa, op.output)
     if params is None or reason is not None:
-        return reason or "does not make u8"
+        return reason or "does not make integers"
     planes = _planes(op.input)
     if planes is not None and all(_is_convolved(use.owner.opview) for use in op.output.uses):
         return partial(_quantize_planes, op, isa, planes)
@@ -48,7 +47,7 @@ def _planes(value: Value) -> Value | None:
 def _quantize_planes(op: QuantizeOp, isa: Device, planes: Value, images: Images) -> None:
     output = images.result(op.output, WORD)
     kernel = library.of(isa).quantize_image(
-        isa=isa, channels=build.shape_of(planes)[1], output=output, finish=_FINISH
+        isa=isa, channels=build.shape_of(planes)[1], output=output, finish=_finish(op)
     )
     images.call(kernel, [planes, _coefficients(op, isa)], op.output, output)
 
@@ -57,15 +56,20 @@ def _quantize(op: QuantizeOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
     channels = build.shape_of(op.output)[-1]
     kernel = library.of(isa).quantize(
-        isa=isa, input=source.image, output=output, channels=channels, finish=_FINISH
+        isa=isa, input=source.image, output=output, channels=channels, finish=_finish(op)
     )
     images.call(kernel, [source.value, _coefficients(op, isa)], op.output, output)
+
+
+def _finish(op: QuantizeOp) -> Finish:
+    return Finish(kind_of(op.output), guarded=True)
 
 
 def _coefficients(op: QuantizeOp, isa: Device) -> Value:
     params = params_of(op.output)
     assert params is not None
     scale = np.array(params.scale, np.float32)
-    numbers = Numbers(params.zero_point[0])
-    values = numbers.with_channels(_FINISH, np.zeros(1, np.int32), scale, isa.storage)
+    low, high = params.limits
+    numbers = Numbers(params.zero_point[0], low, high)
+    values = numbers.with_channels(_finish(op), np.zeros(1, np.int32), scale, isa.storage_of)
     return constant(f"{build.name_of(op) or 'input'}.quantization", values)

@@ -21,10 +21,9 @@ from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.library import Device, Weighted
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES
-from mlq.transforms.kernels.images import constant
+from mlq.transforms.kernels.images import constant, kind_of
 from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
-_BYTE = 255
 _NIBBLE, _LOW = 4, 15
 
 
@@ -80,14 +79,13 @@ class Layer:
 
     def finish(self) -> Finish:
         """The steps that make results of sums."""
-        limits = (-np.inf, np.inf) if self.output is None else (0, _BYTE)
-        low, high = self._limits()
-        residual = self.op.residual
-        stored = None if residual is None else params_of(residual)
+        result, (low, high) = kind_of(self.result), self._limits()
+        most = np.inf if result == "f32" else self.isa.storage_of(result).most
+        limits = (-np.inf if result == "f32" else 0, most)
         return Finish(
-            result="f32" if self.output is None else "u8",
+            result=result,
             sums="f32" if self.input is None else "i32",
-            residual=None if residual is None else "f32" if stored is None else "u8",
+            residual=None if self.op.residual is None else kind_of(self.op.residual),
             low=low > limits[0],
             high=high < limits[1],
             guarded=self.output is not None and self._greatest() > SAFE,
@@ -115,18 +113,19 @@ class Layer:
             assert self.filters is not None
             sums = self.filters.astype(np.int64).sum(axis=(0, 1, 2))
             # The bias may wrap around, as the sums then do.
-            zero = self.isa.storage.stored(self.input.zero_point[0])
+            storage = self.isa.storage_of(kind_of(self.source))
+            zero = storage.stored(self.input.zero_point[0])
             bias = (self.bias - zero * sums).astype(np.int32)
         bias, scale = (np.broadcast_to(each, self.shape[3]) for each in (bias, self.scale))
         ordered = kernel.ordered(bias), kernel.ordered(scale)
-        values = self.numbers().with_channels(kernel.finish, *ordered, self.isa.storage)
+        values = self.numbers().with_channels(kernel.finish, *ordered, self.isa.storage_of)
         return constant(f"{self.key}.coefficients", values)
 
     def _coefficients_at_load(self, kernel: Weighted) -> Value:
         """The same where the bias is swapped with the weight: numbers, then bits of reals."""
         none, i32 = np.zeros(0, np.int32), linalg.integer_type(32)
         header = self.numbers().with_channels(
-            kernel.finish, none, none.view(np.float32), self.isa.storage
+            kernel.finish, none, none.view(np.float32), self.isa.storage_of
         )
         rows = linalg.reshape(self.op.bias, [1, self.shape[3]])
         bias = _packed(rows, kernel)
@@ -172,8 +171,10 @@ class Layer:
         greatest = self.bound * float(np.max(np.abs(self.scale), initial=0.0))
         if self.op.residual is None:
             return greatest
-        unbounded = params_of(self.op.residual) is None
-        return np.inf if unbounded else greatest + _BYTE * self._residual_scale()
+        stored = params_of(self.op.residual)
+        if stored is None:
+            return np.inf
+        return greatest + stored.limits[1] * self._residual_scale()
 
 
 def _unpacked(key: str, packed: NDArray[np.int8]) -> Value:

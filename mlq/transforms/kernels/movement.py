@@ -12,7 +12,7 @@ from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, image_of, unfit
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, image_of, kind_of, unfit
 from mlq.transforms.linalg.epilogue import params_of
 from mlq.transforms.linalg.movement import parts_of
 
@@ -28,7 +28,7 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     if any(isinstance(user, ConcatOp) and op.output not in parts_of(user) for user in users):
         return "is continued by another concat"
     real = params_of(op.output) is None and DYNAMIC not in build.shape_of(op.output)
-    reason = None if real else unfit(op.output, *parts)
+    reason = None if real else unfit(isa, op.output, *parts)
     reason = reason or library.unfit_concat(isa, [image_of(each).channels for each in parts])
     if reason is not None:
         return reason
@@ -39,13 +39,12 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
 
 def _concat(op: ConcatOp, isa: Device, parts: list[Value], images: Images) -> None:
     sources, output = [images.read(each) for each in parts], images.result(op.output, BLOCK)
-    params = params_of(op.output)
     kernel = library.of(isa).concat(
         isa=isa,
         inputs=tuple(source.image for source in sources),
         channels=tuple(image_of(each).channels for each in parts),
         output=output,
-        kind="f32" if params is None else "u8",
+        kind=kind_of(op.output),
     )
     operands = [source.value for source in sources]
-    images.call(kernel, [*operands, images.zero_of(params)], op.output, output)
+    images.call(kernel, [*operands, images.zero_of(op.output)], op.output, output)

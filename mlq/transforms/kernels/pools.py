@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -15,14 +16,16 @@ from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
 from mlq.numerics.windows import counted
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, unfit
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, constant, kind_of, unfit
 from mlq.transforms.linalg.epilogue import params_of
+
+_I32_LIMIT = 1 << 31
 
 
 def max_pool2d(op: MaxPool2dOp, isa: Device, images: Images) -> Lower | str:
     """The greatest of each window; what is beyond the image is replaced by what is in it."""
     real = params_of(op.input) is None and DYNAMIC not in build.shape_of(op.input)
-    reason = None if real else unfit(op.input, op.output)
+    reason = None if real else unfit(isa, op.input, op.output)
     if reason is None and list(op.dilations) != [1, 1]:
         reason = "has dilated windows"
     if reason is not None:
@@ -33,7 +36,10 @@ def max_pool2d(op: MaxPool2dOp, isa: Device, images: Images) -> Lower | str:
 
 def avg_pool2d(op: AvgPool2dOp, isa: Device, images: Images) -> Lower | str:
     """The mean of each window, into which the margin counts as zeros."""
-    reason = unfit(op.input, *([] if params_of(op.output) is None else [op.output]))
+    reason = unfit(isa, op.input, *([] if params_of(op.output) is None else [op.output]))
+    params = params_of(op.input)
+    if reason is None and params is not None and prod(op.kernel) * params.limits[1] >= _I32_LIMIT:
+        reason = "adds up more than 32 bits hold"
     if reason is not None:
         return reason
     top, left, bottom, right = op.pads
@@ -44,7 +50,7 @@ def avg_pool2d(op: AvgPool2dOp, isa: Device, images: Images) -> Lower | str:
 
 def _max_pool(op: MaxPool2dOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
-    params, pads = params_of(op.output), tuple(op.pads)[:2]
+    pads = tuple(op.pads)[:2]
     kernel = library.of(isa).max_pool(
         isa=isa,
         input=source.image,
@@ -52,9 +58,9 @@ def _max_pool(op: MaxPool2dOp, isa: Device, images: Images) -> None:
         window=tuple(op.kernel),
         strides=tuple(op.strides),
         pads=pads,
-        kind="f32" if params is None else "u8",
+        kind=kind_of(op.output),
     )
-    images.call(kernel, [source.value, images.zero_of(params)], op.output, output)
+    images.call(kernel, [source.value, images.zero_of(op.output)], op.output, output)
 
 
 def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
@@ -64,9 +70,9 @@ def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
     keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
     counts = counted(op.input.type.shape[1:3], **build.attributes_of(op, *keys))
     scale = numerics.pool_scale(counts, input, params).reshape(-1)
-    zero = isa.storage.stored(input.zero_point[0])
+    zero = isa.storage_of(kind_of(op.input)).stored(input.zero_point[0])
     bias = np.full(scale.size, -zero * int(np.prod(op.kernel)), np.int32)
-    finish = Finish("f32" if params is None else "u8", guarded=True)
+    finish = Finish(kind_of(op.output), guarded=True)
     kernel = library.of(isa).mean_pool(
         isa=isa,
         input=source.image,
@@ -76,8 +82,9 @@ def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
         pads=tuple(op.pads)[:2],
         finish=finish,
         scales=scale.size,
+        kind=kind_of(op.input),
     )
-    numbers = Numbers(zero_point=0 if params is None else params.zero_point[0])
+    numbers = Numbers() if params is None else Numbers(params.zero_point[0], *params.limits)
     key = f"{build.name_of(op) or 'mean'}.coefficients"
-    values = numbers.with_channels(finish, bias, scale, isa.storage)
+    values = numbers.with_channels(finish, bias, scale, isa.storage_of)
     images.call(kernel, [source.value, constant(key, values)], op.output, output)

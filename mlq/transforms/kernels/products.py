@@ -16,7 +16,7 @@ from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.library import Device
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, unfit
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -31,12 +31,11 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
         return layer
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    real = layer.input is None
-    reason = library.unfit_conv(isa, layer.shape, layer.groups, real=real)
+    reason = library.unfit_conv(isa, layer.shape, layer.groups, kind=kind_of(op.input))
     if reason is not None:
         return reason
     top, left, bottom, right = _margin(op, layer.shape[:2])
-    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, real=real)
+    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, kind=kind_of(op.input))
     images.need(op.input, (top, left, bottom, right + more))
     return partial(_depthwise if layer.is_depthwise else _conv, layer)
 
@@ -66,7 +65,7 @@ def _layer(op: Any, isa: Device, source: Value) -> Layer | str:
 def _integers(op: Any, isa: Device, source: Value, weight: Constant) -> Layer | str:
     stored, result = params_of(layers.weight_of(op)), op.operation.results[0]
     activations = [result, *([] if op.residual is None else [op.residual])]
-    reason = unfit(source, *(each for each in activations if params_of(each) is not None))
+    reason = unfit(isa, source, *(each for each in activations if params_of(each) is not None))
     input, bias = params_of(source), Constant.of(op.bias)
     if reason is not None or input is None or stored is None or any(stored.zero_point):
         return reason or "has a weight of floats, or one that is not symmetric"
@@ -74,7 +73,7 @@ def _integers(op: Any, isa: Device, source: Value, weight: Constant) -> Layer | 
     if weight.array.min(initial=0) < least:
         return f"has a weight below {least}, whose products need more than 16 bits"
     values = np.zeros(1, np.int64) if bias is None else bias.array.astype(np.int64)
-    bound = numerics.accumulator_bound(weight.array, layers.weight_axis(op), input, values)
+    bound = numerics.result_bound(weight.array, layers.weight_axis(op), input, values)
     if bound >= _I32_LIMIT:
         return "may overflow an accumulator of 32 bits"
     scale, filters = numerics.accumulator_scale(input, stored, params_of(result)), _filters(op)
@@ -151,6 +150,7 @@ def _conv(layer: Layer, images: Images) -> None:
         channels=layer.shape[3],
         groups=layer.groups,
         finish=layer.finish(),
+        kind=kind_of(layer.source),
         **layer.window,
     )
     operands = [source.value, layer.packed(kernel), layer.coefficients(kernel)]
@@ -165,6 +165,7 @@ def _depthwise(layer: Layer, images: Images) -> None:
         input=source.image,
         output=output,
         finish=layer.finish(),
+        kind=kind_of(layer.source),
         **layer.window,
     )
     operands = [source.value, layer.packed(kernel), layer.coefficients(kernel)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from torch_mlir.dialects import arith
 from torch_mlir.dialects import linalg as upstream
-from torch_mlir.ir import F32Type, OpView, Value
+from torch_mlir.ir import F32Type, IntegerType, OpView, Value
 
 from mlq import numerics
 from mlq.dialect import build, linalg
@@ -17,6 +18,8 @@ from mlq.errors import DiagnosticError
 from mlq.numerics.windows import counted
 from mlq.transforms.linalg.arithmetic import Coefficients, centred
 from mlq.transforms.linalg.epilogue import Stored, finish, params_of, varying
+
+_I32_LIMIT = 1 << 31
 
 
 def max_pool2d(op: MaxPool2dOp, stored: Stored) -> Value:
@@ -40,7 +43,7 @@ def avg_pool2d(op: AvgPool2dOp, stored: Stored) -> Value:
     beyond = list(op.ceil_pads)
     pads = [top, left, bottom + beyond[0], right + beyond[1]]
     x = _padded(op, stored(op.input), pads, zero)
-    element = F32Type.get() if params is None else linalg.integer_type(32)
+    element = F32Type.get() if params is None else _wide_enough(op, params)
     sizes = _sizes(op, x)
 
     def body(value: Value, *rest: Value) -> Value:
@@ -61,6 +64,12 @@ def avg_pool2d(op: AvgPool2dOp, stored: Stored) -> Value:
             body,
         )
     return finish(op, total, stored, scale=_scale(op))
+
+
+def _wide_enough(op: AvgPool2dOp, params: numerics.QuantParams) -> IntegerType:
+    """The integer that holds the sum of a window."""
+    most = prod(op.kernel) * (params.limits[1] - params.limits[0])
+    return linalg.integer_type(32 if most < _I32_LIMIT else 64)
 
 
 def _scale(op: AvgPool2dOp) -> Coefficients:

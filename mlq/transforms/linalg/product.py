@@ -114,7 +114,7 @@ def product_of(
     if floats and numerics.accumulator_bound(weight.array, axis, seen, added) < _F32_LIMIT:
         constant = _constant(key, added.astype(np.float32))
         return Product(F32Type.get(), constant, centre=not inside, lhs=left, rhs=right)
-    bound = numerics.accumulator_bound(weight.array, axis, left, values)
+    bound = numerics.result_bound(weight.array, axis, left, values)
     # The bias may wrap around, as the sum then does.
     stored_bias = folded.astype(np.int32 if bound < _I32_LIMIT else np.int64)
     element = linalg.integer_type(8 * stored_bias.dtype.itemsize)
