@@ -98,11 +98,7 @@ def quantize(
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
     network = found.rounding.of(network)
-    (first, *_) = data.batches(settings.batch)
-    inputs = [first[spec.name] for spec in network.model.inputs]
-    costs = timing.measure(
-        network, device, settings, found.choice.ranges, inputs=inputs, stages=stages
-    )
+    costs = timing.measure(network, device, settings, found.choice.ranges, data, stages=stages)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
     planner = _weighed(planner, found)
     with stages.stage("allocate"):

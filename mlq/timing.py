@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlq import calibration, devices, planning, profiling, targets, variant
 from mlq.costs import Costs, MeasuredCosts, TableCosts
 from mlq.errors import TargetError
-from mlq.frontends.data import load_data
+from mlq.frontends.data import Dataset, load_data
 from mlq.kernels import library
 from mlq.network import Network, Transformed, load
 from mlq.plan import Plan
@@ -33,11 +33,11 @@ def measure(
     target: Target,
     recipe: Recipe,
     ranges: Ranges,
+    data: Dataset,
     *,
-    inputs: Sequence[NDArray[Any]],
     stages: Stages,
 ) -> Costs:
-    """What each layer costs at f32 and at each precision of the recipe, on a batch of `inputs`.
+    """What each layer costs at f32 and at each precision of the recipe, on the first samples.
 
     The network in float and in each precision is compiled (which is cached: the report needs most
     of them anyway) and profiled. The table of the target where kernels cannot be timed here, or
@@ -56,7 +56,8 @@ def measure(
         with stages.stage(f"time {precision}"):
             lowered = variant.lower(network, plan, ranges, target)
             compiled = partial(variant.compiled, lowered, target)
-            times = profiling.profile(lowered.text, compiled, inputs, macs=macs)
+            batch = _batch(network, data, recipe.batch)
+            times = profiling.profile(lowered.text, compiled, batch, macs=macs)
         for name, us in _by_layer(network, plan, table, lowered, times).items():
             if plan.precision(name) == precision:
                 layers[name][precision] = us
@@ -95,16 +96,12 @@ def measure_model(
     with stages.stage("import"):
         network = load(path, batch=recipe.batch, ir_level=recipe.ir_level)
         data = load_data("random:1", network.sample_specs, preprocess=preprocess, model_path=path)
-    (sample, *_) = data.batches(1)
-    inputs = [
-        np.resize(sample[spec.name], (recipe.batch, *sample[spec.name].shape[1:]))
-        for spec in network.model.inputs
-    ]
     with stages.stage("calibrate"):
         executable = calibration.instrument(network, target)
-        observations = calibration.observe(network, executable, [inputs])
+        batch = _batch(network, data, recipe.batch)
+        observations = calibration.observe(network, executable, [batch])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
-    costs = measure(network, target, recipe, ranges, inputs=inputs, stages=stages)
+    costs = measure(network, target, recipe, ranges, data, stages=stages)
     allowed = planning.supported(network, target, recipe.integer_precisions())
     return NetworkTimes(
         model=str(path),
@@ -119,6 +116,13 @@ def measure_model(
             for layer in network.layers
         ),
     )
+
+
+def _batch(network: Network, data: Dataset, size: int) -> list[NDArray[Any]]:
+    """So many samples, the first ones again where there are fewer."""
+    first = next(data.batches(size))
+    arrays = [first[spec.name] for spec in network.model.inputs]
+    return [np.resize(array, (size, *array.shape[1:])) for array in arrays]
 
 
 def _why_not_timed(target: Target) -> str:

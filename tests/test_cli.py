@@ -379,7 +379,7 @@ def test_layers_are_timed_here(demo: Path) -> None:
     assert "block2/expand/conv" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
     found = json.loads(mlq("targets", "measure", "x86", demo / "digits.onnx", "--json").stdout)
-    assert all(set(each["us"]) == {"f32", "w8a8"} for each in found["layers"])
+    assert all({"f32", "w8a8"} <= set(each["us"]) for each in found["layers"])
     assert "cannot be timed" in refused("targets", "measure", "vmvx", demo / "digits.onnx")
 
 

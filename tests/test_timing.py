@@ -23,13 +23,12 @@ PRECISIONS = "f32,w8a8,w4a8"
 def measured(analysed: Analysis, target: Target | None = None, **options: Any) -> timing.Costs:
     """The costs of the small network's layers."""
     subject = analysed.subject
-    inputs = next(subject.batches())
     return timing.measure(
         subject.network,
         target or subject.target,
         resolve({"precisions": PRECISIONS, **options}),
         analysed.choice.ranges,
-        inputs=inputs,
+        subject.data,
         stages=Stages(visible=False),
     )
 
@@ -98,7 +97,7 @@ def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_file_is_measured_by_itself(demo: Path) -> None:
     found = timing.measure_model(demo / "digits.onnx", resolve({}))
-    assert {name for each in found.layers for name in each.us} == {"f32", "w8a8"}
+    assert {name for each in found.layers for name in each.us} == {"f32", "w8a8", "w8a16"}
     assert all(us > 0.0 for each in found.layers for us in each.us.values())
     with pytest.raises(TargetError, match="target cuda:sm_80 cannot be timed: "):
         timing.measure_model(demo / "digits.onnx", resolve({"target": "cuda:sm_80"}))

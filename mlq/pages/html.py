@@ -30,7 +30,7 @@ from mlq.pages.blocks import (
 )
 
 # A table of more characters across is a list of its rows on a phone; so many a bar stands for.
-_NARROW, _BAR = 50, 10
+_NARROW, _BAR = 48, 10
 # A cell longer than this, with what its column is called, has a line of its own there.
 _LONG = 21
 
