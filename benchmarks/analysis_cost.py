@@ -4,8 +4,8 @@
 
 CPU time of one thread, compilation left out: the float network in the same batches, then the float
 network that observes itself, the comparison of calibrators, and the float and the quantized network
-in lockstep. Each round does all of it; the ratios are medians over rounds. The passes are counted
-as the report counts them.
+in lockstep; with --precisions f32,w8a8,w8a16 two quantized ones. Each round does all of it; the
+ratios are medians over rounds. The passes are counted as the report counts them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def spent(call: Callable[[], T]) -> tuple[float, T]:
     return time.process_time() - start, result
 
 
-def measure(network: Network, rounds: int) -> tuple[float, list[float]]:
+def measure(network: Network, precisions: str, rounds: int) -> tuple[float, list[float]]:
     """CPU seconds of the float network, and of each stage in passes of it; medians over rounds."""
-    device, recipe = targets.by_name("x86"), resolve({"threads": 1})
+    device, recipe = targets.by_name("x86"), resolve({"precisions": precisions})
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model)
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
@@ -56,7 +56,8 @@ def measure(network: Network, rounds: int) -> tuple[float, list[float]]:
     one = calibration.observe(subject.network, instrumented, batches[:1])
     ranges = calibration.ranges_by("minmax", one, scheme="asymmetric")
     simulation.run(batches[0], ranges, base)
-    simulation.lockstep(batches[0], ranges, [base])
+    integer = recipe.integer_precisions()
+    simulation.lockstep(batches[0], ranges, [base] * len(integer))
 
     def once() -> list[float]:
         plainly, _ = spent(lambda: [executable.run(*batch) for batch in batches])
@@ -68,7 +69,7 @@ def measure(network: Network, rounds: int) -> tuple[float, list[float]]:
         fresh = simulation.refined({}, {}, {})
         comparing, _ = spent(
             lambda: sensitivity.measure(
-                batches, fresh, choice.ranges, precisions=("w8a8",), supported=subject.allowed
+                batches, fresh, choice.ranges, precisions=integer, supported=subject.allowed
             )
         )
         return [plainly, observing, choosing, comparing]
@@ -82,12 +83,13 @@ def main() -> None:
     """Print a row a network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--precisions", default="f32,w8a8", help="default: f32,w8a8")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
     arguments = parser.parse_args()
     columns = ("calibrate", "calibrator", "sensitivity", "all")
     print(f"{'network':30} {'float':>9} " + " ".join(f"{each:>10}" for each in columns))
     for network in find(arguments.networks):
-        one, parts = measure(network, arguments.rounds)
+        one, parts = measure(network, arguments.precisions, arguments.rounds)
         row = " ".join(f"{part:>10.2f}" for part in [*parts, sum(parts)])
         print(f"{network.name:30} {one:>7.2f} s {row}", flush=True)
 
