@@ -37,7 +37,7 @@ from mlq.tuning.racing import (
     unpack_divergences,
 )
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
-from mlq.tuning.space import SPACES, Configuration, Space, configuration
+from mlq.tuning.space import SPACES, Configuration, Mixed, Space, configuration
 from mlq.tuning.surrogate import Surrogate
 from mlq.tuning.trials import Trial, Trials, read
 
@@ -105,6 +105,17 @@ def test_space_is_that_of_the_paper() -> None:
     assert configuration(POINTS[7].knobs) == POINTS[7]
 
 
+def test_weights_are_fitted_where_channels_have_scales() -> None:
+    points = SPACES["full"].points()
+    fitted = [point for point in points if point.rounding == "least-squares"]
+    assert (len(points), len(fitted)) == (396, 108)
+    assert points[:288] == tuple(replace(each, rounding="nearest") for each in points[:288])
+    assert {point.granularity for point in fitted} == {"per_axis"}
+    assert configuration({**POINTS[0].knobs, "rounding": "least-squares"}) == POINTS[0]
+    assert str(fitted[0]).endswith(" least-squares")
+    assert "nearest" not in str(POINTS[0])
+
+
 @pytest.mark.parametrize(
     ("available", "counts"),
     [(10000, (1, 128, 512)), (200, (1, 50, 200)), (100, (1, 25, 100)), (1, (1,))],
@@ -117,7 +128,7 @@ def test_configurations_are_encoded_one_hot() -> None:
     rows = encode(POINTS)
     assert len(np.unique(rows, axis=0)) == 96
     assert set(np.unique(rows[:, 1:])) == {0.0, 1.0}
-    assert (rows[:, 1:].sum(axis=1) == 4).all()
+    assert (rows[:, 1:].sum(axis=1) == 5).all()
 
 
 def test_network_is_described(objective: Objective) -> None:
@@ -347,6 +358,21 @@ def test_the_same_network_is_run_once(
     assert (objective.measure(point).divergences == found.divergences).all()
     with pytest.raises(TypeError):
         objective.measure(replace(point, scheme="power_of_two"))
+
+
+@pytest.mark.parametrize("mixed", ["none", "quantunev2"])
+def test_fitted_weights_are_measured(objective: Objective, mixed: Mixed) -> None:
+    nearest = Configuration(200, "asymmetric", "minmax", "per_axis", mixed)
+    fitted, other = (
+        replace(nearest, rounding="least-squares", calibrator=each) for each in ("minmax", "mse")
+    )
+    found = objective.measure(fitted)
+    assert 0.0 < found.kl_mnat < 3.0 * objective.measure(nearest).kl_mnat
+    assert found.kl_mnat != objective.measure(nearest).kl_mnat
+    assert objective.rounding(fitted) is objective.rounding(fitted)
+    # What is measured between them is not computed with their weights, nor they with its.
+    assert objective.measure(other).kl_mnat != found.kl_mnat
+    assert objective.measure(fitted).kl_mnat == found.kl_mnat
 
 
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
