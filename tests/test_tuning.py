@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from scipy.special import ndtri
 
 from mlq import targets
 from mlq.errors import DataError, UsageError
@@ -38,7 +39,7 @@ from mlq.tuning.racing import (
 )
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
 from mlq.tuning.space import SPACES, Configuration, Mixed, Space, configuration
-from mlq.tuning.surrogate import Surrogate
+from mlq.tuning.surrogate import Surrogate, _normal_scores
 from mlq.tuning.trials import Trial, Trials, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,6 +160,12 @@ def test_losses_of_networks_need_not_compare() -> None:
     other = Trials((*trials_of("a", goal), *fragile))
     left, right = (Surrogate(prior, {}).predict([], POINTS).mean for prior in (some, other))
     np.testing.assert_array_equal(left, right)
+
+
+def test_scores_are_normal_whatever_the_losses() -> None:
+    losses = [3.0, 1.0, 1.0, 900.0]
+    scores = _normal_scores([Trial("a", POINTS[0], each) for each in losses])
+    np.testing.assert_allclose(scores, ndtri([0.375, 0.75, 0.75, 0.125]))
 
 
 def test_own_trials_overrule_other_networks() -> None:

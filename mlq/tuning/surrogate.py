@@ -26,7 +26,6 @@ try:
 except ImportError:
     raise UsageError("tuning needs xgboost; install it with: pip install 'mlq[tune]'") from None
 
-_COMPARED = (np.greater, np.equal)
 # Features of networks tell two networks apart when there are few; with more, what they share.
 _MODELS_PER_FEATURE = 2
 
@@ -137,5 +136,6 @@ def _normal_scores(group: Sequence[Trial]) -> NDArray[np.float64]:
     Source: van der Waerden (1952), but for the quantiles, which are at the middle of each step.
     """
     losses = np.array([each.loss for each in group])
-    worse, equal = (f(losses[None, :], losses[:, None]).sum(axis=1) for f in _COMPARED)
+    worse = (losses[None, :] > losses[:, None]).sum(axis=1)
+    equal = (losses[None, :] == losses[:, None]).sum(axis=1)
     return np.asarray(ndtri((worse + equal / 2.0) / len(group)), np.float64)
