@@ -111,8 +111,8 @@ class Surrogate:
 
     def _matrix(self, configurations: Sequence[Configuration], models: Sequence[str]) -> Matrix:
         """Knobs, and the features of the networks where there are enough networks for them."""
-        known = {**self.prior.features, "": self.features}
-        facts = [[known[model][name] for name in self._shared()] for model in models]
+        known, shared = {**self.prior.features, "": self.features}, self._shared()
+        facts = [[known[model][name] for name in shared] for model in models]
         return np.hstack([encode(configurations), np.array(facts).reshape(len(models), -1)])
 
     def _shared(self) -> list[str]:
