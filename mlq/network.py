@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from torch_mlir.dialects.func import FuncOp
 from torch_mlir.ir import Location, Module, OpView, Value
 
 from mlq import reference
@@ -165,13 +164,10 @@ def compute(
 
 
 def _notes(module: Module) -> dict[str, list[tuple[str, ...]]]:
-    """What passes noted on functions of what results mean: attributes that hold rows of words."""
-    noted = [op.attributes for op in module.body.operations if isinstance(op, FuncOp)]
+    """What passes noted on @main of what its results mean: attributes that hold rows of words."""
+    attributes = functions.main_of(module.operation).attributes
     return {
-        name: functions.rows_of(attributes[name])
-        for attributes in noted
-        for name in attributes
-        if name.startswith("mlq.")
+        name: functions.rows_of(attributes[name]) for name in attributes if name.startswith("mlq.")
     }
 
 

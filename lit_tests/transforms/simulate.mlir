@@ -1,14 +1,10 @@
 // RUN: mlq-opt %s --split-input-file -p "mlq-simulate{chains=2}" | FileCheck %s
 // RUN: mlq-opt %s --split-input-file -p "mlq-simulate{chains=0}" | FileCheck %s --check-prefix=ALONE
-// RUN: mlq-opt %s --split-input-file -p "mlq-simulate{main=false}" | FileCheck %s --check-prefix=LESS
 // RUN: mlq-opt %s --split-input-file -p "mlq-simulate{own=false}" | FileCheck %s --check-prefix=LOSSES
 // RUN: not mlq-opt %S/Inputs/no-main.mlir -p mlq-simulate 2>&1 | FileCheck %s --check-prefix=MAIN
 
 // MAIN: the module has no function @main
 // ALONE-NOT: @lockstep
-// LESS-NOT: @main
-// LESS: @simulated
-// LESS: @lockstep
 
 // LOSSES: mlq.compared = {{\[\[}}"y", "lhs"], ["y", "output"]]
 

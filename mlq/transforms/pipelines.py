@@ -86,7 +86,7 @@ def quantize_pipeline(
 
 def simulate_pipeline(chains: int, lower: str, *, max_elements: int, own: bool = False) -> str:
     """GRAPH to LOWERED functions that simulate quantization, steered by a run-time table."""
-    options = f"chains={chains} own={str(own).lower()} main=false max-elements={max_elements}"
+    options = f"chains={chains} own={str(own).lower()} max-elements={max_elements}"
     return f"mlq-simulate{{{options}}},cse,canonicalize,{lower}"
 
 

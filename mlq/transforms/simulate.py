@@ -53,7 +53,6 @@ class Simulate(Pass):
     chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
     max_elements: int = option(65536, help="about how many elements of an image are compared")
     own: bool = option(default=True, help="compute each layer of float operands, too")
-    main: bool = option(default=True, help="keep @main; without it less is compiled")
 
     def run(self, module: Operation) -> None:
         source = functions.main_of(module)
@@ -72,8 +71,6 @@ class Simulate(Pass):
             compared = _fill_lockstep(source, lockstep, rows, self)
             lockstep.attributes["mlq.rows"] = names
             lockstep.attributes["mlq.compared"] = functions.strings(compared)
-        if not self.main:
-            source.operation.erase()
 
 
 class _Chain:
