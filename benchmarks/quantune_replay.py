@@ -22,7 +22,7 @@ import argparse
 import math
 import os
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +37,8 @@ from mlq.tuning.trials import Trials, read
 # How near to the best counts as found: points of accuracy, and milli-nats of KL.
 POINTS, MNAT = (0.1, 1.0), (0.1, 1.0)
 SEEDS = 20
+# Trials after which it is looked at what is the best so far.
+FEW = 5
 # A sampler that proposes nothing new so many times in a row will not find more.
 PATIENCE = 2000
 
@@ -56,7 +58,7 @@ def main() -> None:
     data = taking_part(read(files, loss=arguments.by), SPACES[arguments.space])
     names = arguments.samplers.split(",")
     goals = {model: goals_of(data, model, files) for model in data.models}
-    found = {
+    runs = {
         (model, name): [
             replay(data, model, name, seed, list(goals[model].values()))
             for seed in range(arguments.seeds)
@@ -64,8 +66,13 @@ def main() -> None:
         for model in data.models
         for name in names
     }
-    for index, goal in enumerate(next(iter(goals.values()))):
-        show(goal, data.models, names, {key: [c[index] for c in v] for key, v in found.items()})
+    for goal in next(iter(goals.values())):
+        counts = {
+            (model, name): [until(run, goals[model][goal], len(data.of(model))) for run in found]
+            for (model, name), found in runs.items()
+        }
+        show(goal, data.models, names, counts)
+    show_chosen(data, names, runs, files)
 
 
 def taking_part(data: Trials, space: Space) -> Trials:
@@ -105,7 +112,7 @@ def goals_of(data: Trials, model: str, files: Sequence[Path]) -> dict[str, set[C
 
 
 def losses(
-    model: str, files: Sequence[Path], loss: str, points: set[Configuration]
+    model: str, files: Sequence[Path], loss: str, points: Container[Configuration]
 ) -> dict[Configuration, float]:
     """A network's losses by configuration."""
     found = read(files, loss=loss).of(model)
@@ -129,16 +136,20 @@ def default_files(*, own: bool) -> list[Path]:
 
 def replay(
     data: Trials, model: str, name: str, seed: int, goals: Sequence[set[Configuration]]
-) -> list[int]:
-    """Distinct trials until a configuration of each goal is found."""
-    reached = [0] * len(goals)
-    for number, point in enumerate(chosen(data, model, name, seed), start=1):
-        reached = [
-            each or number * (point in goal) for each, goal in zip(reached, goals, strict=True)
-        ]
-        if all(reached):
+) -> list[Configuration]:
+    """Distinct trials until a configuration of each goal is found, and `FEW` at least."""
+    tried: list[Configuration] = []
+    for point in chosen(data, model, name, seed):
+        tried.append(point)
+        if len(tried) >= FEW and not any(goal.isdisjoint(tried) for goal in goals):
             break
-    return [each or len(data.of(model)) for each in reached]
+    return tried
+
+
+def until(tried: Sequence[Configuration], goal: set[Configuration], points: int) -> int:
+    """The number of the first trial that reaches a goal; that of all points where none does."""
+    reached = (number for number, point in enumerate(tried, start=1) if point in goal)
+    return next(reached, points)
 
 
 def chosen(
@@ -217,6 +228,26 @@ def show(
     if {"quantune", "random"} <= set(names):
         times = means[names.index("random")] / means[names.index("quantune")]
         print(f"quantune needs {times:.1f} times fewer than random")
+
+
+def show_chosen(
+    data: Trials,
+    names: Sequence[str],
+    runs: dict[tuple[str, str], list[list[Configuration]]],
+    files: Sequence[Path],
+) -> None:
+    """What the best of a few trials loses in accuracy: networks down, samplers across."""
+    width = max(len(model) for model in data.models)
+    print(f"\nPoints of accuracy lost by the best of {FEW} trials; median over seeds")
+    print(" " * width, *(f"{name:>14}" for name in names))
+    for model in data.models:
+        loss = {each.configuration: each.loss for each in data.of(model)}
+        lost = losses(model, files, "accuracy", loss.keys())
+        best = {
+            name: [lost[min(run[:FEW], key=loss.__getitem__)] for run in runs[model, name]]
+            for name in names
+        }
+        print(f"{model:{width}}", *(f"{statistics.median(best[name]):14.2f}" for name in names))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/tuning_plots.py [--seeds N] [--trials N] [--out FOLDER]
 
-tuning-curves.svg      the best KL so far by the number of trials, for each sampler: how far above
+tuning-curves.png      the best KL so far by the number of trials, for each sampler: how far above
                        the least it is, median over seeds
 tuning-importance.svg  which columns make the surrogate's trees better
-tuning-predicted.svg   the surrogate's scores, grown on the other networks only, against measured KL
+tuning-predicted.png   the surrogate's scores, grown on the other networks only, against measured KL
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ except ImportError:
 COLUMNS = 12
 # What is left of a loss that is found exactly, on a logarithmic axis: milli-nats.
 LEAST = 0.01
+DPI = 80
 
 
 def main() -> None:
@@ -49,13 +50,15 @@ def main() -> None:
     mpl.rcParams |= {"svg.hashsalt": "mlq", "svg.fonttype": "none", "font.size": 8}
     data = taking_part(read(default_files(own=True), loss="kl"), SPACES["quantune96"])
     arguments.out.mkdir(parents=True, exist_ok=True)
+    # Many points and lines are smaller as pixels.
     for name, figure in (
-        ("predicted", predicted(data)),
-        ("importance", importance(data)),
-        ("curves", curves(data, arguments.seeds, arguments.trials)),
+        ("predicted.png", predicted(data)),
+        ("importance.svg", importance(data)),
+        ("curves.png", curves(data, arguments.seeds, arguments.trials)),
     ):
-        path = arguments.out / f"tuning-{name}.svg"
-        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+        path = arguments.out / f"tuning-{name}"
+        known = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": DPI}
+        figure.savefig(path, bbox_inches="tight", **known)
         print(path)
 
 
@@ -78,7 +81,7 @@ def curves(data: Trials, seeds: int, trials: int) -> Any:
                 linewidth=width,
             )
         panel.set(title=model, xlabel="trials", ylabel="KL above the least, mnat", yscale="log")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
 
 

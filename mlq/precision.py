@@ -18,10 +18,12 @@ from mlq.errors import UsageError
 Scheme = Literal["asymmetric", "symmetric", "symmetric_uint8", "power_of_two"]
 Granularity = Literal["per_tensor", "per_axis"]
 Calibrator = Literal["minmax", "percentile", "entropy", "mse"]
+Rounding = Literal["nearest", "least-squares"]
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 CALIBRATORS: tuple[Calibrator, ...] = get_args(Calibrator)
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 Word = TypeVar("Word", bound=str)
 
@@ -87,6 +89,11 @@ def one_of(allowed: Sequence[Word], value: str, what: str) -> Word:
     raise UsageError(
         f"unknown {what} '{value}'{_near(value, allowed)}; allowed: {', '.join(allowed)}"
     )
+
+
+def can_fit(scheme: Scheme, granularity: Granularity) -> bool:
+    """Whether weights can be rounded by least squares, which chooses a scale for each channel."""
+    return granularity == "per_axis" and scheme != "power_of_two"
 
 
 def _near(value: str, allowed: Sequence[str]) -> str:

@@ -10,14 +10,22 @@ from pydantic import Field, PositiveInt, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from mlq.errors import UsageError
-from mlq.precision import GRANULARITIES, SCHEMES, Granularity, Precision, Scheme, one_of
+from mlq.precision import (
+    GRANULARITIES,
+    ROUNDINGS,
+    SCHEMES,
+    Granularity,
+    Precision,
+    Scheme,
+    can_fit,
+    one_of,
+)
 from mlq.rules import Rule
 from mlq.values import Part
 
 CALIBRATORS = ("auto", "minmax", "percentile", "entropy", "mse")
 IR_LEVELS = ("fused", "folded", "onnx")
 COSTS = ("measured", "table")
-ROUNDINGS = ("auto", "nearest", "least-squares")
 EFFORTS = ("quick", "default", "extensive")
 METRICS = {
     "output-typical": "output_typical_error",
@@ -85,9 +93,9 @@ class Recipe(Part):
         one_of(CALIBRATORS, self.calibrator, "calibrator")
         one_of(SCHEMES, self.scheme, "scheme")
         one_of(GRANULARITIES, self.granularity, "granularity")
-        one_of(ROUNDINGS, self.rounding, "rounding")
+        one_of(("auto", *ROUNDINGS), self.rounding, "rounding")
         one_of(COSTS, self.costs, "costs")
-        if self.rounding == "least-squares" and not self._can_fit:
+        if self.rounding == "least-squares" and not self._fits:
             raise UsageError(
                 "rounding least-squares makes a scale for each channel; it goes with granularity"
                 " per_axis and a scheme that is not power_of_two"
@@ -108,7 +116,7 @@ class Recipe(Part):
 
         By auto those of fewer than 8 bits, which the nearest ruins; of 8 it gains less than chance.
         """
-        if self.rounding == "nearest" or not self._can_fit:
+        if self.rounding == "nearest" or not self._fits:
             return ()
         least = _FITTED_BELOW if self.rounding == "auto" else _FITTED_BELOW + 1
         return tuple(
@@ -116,8 +124,8 @@ class Recipe(Part):
         )
 
     @property
-    def _can_fit(self) -> bool:
-        return self.granularity == "per_axis" and self.scheme != "power_of_two"
+    def _fits(self) -> bool:
+        return can_fit(self.scheme, self.granularity)
 
     def integer_precisions(self) -> tuple[str, ...]:
         """The candidate precisions besides f32, as they were listed."""

@@ -235,6 +235,7 @@ class TrialReport(Part):
     calibrator: str
     granularity: str
     mixed: str
+    rounding: str = "nearest"
     accuracy: Real
     lost_points: Real
     kl_mnat: Real

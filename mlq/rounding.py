@@ -82,15 +82,16 @@ def round_weights(
     ranges: Ranges,
     precisions: Mapping[str, Sequence[str]],
     *,
+    network: Network | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda _layers: None,
 ) -> Rounding:
     """Round each layer's weight for each of its `precisions` and what it reads (`reconstruct`).
 
-    A weight that several layers share stays as it is. DiagnosticError where the float network has
-    an op that numpy cannot compute.
+    `network` takes the batches, by default the simulation's. A weight that several layers share
+    stays as it is. DiagnosticError where the float network has an op that numpy cannot compute.
     """
-    network = simulation.network
+    network = network or simulation.network
     shared = [layer.weight for layer in network.layers]
     layers = [
         layer

@@ -185,7 +185,7 @@ class Simulation:
 
     def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> runtime.Executable:
         """The executable of an entry, with the weights of these chains bound."""
-        words = (self._scheme, self._granularity, id(self._stored))
+        words = (self._scheme, self._granularity, self._refinement)
         signature = str([words, *(sorted(each.items()) for each in chains.values())])
         executable = self._loaded.get(entry)
         if executable is not None and self._signature[entry] == signature:

@@ -268,6 +268,7 @@ class Search:
             calibrator=configuration.calibrator,
             scheme=configuration.scheme,
             granularity=configuration.granularity,
+            rounding=configuration.rounding,
             samples=configuration.samples,
             seed=self.settings.seed,
             threads=threads,
@@ -276,10 +277,13 @@ class Search:
         subject = Subject(objective.single, data, 1, target, recipe, self.stages)
         choice = calibration.Choice(objective.ranges(configuration), {}, 0)
         observed = objective.observations(configuration.samples)
-        found = measure(subject, observed, simulate(subject), choice)
-        planner = planning.Planner.of(objective.single, target, recipe, found.sensitivities)
+        simulation = objective.simulated(configuration, simulate(subject))
+        rounding = objective.rounding(configuration)
+        found = replace(measure(subject, observed, simulation, choice), rounding=rounding)
+        network = rounding.of(objective.single)
+        planner = planning.Planner.of(network, target, recipe, found.sensitivities)
         precisions, reasons, _ = objective.decision(configuration)
         totals = planner.problem.totals(precisions)
         chosen = Candidate(Allocation(precisions, reasons, *totals))
-        judge = Judge(objective.single, objective.data, self.stages, batch=1, threads=threads)
+        judge = Judge(network, objective.data, self.stages, batch=1, threads=threads)
         return compiler.decide(planner, [chosen], found, judge, command)

@@ -142,6 +142,22 @@ def test_two_objectives_leave_the_choice(demo: Path, tmp_path: Path) -> None:
     assert "more of the front" in " ".join(done.stdout.split())
 
 
+def test_fitted_weights_are_those_of_the_trial(demo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    only = ("--only", "rounding=least-squares", "--only", "granularity=per_axis")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_SECONDS", 0.2)
+        patch.setenv("MLQ_TRIALS", "off")
+        mlq(*arguments(demo, out, "--space", "full", "--trials", 2, *only, "--plain"))
+    report = Report.from_json(out / "report.json")
+    assert report.tuning is not None
+    (chosen,) = [each for each in report.tuning.trials if each.chosen]
+    assert chosen.rounding == "least-squares"
+    assert report.agreement.mixed.kl_mnat == pytest.approx(chosen.kl_mnat, abs=0.2)
+    assert report.device_check.max_abs_diff_lsb == 0
+    assert (out / "rounding.npz").is_file()
+
+
 def test_a_space_can_be_restricted() -> None:
     points = Settings.of({"only": ("mixed=none", "scheme=symmetric,power_of_two")}).points.points()
     assert len(points) == 24

@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from scipy.special import ndtri
 
 from mlq import targets
 from mlq.errors import DataError, UsageError
@@ -37,8 +38,8 @@ from mlq.tuning.racing import (
     unpack_divergences,
 )
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
-from mlq.tuning.space import SPACES, Configuration, Space, configuration
-from mlq.tuning.surrogate import Surrogate
+from mlq.tuning.space import SPACES, Configuration, Mixed, Space, configuration
+from mlq.tuning.surrogate import Surrogate, _normal_scores
 from mlq.tuning.trials import Trial, Trials, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,17 @@ def test_space_is_that_of_the_paper() -> None:
     assert configuration(POINTS[7].knobs) == POINTS[7]
 
 
+def test_weights_are_fitted_where_channels_have_scales() -> None:
+    points = SPACES["full"].points()
+    fitted = [point for point in points if point.rounding == "least-squares"]
+    assert (len(points), len(fitted)) == (396, 108)
+    assert points[:288] == tuple(replace(each, rounding="nearest") for each in points[:288])
+    assert {point.granularity for point in fitted} == {"per_axis"}
+    assert configuration({**POINTS[0].knobs, "rounding": "least-squares"}) == POINTS[0]
+    assert str(fitted[0]).endswith(" least-squares")
+    assert "nearest" not in str(POINTS[0])
+
+
 @pytest.mark.parametrize(
     ("available", "counts"),
     [(10000, (1, 128, 512)), (200, (1, 50, 200)), (100, (1, 25, 100)), (1, (1,))],
@@ -117,7 +129,7 @@ def test_configurations_are_encoded_one_hot() -> None:
     rows = encode(POINTS)
     assert len(np.unique(rows, axis=0)) == 96
     assert set(np.unique(rows[:, 1:])) == {0.0, 1.0}
-    assert (rows[:, 1:].sum(axis=1) == 4).all()
+    assert (rows[:, 1:].sum(axis=1) == 5).all()
 
 
 def test_network_is_described(objective: Objective) -> None:
@@ -148,6 +160,12 @@ def test_losses_of_networks_need_not_compare() -> None:
     other = Trials((*trials_of("a", goal), *fragile))
     left, right = (Surrogate(prior, {}).predict([], POINTS).mean for prior in (some, other))
     np.testing.assert_array_equal(left, right)
+
+
+def test_scores_are_normal_whatever_the_losses() -> None:
+    losses = [3.0, 1.0, 1.0, 900.0]
+    scores = _normal_scores([Trial("a", POINTS[0], each) for each in losses])
+    np.testing.assert_allclose(scores, ndtri([0.375, 0.75, 0.75, 0.125]))
 
 
 def test_own_trials_overrule_other_networks() -> None:
@@ -347,6 +365,21 @@ def test_the_same_network_is_run_once(
     assert (objective.measure(point).divergences == found.divergences).all()
     with pytest.raises(TypeError):
         objective.measure(replace(point, scheme="power_of_two"))
+
+
+@pytest.mark.parametrize("mixed", ["none", "quantunev2"])
+def test_fitted_weights_are_measured(objective: Objective, mixed: Mixed) -> None:
+    nearest = Configuration(200, "asymmetric", "minmax", "per_axis", mixed)
+    fitted, other = (
+        replace(nearest, rounding="least-squares", calibrator=each) for each in ("minmax", "mse")
+    )
+    found = objective.measure(fitted)
+    assert 0.0 < found.kl_mnat < 3.0 * objective.measure(nearest).kl_mnat
+    assert found.kl_mnat != objective.measure(nearest).kl_mnat
+    assert objective.rounding(fitted) is objective.rounding(fitted)
+    # What is measured between them is not computed with their weights, nor they with its.
+    assert objective.measure(other).kl_mnat != found.kl_mnat
+    assert objective.measure(fitted).kl_mnat == found.kl_mnat
 
 
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:

@@ -83,7 +83,8 @@ class Watch:
 
 def _short(configuration: Configuration) -> str:
     """A configuration in 45 characters at most."""
-    return str(configuration).replace("per_", "").replace("symmetric_uint8", "sym_uint8")
+    said = str(configuration).replace("per_", "").replace("least-squares", "ls")
+    return said.replace("symmetric_uint8", "sym_uint8")
 
 
 def duration(seconds: float) -> str:
@@ -161,7 +162,8 @@ def _loss(trial: TrialReport, loss: str) -> float:
 
 def _configuration(trial: TrialReport) -> str:
     knobs = (trial.samples, trial.scheme, trial.calibrator, trial.granularity, trial.mixed)
-    return " ".join(map(str, knobs))
+    fitted = () if trial.rounding == "nearest" else (trial.rounding,)
+    return " ".join(map(str, (*knobs, *fitted)))
 
 
 def _row(trial: TrialReport) -> tuple[Cell, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlq.calibration import Observations
 from mlq.calibrators import Observation, keep_percentile
 from mlq.network import Network
-from mlq.precision import CALIBRATORS, GRANULARITIES, SCHEMES
+from mlq.precision import CALIBRATORS, GRANULARITIES, ROUNDINGS, SCHEMES
 from mlq.tuning.space import MIXED, Configuration
 
 Features = Mapping[str, float]
@@ -30,6 +30,7 @@ _ONE_HOT = (
     ("calibrator", CALIBRATORS),
     ("granularity", GRANULARITIES),
     ("mixed", MIXED),
+    ("rounding", ROUNDINGS),
 )
 # What the columns of `encode` are called.
 COLUMNS = ("samples", *(f"{knob} {value}" for knob, values in _ONE_HOT for value in values))

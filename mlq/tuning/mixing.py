@@ -56,6 +56,9 @@ class Calibrated(Protocol):
     def ranges(self, configuration: Configuration) -> Ranges:
         """The ranges of a configuration."""
 
+    def simulated(self, configuration: Configuration, simulation: Simulation) -> Simulation:
+        """A simulation with all else that is configured."""
+
 
 class Mixing:
     """Decides for configurations of one network."""
@@ -63,7 +66,7 @@ class Mixing:
     def __init__(self, calibrated: Calibrated, target: Target, *, threads: int) -> None:
         self._calibrated, self._network = calibrated, calibrated.single
         self._target, self._threads = target, threads
-        self._supported = planning.supported(self._network, target, [PRECISION])
+        self.supported = planning.supported(self._network, target, [PRECISION])
         self._decided: dict[Configuration, Decision] = {}
 
     def decision(self, configuration: Configuration) -> Decision:
@@ -81,7 +84,7 @@ class Mixing:
 
     def _by_rule(self, configuration: Configuration) -> Decision:
         """All that can be is integer, but for the ends where these are to be float."""
-        integer = uniform(self._network, PRECISION, self._supported)
+        integer = uniform(self._network, PRECISION, self.supported)
         weighted = [layer.name for layer in self._network.layers if layer.weight is not None]
         ends = weighted[:1] + weighted[-1:] if configuration.mixed == "ends" else []
         names = [layer.name for layer in self._network.layers]
@@ -112,14 +115,14 @@ class Mixing:
     def _sensitivities(self, configuration: Configuration, metric: str) -> Sensitivities:
         """What each layer loses under a configuration."""
         known, samples = self._calibrated, min(configuration.samples, _ENOUGH_SAMPLES)
-        simulation = self._simulation.configured(configuration.scheme, configuration.granularity)
+        simulation = known.simulated(configuration, self._simulation)
         ranges = known.ranges(configuration)
         together = sensitivity.measure(
             known.calibration(samples),
             simulation,
             ranges,
             precisions=[PRECISION],
-            supported=self._supported,
+            supported=self.supported,
             metric=metric,
         )
         exact = known.observations(configuration.samples).outputs

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import calibration, evaluation, metrics, runtime, targets
-from mlq.errors import DataError
+from mlq.errors import DataError, DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Ranges
+from mlq.rounding import Rounding, round_weights
 from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
@@ -30,8 +31,13 @@ from mlq.tuning.racing import Divergences, Hits
 from mlq.tuning.space import Configuration
 
 Array = NDArray[Any]
+_Calibrated = tuple[int, Calibrator, Scheme]
 Racing = Callable[[Hits, Divergences], bool]
 """Told hits and KL so far, in the samples' order: whether the rest is not worth measuring."""
+
+
+# Sets of rounded weights that are kept, each as large as the network: the last ones.
+_ROUNDINGS_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ class Objective:
         self.mixing = Mixing(self, target, threads=threads)
         self._instrumented: runtime.Executable | None = None
         self._observations: dict[int, calibration.Observations] = {}
-        self._ranges: dict[tuple[int, Calibrator, Scheme], Ranges] = {}
+        self._ranges: dict[_Calibrated, Ranges] = {}
+        self._rounding: dict[_Calibrated, Rounding] = {}
         # Whole measurements, by what is computed.
         self._measured: dict[str, Measurement] = {}
 
@@ -139,7 +146,7 @@ class Objective:
 
     def ranges(self, configuration: Configuration) -> Ranges:
         """The ranges that a configuration computes with; calibrated once."""
-        key = (configuration.samples, configuration.calibrator, configuration.scheme)
+        key = _calibrated(configuration)
         if key not in self._ranges:
             self._ranges[key] = calibration.ranges_by(
                 configuration.calibrator,
@@ -148,6 +155,39 @@ class Objective:
                 precision=PRECISION,
             )
         return self._ranges[key]
+
+    def rounding(self, configuration: Configuration) -> Rounding:
+        """Weights rounded for what layers read, where that is configured; fitted once for ranges.
+
+        UsageError where the float network has an op that numpy cannot compute.
+        """
+        if configuration.rounding == "nearest":
+            return Rounding()
+        key = _calibrated(configuration)
+        if key not in self._rounding:
+            try:
+                self._rounding[key] = round_weights(
+                    self.calibration(configuration.samples),
+                    configuration.samples,
+                    self.simulation.configured(configuration.scheme, configuration.granularity),
+                    self.ranges(configuration),
+                    self.mixing.supported,
+                    network=self.single,
+                )
+            except DiagnosticError as error:
+                raise UsageError(
+                    f"{self.single.model.path}: {error}: least squares cannot compute it in numpy;"
+                    " leave it out with --only rounding=nearest"
+                ) from None
+            for oldest in list(self._rounding)[:-_ROUNDINGS_KEPT]:
+                del self._rounding[oldest]
+        return self._rounding[key]
+
+    def simulated(self, configuration: Configuration, simulation: Simulation) -> Simulation:
+        """A simulation of the network, with the configuration's scheme, granularity, rounding."""
+        plain = simulation.configured(configuration.scheme, configuration.granularity)
+        fitted = self.rounding(configuration)
+        return plain.refined({}, fitted.weights, fitted.biases) if fitted.weights else plain
 
     def decision(self, configuration: Configuration) -> Decision:
         """The precision of every layer, with the reason, and the predicted time of a call."""
@@ -165,7 +205,7 @@ class Objective:
         """
         exact = self.float_outputs  # which the first trial waits for, so it is not timed
         start = time.perf_counter()
-        simulation = self.simulation.configured(configuration.scheme, configuration.granularity)
+        simulation = self.simulated(configuration, self.simulation)
         ranges, assignment = self.ranges(configuration), self.decision(configuration).assignment
         computed = _digest(
             simulation.table(ranges, assignment), simulation.simulated_weights(assignment, "")
@@ -214,6 +254,11 @@ class Objective:
     @staticmethod
     def _concatenated(outputs: Iterator[Array] | list[Array]) -> Array:
         return np.concatenate(list(outputs))
+
+
+def _calibrated(configuration: Configuration) -> _Calibrated:
+    """What decides the ranges of a configuration."""
+    return configuration.samples, configuration.calibrator, configuration.scheme
 
 
 def _digest(table: Array, weights: Mapping[str, Array]) -> str:

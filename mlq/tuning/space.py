@@ -10,10 +10,13 @@ from typing import Any, Literal, get_args
 from mlq.precision import (
     CALIBRATORS,
     GRANULARITIES,
+    ROUNDINGS,
     SCHEMES,
     Calibrator,
     Granularity,
+    Rounding,
     Scheme,
+    can_fit,
     one_of,
 )
 
@@ -28,13 +31,14 @@ SAMPLES = (1, 128, 512)
 
 @dataclass(frozen=True)
 class Configuration:
-    """One point of the space: how a network is calibrated and quantized."""
+    """One point of the space: how a network is calibrated and quantized; `str` is short."""
 
     samples: int
     scheme: Scheme
     calibrator: Calibrator
     granularity: Granularity
     mixed: Mixed
+    rounding: Rounding = "nearest"
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -42,7 +46,8 @@ class Configuration:
         return asdict(self)
 
     def __str__(self) -> str:
-        return " ".join(str(value) for value in self.knobs.values())
+        words = self.knobs.values()
+        return " ".join(str(word) for word in words if word != "nearest")
 
 
 KNOBS = tuple(field.name for field in fields(Configuration))
@@ -59,6 +64,7 @@ class Space:
     calibrator: tuple[Calibrator, ...] = ("minmax", "entropy")
     granularity: tuple[Granularity, ...] = GRANULARITIES
     mixed: tuple[Mixed, ...] = ("none", "ends")
+    rounding: tuple[Rounding, ...] = ("nearest",)
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -67,9 +73,10 @@ class Space:
 
     def points(self) -> tuple[Configuration, ...]:
         """Every configuration, in the order of Quantune's grid search: the scheme runs fastest."""
-        order = ("mixed", "samples", "granularity", "calibrator", "scheme")
+        order = ("rounding", "mixed", "samples", "granularity", "calibrator", "scheme")
         product = itertools.product(*(self.choices[knob] for knob in order))
-        return tuple(Configuration(**dict(zip(order, values, strict=True))) for values in product)
+        named = (dict(zip(order, values, strict=True)) for values in product)
+        return tuple(dict.fromkeys(map(configuration, named)))
 
     def only(self, knob: str, values: Sequence[str]) -> Space:
         """This space with no other values of a knob; UsageError for what it does not have."""
@@ -96,13 +103,18 @@ def quantune96() -> Space:
 
 
 def full() -> Space:
-    """Quantune's space with all that mlq has: 3 x 4 x 4 x 2 x 3 points."""
-    return Space(calibrator=CALIBRATORS, mixed=MIXED)
-
-
-SPACES = {"quantune96": quantune96(), "full": full()}
+    """Quantune's with all that mlq has: 3 x 4 x 4 x 2 x 3 points, and 108 by least squares."""
+    return Space(calibrator=CALIBRATORS, mixed=MIXED, rounding=ROUNDINGS)
 
 
 def configuration(knobs: Mapping[str, Any]) -> Configuration:
-    """The configuration with these values by knob; other keys are left aside."""
-    return Configuration(**{knob: knobs[knob] for knob in KNOBS})
+    """The configuration with these values by knob; other keys are left aside.
+
+    Weights are rounded to the nearest where nothing is said of that, or least squares cannot.
+    """
+    found = Configuration(**{knob: knobs[knob] for knob in KNOBS if knob != "rounding"})
+    fits = can_fit(found.scheme, found.granularity)
+    return replace(found, rounding=knobs.get("rounding", "nearest")) if fits else found
+
+
+SPACES = {"quantune96": quantune96(), "full": full()}

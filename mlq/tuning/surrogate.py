@@ -1,8 +1,9 @@
 """What has been measured tells which configuration is likely best: gradient-boosted trees.
 
 Losses of different networks cannot be compared (a fragile one loses more whatever the choice), but
-the order of the configurations can. So trees are boosted on pairs of trials of the same network.
-Source: Quantune (arXiv 2202.05048), which regresses accuracy; on its data, ranking is the better.
+the order of the configurations can. So trees regress on normal scores: where a trial stands among
+those of its network, as a quantile of the normal distribution.
+Source: Quantune (arXiv 2202.05048), which regresses on accuracy itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from mlq.errors import UsageError
 from mlq.tuning.features import COLUMNS, Features, Matrix, encode
@@ -38,7 +40,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """An ensemble of rankers; `prior` holds trials of other networks, `features` is of this one.
+    """An ensemble of regressors; `prior` holds trials of other networks, `features` is of this one.
 
     Each of `members` sees a random `share` of the trials, and their trees differ in depth: no depth
     is best for all data, the mean of several hardly ever bad. What they disagree on is uncertain.
@@ -49,8 +51,8 @@ class Surrogate:
     features: Features
     members: int = 9
     share: float = 0.8
-    rounds: int = 100
-    rate: float = 0.1
+    rounds: int = 30
+    rate: float = 0.3
     depths: tuple[int, ...] = (3, 4, 6)
     own_weight: float = 1.0
     seed: int = 0
@@ -81,40 +83,36 @@ class Surrogate:
         return {names[int(key[1:])]: gain / total for key, gain in ordered}
 
     def _training(self, own: Sequence[tuple[Configuration, float]]) -> Any:
-        """All trials, those of a network a group; None where no network has two."""
+        """All trials with their normal scores; None where no network has two."""
         groups = [self.prior.of(model) for model in self.prior.models]
         mine = tuple(Trial("", each, loss) for each, loss in own)
         groups = [group for group in (*groups, mine) if len(group) > 1]
         if not groups:
             return None
         rows = [trial for group in groups for trial in group]
-        matrix = xgboost.DMatrix(
+        return xgboost.DMatrix(
             self._matrix([each.configuration for each in rows], [each.model for each in rows]),
-            label=np.concatenate([_standing(group) for group in groups]),
-            qid=np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+            label=np.concatenate([_normal_scores(group) for group in groups]),
+            weight=[1.0 if each.model else self.own_weight for each in rows],
             nthread=1,
         )
-        matrix.set_weight([1.0 if group[0].model else self.own_weight for group in groups])
-        return matrix
 
     def _boost(self, matrix: Any, member: int) -> xgboost.Booster:
         """One member of the ensemble."""
         parameters = {
-            "objective": "rank:pairwise",
+            "objective": "reg:squarederror",
             "eta": self.rate,
             "max_depth": self.depths[member % len(self.depths)],
             "subsample": self.share,
             "seed": self.seed * self.members + member,
             "nthread": 1,
-            "lambdarank_pair_method": "mean",
-            "lambdarank_num_pair_per_sample": 20,
         }
         return xgboost.train(parameters, matrix, num_boost_round=self.rounds)
 
     def _matrix(self, configurations: Sequence[Configuration], models: Sequence[str]) -> Matrix:
         """Knobs, and the features of the networks where there are enough networks for them."""
-        known = {**self.prior.features, "": self.features}
-        facts = [[known[model][name] for name in self._shared()] for model in models]
+        known, shared = {**self.prior.features, "": self.features}, self._shared()
+        facts = [[known[model][name] for name in shared] for model in models]
         return np.hstack([encode(configurations), np.array(facts).reshape(len(models), -1)])
 
     def _shared(self) -> list[str]:
@@ -132,7 +130,12 @@ def _standardised(scores: Any) -> NDArray[np.float64]:
     return found / (float(found.std()) or 1.0)
 
 
-def _standing(group: Sequence[Trial]) -> NDArray[np.float64]:
-    """For each trial of a network, how many are worse; equal ones stand equally high."""
+def _normal_scores(group: Sequence[Trial]) -> NDArray[np.float64]:
+    """Of each trial of a network: the less it loses the greater, equal ones the same.
+
+    Source: van der Waerden (1952), but for the quantiles, which are at the middle of each step.
+    """
     losses = np.array([each.loss for each in group])
-    return np.asarray((losses[None, :] > losses[:, None]).sum(axis=1), np.float64)
+    worse = (losses[None, :] > losses[:, None]).sum(axis=1)
+    equal = (losses[None, :] == losses[:, None]).sum(axis=1)
+    return np.asarray(ndtri((worse + equal / 2.0) / len(group)), np.float64)
