@@ -31,9 +31,9 @@ _COUNTED = 4096
 # Samples on which calibrators are compared. The KL of a hundred and more picks the best one, that
 # of a dozen as well as any other rule does (benchmarks/choosing_calibrators.py): so many that each
 # calibrator takes so many multiply-accumulates, about a second in all, or where that is fewer a
-# small part of a pass. Calibrators race: all on a third of them, the best two on the rest.
-_PROBE_MACS, _PROBE_SHARE, _PROBE_SAMPLES = 5e9, 8, 32
-_FINALISTS, _HEAT = 2, 3
+# small part of a pass. Calibrators race: all on half of them, the best two on the rest.
+_PROBE_MACS, _PROBE_SHARE, _PROBE_SAMPLES = 5e9, 6, 32
+_FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
 # How many bins of a histogram are kept for people to look at.
@@ -145,10 +145,10 @@ def choose(
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
     few = _first(batches(), observations, _probe_samples(simulation.network, observations.samples))
-    heat = -(-len(few) // _HEAT)
+    half = -(-len(few) // 2)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
     racing, tried, seen, probed = list(CALIBRATORS), dict[Calibrator, float](), 0, 0
-    for part in (few[:heat], few[heat:]):
+    for part in (few[:half], few[half:]):
         samples = sum(len(reference) for _, reference in part)
         seen, probed = seen + samples, probed + len(racing) * samples
         for name in racing:
