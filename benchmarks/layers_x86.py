@@ -26,8 +26,9 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer, Executables
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Step
+from mlq.kernels.storage import Kind
 from mlq.network import load
-from mlq.precision import Precision
+from mlq.precision import BYTE_BITS, Precision
 from mlq.recipe import resolve
 from mlq.targets.host import cpu_model
 from mlq.targets.iree import compile_module, versions
@@ -146,7 +147,7 @@ def main() -> None:
     print(f"{cpu_model()}; {isa.name}; IREE {versions()['iree-base-compiler']}; one thread")
     most = {}
     for precision in precisions:
-        unit = isa.reals if Precision.parse(precision).is_float else isa.integers
+        unit = isa.unit(kind_of(Precision.parse(precision)))
         most[precision], tile = peak(isa, unit)
         shape = f"{tile.pixels} pixels by {tile.vectors} vectors"
         print(f"peak of {precision}: {most[precision]:.1f} (a tile of {shape})")
@@ -168,6 +169,13 @@ def main() -> None:
         }
         macs = sum(layer.macs for layer in layers)
         print(f"{'all':44} {macs / 1e6:8.2f}M " + cells(macs, sums, most), flush=True)
+
+
+def kind_of(precision: Precision) -> Kind:
+    """What images hold."""
+    if precision.is_float:
+        return "f32"
+    return "u16" if precision.activation_bits > BYTE_BITS else "u8"
 
 
 def describe(shape: Product) -> str:
