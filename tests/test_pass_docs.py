@@ -72,3 +72,17 @@ def storage_dtype(element: Type) -> np.dtype[Any]:
         sign = "int" if element.is_signed else "uint"
         return np.dtype(f"{sign}{max(8, element.storage_type_integral_width)}")
     return np.dtype(f"int{max(8, element.width)}")
+
+
+def test_ctrl_c_in_a_walk_stays_what_it_is() -> None:
+    class Stops(type):
+        def __instancecheck__(cls, _instance: object) -> bool:
+            raise KeyboardInterrupt
+
+    class Stopping(metaclass=Stops):
+        pass
+
+    with context(), Location.unknown():
+        module = Module.parse("module {}")
+        with pytest.raises(KeyboardInterrupt):
+            walk(module.operation, Stopping)

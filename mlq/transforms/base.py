@@ -136,7 +136,13 @@ def walk(module: Operation, kind: type[OpView] | str | None = None) -> list[OpVi
             found.append(view)
         return WalkResult.ADVANCE
 
-    module.walk(visit, WalkOrder.PRE_ORDER)
+    try:
+        module.walk(visit, WalkOrder.PRE_ORDER)
+    except RuntimeError as error:
+        # MLIR's bindings make a RuntimeError of all that a callback raises, Ctrl-C as well.
+        if "KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from None
+        raise
     return found
 
 
