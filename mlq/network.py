@@ -127,7 +127,7 @@ class Network:
         return tuple((layer.name, role) for layer in self.layers for role in layer.compared)
 
     @cached_property
-    def sums(self) -> dict[str, int]:
+    def weight_sums(self) -> dict[str, int]:
         """By layer, the most that weights of one sign add up to in a channel, stored in 8 bits."""
         return {
             layer.name: numerics.most_of_one_sign(self.weights[layer.weight], layer.weight_axis)

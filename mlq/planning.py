@@ -59,7 +59,8 @@ def overflows(network: Network, layer: Layer, precision: str) -> bool:
     """Whether sums of a layer may need more than 32 bits: of products of wide activations."""
     bits = stored_bits(precision)
     most = (1 << bits) - 1
-    return bits > BYTE_BITS and network.sums.get(layer.name, 0) * most >= numerics.WIDE_SUM_LIMIT
+    greatest = network.weight_sums.get(layer.name, 0) * most if bits > BYTE_BITS else 0
+    return greatest >= numerics.WIDE_SUM_LIMIT
 
 
 def predicted_us(network: Network, costs: Costs, precisions: Mapping[str, str]) -> float:

@@ -25,6 +25,8 @@ from mlq.targets.base import Target
 from mlq.targets.host import cpu_model
 from mlq.values import Part
 
+# Part of the names that IREE gives to what it makes of code that is no kernel of ours.
+_OF_IREE = "$async_dispatch"
 _SOURCE = "each layer of this network timed at each precision on this CPU ({cpu}), one thread"
 
 
@@ -52,11 +54,11 @@ def measure(
         plans[each] = planning.uniform_plan(network, recipe, each, allowed)
     layers: dict[str, dict[str, float]] = defaultdict(dict)
     macs = sum(layer.macs for layer in network.layers)
+    batch = _batch(network, data, recipe.batch)
     for precision, plan in plans.items():
         with stages.stage(f"time {precision}"):
             lowered = variant.lower(network, plan, ranges, target)
             compiled = partial(variant.compiled, lowered, target)
-            batch = _batch(network, data, recipe.batch)
             times = profiling.profile(lowered.text, compiled, batch, macs=macs)
         for name, us in _by_layer(network, plan, table, lowered, times).items():
             if plan.precision(name) == precision:
@@ -156,6 +158,6 @@ def _by_layer(
         for layer in network.layers
         if layer.name not in spent
     }
-    rest = sum(us for kernel, us in times.items() if "$async_dispatch" in kernel)
+    rest = sum(us for kernel, us in times.items() if _OF_IREE in kernel)
     scale = rest / (sum(others.values()) or 1.0)
     return {**spent, **{name: us * scale for name, us in others.items()}}

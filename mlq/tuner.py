@@ -269,6 +269,7 @@ class Search:
             scheme=configuration.scheme,
             granularity=configuration.granularity,
             rounding=configuration.rounding,
+            costs="table",  # what trials were compared by
             samples=configuration.samples,
             seed=self.settings.seed,
             threads=threads,
