@@ -98,6 +98,7 @@ def quantize(
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
     network = found.rounding.of(network)
+    found.simulation.release()
     costs = timing.measure(network, device, settings, found.choice.ranges, data, stages=stages)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
     planner = _weighed(planner, found)
@@ -147,6 +148,7 @@ def decide(
     Where the target cannot run here, the host's build of the same plan stands in for it.
     """
     subject, stages = found.subject, found.subject.stages
+    found.simulation.release()
     stand_in = _stand_in(subject.target)
     ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
 

@@ -82,11 +82,12 @@ def _program(found: Findings) -> Files:
 def _stages(found: Findings) -> Files:
     """Each contract's module with its weights, the other two networks, and what all three said."""
     network, mixed = found.network, found.shipped["mixed"]
+    lowered = mixed.lowered
     contracts = {
         "00-imported": (network.model.text, network.model.weights),
         "10-graph": (network.text, network.weights),
         "20-quantized": (mixed.quantized.text, mixed.quantized.weights),
-        "30-lowered": (mixed.lowered.text, mixed.lowered.weights),
+        "30-lowered": (lowered.text, lowered.weights),
     }
     made: Files = {}
     for name, (text, weights) in contracts.items():

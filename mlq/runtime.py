@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _SCOPE = "model"
 _HOST_MEMORY = int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE)
 _ANY_USE = int(rt.BufferUsage.DEFAULT)
 _ALIGNMENT = 64  # bytes; what compiled code may assume of the start of a buffer
+# Modules from so many bytes on are mapped from a file: what is mapped need not stay in memory.
+_LARGE = 1 << 26
 
 
 class Executable:
@@ -200,10 +203,7 @@ def load(
     if isinstance(vmfb, Path) and not vmfb.is_file():
         raise DataError(f"{vmfb}: there is no such file; give the module.vmfb of a finished run")
     try:
-        if isinstance(vmfb, Path):
-            module = rt.VmModule.mmap(instance(), str(vmfb))
-        else:
-            module = rt.VmModule.copy_buffer(instance(), vmfb)
+        module = _module(vmfb)
     except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{name} is no module that this IREE can load: {reason_of(error)}"
@@ -220,6 +220,17 @@ def load(
         dtypes=dtypes,
         shares_memory=target.device.driver == "local",
     )
+
+
+def _module(vmfb: bytes | Path) -> Any:
+    if isinstance(vmfb, Path):
+        return rt.VmModule.mmap(instance(), str(vmfb))
+    if len(vmfb) < _LARGE:
+        return rt.VmModule.copy_buffer(instance(), vmfb)
+    with tempfile.NamedTemporaryFile(prefix="mlq-") as file:
+        file.write(vmfb)
+        file.flush()
+        return rt.VmModule.mmap(instance(), file.name)
 
 
 def save_parameters(path: Path, parameters: Mapping[str, Array]) -> None:

@@ -59,6 +59,7 @@ class Simulation:
             self._modules["lockstep"] = self._compiled("lockstep", target)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
         self._stored: dict[tuple[str, int], Array] = {}
+        self._rounded: Mapping[tuple[str, int], Array] = {}
         self._narrow: Mapping[int, Ranges] = {}
         self._refinement = b""
         self._biases: Mapping[tuple[str, int], Array] = {}
@@ -102,9 +103,14 @@ class Simulation:
         digest = hashlib.sha256(repr(narrow).encode())
         for key, array in sorted([*weights.items(), *biases.items()], key=lambda each: each[0]):
             digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
-        vars(other).update(_narrow=dict(narrow), _refinement=digest.digest())
-        vars(other).update(_stored=dict(weights), _biases=dict(biases), _table=None)
+        vars(other).update(_narrow=dict(narrow), _refinement=digest.digest(), _stored={})
+        vars(other).update(_rounded=dict(weights), _biases=dict(biases), _table=None)
         return other
+
+    def release(self) -> None:
+        """Give back the memory of what can be made again; the next run makes it."""
+        self._loaded.clear()
+        self._stored.clear()
 
     @property
     def identity(self) -> bytes:
@@ -195,6 +201,8 @@ class Simulation:
             simulated.update(self.simulated_weights(assignment, suffix))
         if executable is None:
             vmfb, weights = self._modules[entry]
+            # A network that is loaded packs its weights: of both entries that would be twice.
+            self._loaded.clear()
             executable = runtime.load(
                 vmfb,
                 parameters={**weights, **simulated},
@@ -221,6 +229,8 @@ class Simulation:
         if precision.is_float:
             return weight
         key = (layer.weight, precision.weight_bits)
+        if key in self._rounded:
+            return self._rounded[key]
         if key not in self._stored:
             params = numerics.weight_params(
                 weight,

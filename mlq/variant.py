@@ -22,13 +22,15 @@ class Variant:
 
     plan: Plan
     quantized: Transformed
-    lowered: Transformed
     vmfb: bytes = field(repr=False)
+    skips: tuple[Skip, ...]
+    """What the passes left alone on the way, and why."""
+    _target: Target
 
     @property
-    def skips(self) -> tuple[Skip, ...]:
-        """What the passes left alone on the way, and why."""
-        return (*self.quantized.skips, *self.lowered.skips)
+    def lowered(self) -> Transformed:
+        """The LOWERED module, made again: its packed weights are not worth their memory."""
+        return lowered(self.quantized, self._target)
 
     def casts(self) -> Casts:
         """Casts that remain, by kind, and where."""
@@ -73,4 +75,5 @@ def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Varia
     """GRAPH to artifact under a plan."""
     quantized = quantize(network, plan, ranges)
     made = lowered(quantized, target)
-    return Variant(plan, quantized, made, compiled(made, target))
+    skips = (*quantized.skips, *made.skips)
+    return Variant(plan, quantized, compiled(made, target), skips, target)

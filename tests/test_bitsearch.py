@@ -127,8 +127,8 @@ def test_rounded_weights_are_taken_up_again(prepared: Prepared, tmp_path: Path) 
     stamp = kept_at.stat().st_mtime_ns
     again = prepare(prepared.subject, (3, 8), kept_at)
     assert kept_at.stat().st_mtime_ns == stamp
-    for key, weight in first.simulation._stored.items():
-        np.testing.assert_array_equal(weight, again.simulation._stored[key])
+    for key, weight in first.simulation._rounded.items():
+        np.testing.assert_array_equal(weight, again.simulation._rounded[key])
     prepare(prepared.subject, (2, 8), kept_at)
     assert kept_at.stat().st_mtime_ns != stamp
 
