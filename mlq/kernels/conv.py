@@ -52,13 +52,19 @@ class Conv(Convolution):
     @property
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
-        view = self.flat
-        cycles = view.output.pixels * self._vectors * self.steps / self.unit.dots
-        blocks, most = max(c.blocks for c in self.columns), int(cycles / _GRAIN) + 1
-        tiles = min(c.tiles(view.output.height, view.output.width) for c in self.columns)
+        blocks, most = max(c.blocks for c in self.columns), int(self.cycles / _GRAIN) + 1
         wanted = min(4, most)
-        along = min(wanted, max(1, tiles // 4))
-        return along, max(1, min(blocks, wanted // along)), view.output.batch
+        along = min(wanted, max(1, min(map(self.tiles, self.columns)) // 4))
+        return along, max(1, min(blocks, wanted // along)), self.flat.output.batch
+
+    @property
+    def cycles(self) -> float:
+        """What the products of an image take, about."""
+        return self.flat.output.pixels * self._vectors * self.steps / self.unit.dots
+
+    def tiles(self, column: Columns) -> int:
+        """Tiles that the output of these columns is made of."""
+        return column.tiles(self.flat.output.height, self.flat.output.width)
 
     @property
     def steps(self) -> int:

@@ -66,7 +66,8 @@ class Isa:
 
     `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `words` does so with
     u16, as `word_storage` holds them, where there is such a thing; `reals` multiplies f32, each
-    product fused with its sum. Of its registers, which hold `vector_bytes` each, tiles may have
+    product fused with its sum; `halves` multiplies i16 by i16, where that is as fast as bytes are.
+    Of its registers, which hold `vector_bytes` each, tiles may have
     `registers`.
     """
 
@@ -80,6 +81,7 @@ class Isa:
     pace: Pace
     words: Unit | None = None
     word_storage: Packing | None = None
+    halves: Unit | None = None
 
     @property
     def lanes(self) -> int:
@@ -170,6 +172,11 @@ def _words(products: int) -> Unit:
     )
 
 
+def _halves(products: int) -> Unit:
+    reduction = Spread(x86.dot_pairs, 2, products)
+    return replace(_words(products), weight="i16", dots=2.0, reduction=reduction)
+
+
 def _reals(products: int) -> Unit:
     return Unit(
         element="f32",
@@ -215,6 +222,7 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
         pace=_MEASURED,
         words=_words(products),
         word_storage=_WIDE,
+        halves=_halves(products) if integers is _words else None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from mlq.kernels import casting, movement, pools
+from mlq.kernels import casting, movement, pools, winograd
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Kernel
@@ -25,6 +25,8 @@ from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.storage import Kind
 
 Device: TypeAlias = Isa | Gpu
+# Channels that make transforming their tiles worthwhile.
+_WORTH_TRANSFORMING = 16
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
 
 
@@ -112,6 +114,22 @@ def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, kind: Kind) 
         return f"is depthwise and has {channels} channels" if few else None
     whole = depth % unit.depth == 0 and (channels // groups) % isa.lanes == 0
     return None if groups == 1 or whole else f"has groups of {depth} channels"
+
+
+def gains_by_winograd(
+    isa: Device,
+    filters: Sequence[int],
+    output: tuple[int, int],
+    *,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+) -> bool:
+    """Whether `Winograd` is faster than `Conv` on bytes; its result is the same, bit for bit."""
+    if isinstance(isa, Gpu) or isa.halves is None:
+        return False
+    plain = window == winograd.WINDOW and strides == dilations == (1, 1)
+    return plain and min(output) > 1 and min(filters[2:]) >= _WORTH_TRANSFORMING
 
 
 def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:

@@ -43,13 +43,11 @@ class Body:
         biases = [
             self.finisher.biases(code.plus(channel, i * size), size) for i in range(column.vectors)
         ]
-        tiles = column.tiles(self.conv.output.height, self.conv.output.width)
-        low, high = code.share(tiles, self.group[0], self.grid[0])
+        low, high = code.share(self.conv.tiles(column), self.group[0], self.grid[0])
         code.loop(low, high, 1, partial(self._tile, column, channel, biases))
 
     def _tile(self, column: Columns, channel: Index, biases: list[Value], tile: Index) -> None:
         """Accumulate and finish one tile."""
-        size = self.conv.isa.lanes
         pixels = self._pixels(column, tile)
         depth, groups = self.conv.input.channels // self.conv.groups, self.conv.groups
         first: Index = 0
@@ -57,6 +55,17 @@ class Body:
             first = code.times(code.split(channel, self.conv.channels // groups)[0], depth)
         sources = [code.plus(self._source(*pixel), first) for pixel in pixels]
         sums = self._accumulate(column, channel, sources, biases)
+        self._finish(column, channel, pixels, sums)
+
+    def _finish(
+        self,
+        column: Columns,
+        channel: Index,
+        pixels: list[tuple[Index, Index]],
+        sums: Sequence[Value],
+    ) -> None:
+        """Make the results of pixels of their sums, the vectors of a pixel side by side."""
+        size = self.conv.isa.lanes
         scales = [
             self.finisher.scales(code.plus(channel, i * size), size) for i in range(column.vectors)
         ]
@@ -109,12 +118,12 @@ class Body:
             down = code.times(kh, conv.dilations[0] * conv.input.pitch)
             place = code.plus(base, code.times(kh, per_row * conv.row * size))
             if joined:
-                return self._run(column, sources, (down, place), list(sums))
+                return self.run(column, sources, (down, place), list(sums))
 
             def pixel(kw: Index, *sums: Value) -> list[Value]:
                 right = code.times(kw, conv.dilations[1] * conv.input.channels)
                 at = code.plus(place, code.times(kw, conv.row * size))
-                return self._run(column, sources, (code.plus(down, right), at), list(sums))
+                return self.run(column, sources, (code.plus(down, right), at), list(sums))
 
             return code.loop(0, conv.window[1], 1, pixel, sums)
 
@@ -122,7 +131,7 @@ class Body:
         sums = code.loop(0, conv.window[0], 1, row, begun)
         return reduction.ended(sums, biases)[: column.pixels * column.vectors]
 
-    def _run(
+    def run(
         self, column: Columns, sources: list[Index], start: tuple[Index, Index], sums: list[Value]
     ) -> list[Value]:
         """Sums of products over elements side by side."""

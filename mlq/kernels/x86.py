@@ -31,8 +31,12 @@ def dot_bytes(acc: Value, x: Value, w: Value) -> Value:
 
 def dot_words(acc: Value, x: Value, w: Value) -> Value:
     """Products of 16 bits, two to a sum: exact, where `pmaddubsw` would saturate."""
-    name = _MULTIPLY_PAIRS[16 * code.lanes_of(x)]
-    return arith.addi(acc, code.call(name, acc.type, x, arith.extsi(x.type, w)))
+    return dot_pairs(acc, x, arith.extsi(x.type, w))
+
+
+def dot_pairs(acc: Value, x: Value, w: Value) -> Value:
+    """The same where weights have 16 bits, too."""
+    return arith.addi(acc, code.call(_MULTIPLY_PAIRS[16 * code.lanes_of(x)], acc.type, x, w))
 
 
 def nearest(value: Value) -> Value:

@@ -38,7 +38,10 @@ _FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
 NIBBLES = ".nibbles"
 """How the key of a weight ends of which two integers share a byte until the module is loaded."""
 
-# What unpacks them is computed at load, not when compiling, however much it makes of them.
+TAPS = ".taps"
+"""How the key of a weight ends that is transformed for Winograd's convolution at load."""
+
+# What makes more of them is computed at load, not when compiling, however much that is.
 _AT_LOAD = (
     "--iree-opt-const-eval=false",
     f"--iree-opt-const-expr-max-size-increase-threshold={1 << 40}",
@@ -70,7 +73,7 @@ def compile_module(
     (by default $MLQ_CACHE, or the user's cache folder; MLQ_CACHE=off turns it off).
     Raises CompileError with the first error line when IREE refuses or crashes.
     """
-    packed = any(key.endswith(NIBBLES) for key in _NAMED.findall(str(text)))
+    packed = any(key.endswith((NIBBLES, TAPS)) for key in _NAMED.findall(str(text)))
     flags = (*target.iree_flags, *(_AT_LOAD if packed else ()), *extra_flags)
     weights = weights if embed and weights is not None else {}
     folder = caching.folder_of(cache)

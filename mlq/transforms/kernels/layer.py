@@ -15,12 +15,14 @@ from torch_mlir.ir import Value
 from mlq import numerics
 from mlq.dialect import linalg
 from mlq.dialect.ops import Conv2dOp
+from mlq.kernels import winograd
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.library import Device, Weighted
+from mlq.kernels.winograd import Winograd
 from mlq.numerics import QuantParams
-from mlq.targets.iree import NIBBLES
+from mlq.targets.iree import NIBBLES, TAPS
 from mlq.transforms.kernels.images import constant, kind_of
 from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
@@ -136,10 +138,14 @@ class Layer:
 
     def packed(self, kernel: Weighted) -> Value:
         """The weight as the kernel reads it: now, or when the module is loaded."""
-        if self.filters is not None and self.bits <= _NIBBLE:
-            return _unpacked(f"{self.key}{NIBBLES}", kernel.pack(self.filters))
+        transformed = isinstance(kernel, Winograd)
         if self.filters is not None:
-            return constant(f"{self.key}.packed", kernel.pack(self.filters))
+            packed = kernel.pack(self.filters)
+            if self.bits <= _NIBBLE:
+                stored = _unpacked(f"{self.key}{NIBBLES}", packed)
+            else:
+                stored = constant(f"{self.key}{TAPS if transformed else '.packed'}", packed)
+            return _transformed(stored) if transformed else stored
         *taps, channels = self.shape
         if isinstance(self.op, Conv2dOp):
             rows = self.op.weight
@@ -195,6 +201,24 @@ def _unpacked(key: str, packed: NDArray[np.int8]) -> Value:
         return linalg.elementwise([whole], i8, sizes, nibble)
 
     return linalg.joined([half(0), half(1)])
+
+
+def _transformed(taps: Value) -> Value:
+    """For each place of a tile its sum of the nine taps of each weight; IREE runs this at load."""
+    places, count = winograd.COMBINATIONS.shape
+    each, i16 = taps.type.shape[0] // count, linalg.integer_type(16)
+    rows, factors = linalg.reshape(taps, [count, each]), linalg.array(winograd.COMBINATIONS)
+
+    def added(factor: Value, tap: Value, total: Value) -> Value:
+        return arith.addi(total, arith.muli(factor, arith.extsi(i16, tap)))
+
+    made = linalg.generic(
+        "place n | tap",
+        [(factors, "place, tap"), (rows, "tap, n")],
+        (linalg.filled([places, each], i16, 0), "place, n"),
+        added,
+    )
+    return linalg.reshape(made, [places * each])
 
 
 def _packed(rows: Value, kernel: Weighted) -> Value:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.ir import BlockArgument, OpView, Value
+from torch_mlir.ir import BlockArgument, OpView, RankedTensorType, Value
 
 from mlq import numerics
 from mlq.dialect import build, layers
 from mlq.dialect.ops import Conv2dOp, MatmulOp, TransposeOp, WeightOp
 from mlq.dialect.shapes import DYNAMIC
-from mlq.kernels import library
+from mlq.kernels import code, library, winograd
 from mlq.kernels.image import NO_MARGIN, Margin
+from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, kind_of, unfit
+from mlq.transforms.kernels.images import BLOCK, Held, Images, Lower, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -37,7 +39,9 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     top, left, bottom, right = _margin(op, layer.shape[:2])
     more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, kind=kind_of(op.input))
     images.need(op.input, (top, left, bottom, right + more))
-    return partial(_depthwise if layer.is_depthwise else _conv, layer)
+    if layer.is_depthwise:
+        return partial(_depthwise, layer)
+    return partial(_winograd if _gains_by_winograd(layer) else _conv, layer)
 
 
 def matmul(op: MatmulOp, isa: Device, images: Images) -> Lower | str:
@@ -137,14 +141,43 @@ def _margin(op: Conv2dOp, window: tuple[int, int]) -> Margin:
     return top, left, bottom, right
 
 
+def _gains_by_winograd(layer: Layer) -> bool:
+    """Whether a convolution of integers takes less time with fewer products."""
+    if layer.filters is None or layer.groups > 1 or kind_of(layer.source) != "u8":
+        return False
+    _, height, width, _ = build.shape_of(layer.result)
+    steps = {key: size for key, size in layer.window.items() if key != "pads"}
+    fitting = library.gains_by_winograd(layer.isa, layer.shape, (height, width), **steps)
+    return fitting and winograd.fits(layer.filters)
+
+
 def _conv(layer: Layer, images: Images) -> None:
+    source = images.read(layer.source)
+    image = source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image
+    _called(library.of(layer.isa).conv, layer, images, Held(source.value, image))
+
+
+def _winograd(layer: Layer, images: Images) -> None:
+    assert isinstance(layer.isa, Isa)
     source, output = images.read(layer.source), images.result(layer.result)
-    residual = None
+    cover = winograd.Cover(output.height, output.width)
+    tiles = winograd.Transform(layer.isa, source.image, cover, layer.window["pads"])
+    buffer = tiles.buffers[-1]
+    made = RankedTensorType.get([buffer.count], code.element(buffer.element))
+    value = images.dispatch(tiles, [source.value], made)
+    _called(winograd.Winograd, layer, images, Held(value, source.image))
+
+
+def _called(
+    make: Callable[..., library.Weighted], layer: Layer, images: Images, source: Held
+) -> None:
+    """Make the result by a kernel that reads `source`, which describes the input as well."""
+    output, residual = images.result(layer.result), None
     if layer.op.residual is not None:
         residual = images.read(layer.op.residual, output.channels)
-    kernel = library.of(layer.isa).conv(
+    kernel = make(
         isa=layer.isa,
-        input=source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image,
+        input=source.image,
         output=output,
         residual=None if residual is None else residual.image,
         channels=layer.shape[3],
