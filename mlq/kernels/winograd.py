@@ -29,6 +29,7 @@ WINDOW = (3, 3)
 _MADE, _READ = 2, 4  # pixels along a side of a tile that are made, and that are read
 _PLACES = _READ * _READ
 _SCALE_BITS = 2  # sums are so many bits to the left
+_MOST_GROUPS = 4
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
 # The rows of G, doubled.
@@ -200,8 +201,14 @@ class Winograd(Conv):
         return self.product.columns
 
     def tiles(self, column: Columns) -> int:
-        """Groups of tiles that are multiplied at once."""
-        return self.product.tiles(column)
+        """Runs of groups of tiles; the tiles of a group are in registers together."""
+        return -(-self.product.tiles(column) // self.run_of(column))
+
+    def run_of(self, column: Columns) -> int:
+        """Groups that go through a place one after the other: they share its weights."""
+        groups = self.product.tiles(column)
+        most = min(_MOST_GROUPS, groups)
+        return min(range(most, 0, -1), key=lambda run: -(-groups // run) * run)
 
     def pack(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
         """Weights [3, 3, I, O], each of the nine as the product reads it: not yet transformed."""
@@ -221,53 +228,68 @@ class _Body(tiles.Body):
     def __init__(self, conv: Winograd, memory: Sequence[Value], group: Sequence[Index]) -> None:
         super().__init__(conv, memory, group)
         self.winograd, self.product = conv, tiles.Body(conv.product, memory, group)
-        lanes = conv.isa.lanes
-        most = max(column.pixels * column.vectors * lanes for column in self.columns)
-        kept = MemRefType.get([_PLACES * most], code.element("i32"))
+        kept = MemRefType.get([_PLACES * max(map(self._apart, self.columns))], code.element("i32"))
         self.kept = memref.alloca(kept, [], [])
 
+    def _apart(self, column: Columns) -> int:
+        """Sums of one place."""
+        return self.winograd.run_of(column) * column.pixels * self._sums(column)
+
+    def _sums(self, column: Columns) -> int:
+        """Sums of one tile in one place."""
+        return column.vectors * self.conv.isa.lanes
+
     def _tile(self, column: Columns, channel: Index, biases: list[Value], tile: Index) -> None:
-        """The products of some tiles, then their results."""
-        cover, at = self.winograd.cover, self.winograd.input.channels
-        first = code.at_most(code.times(tile, column.pixels), cover.count - column.pixels)
-        images = code.times(self.group[2], _PLACES * cover.count)
-        sources = [
-            code.times(code.plus(images, code.plus(first, i)), at) for i in range(column.pixels)
-        ]
-        place = partial(self._place, column, channel, sources)
+        """The products of a run of groups, then the results."""
+        run = self.winograd.run_of(column)
+        first = code.times(tile, run)
+
+        def place(number: Index) -> None:
+            code.loop(0, run, 1, partial(self._products, column, channel, first, number))
+
+        results = partial(self._results, column, channel, biases, first)
         code.loop(0, _PLACES, 1, place)
-        code.loop(0, column.pixels, 1, partial(self._results, column, channel, biases, first))
+        code.loop(0, run * column.pixels, 1, results)
 
-    def _place(self, column: Columns, channel: Index, sources: list[Index], place: Index) -> None:
-        """The products in one place."""
+    def _first(self, column: Columns, group: Index) -> Index:
+        """The first tile of a group; the last group overlaps the one before."""
+        last = self.winograd.cover.count - column.pixels
+        return code.at_most(code.times(group, column.pixels), last)
+
+    def _products(
+        self, column: Columns, channel: Index, first: Index, place: Index, group: Index
+    ) -> None:
+        """Those of a group of tiles in one place."""
         product, size = self.product.conv, self.conv.isa.lanes
-        count = column.pixels * column.vectors
-        weights = self.memory_count(1)
-        at = code.plus(code.times(place, weights), code.times(channel, product.row))
-        images = code.times(place, product.input.size)
+        count = self.winograd.cover.count
+        tile = self._first(column, code.plus(first, group))
+        image = code.plus(code.times(self.group[2], _PLACES * count), code.times(place, count))
+        start = code.times(code.plus(image, tile), product.input.channels)
+        sources = [code.plus(start, i * product.input.channels) for i in range(column.pixels)]
+        weights = code.times(place, product.buffers[1].count)
+        at = code.plus(weights, code.times(channel, product.row))
         zero = code.splat(code.constant(0, "i32"), size)
-        sums = self.product.run(column, sources, (images, at), [zero] * count)
-        to = code.times(place, count * size)
-        for i, total in enumerate(sums):
+        sums = [zero] * (column.pixels * column.vectors)
+        to = code.plus(
+            code.times(place, self._apart(column)),
+            code.times(group, column.pixels * self._sums(column)),
+        )
+        for i, total in enumerate(self.product.run(column, sources, (0, at), sums)):
             code.store(total, self.kept, code.plus(to, i * size))
-
-    def memory_count(self, number: int) -> int:
-        """Elements of a buffer that are of one place."""
-        return self.winograd.product.buffers[number].count
 
     def _results(
         self, column: Columns, channel: Index, biases: list[Value], first: Index, number: Index
     ) -> None:
-        """The pixels of one tile, of its products in all places."""
-        size, count = self.conv.isa.lanes, column.vectors
-        apart = column.pixels * count * size
-        across = self.winograd.cover.across
-        y, x = self.winograd.cover.origin(*code.split(code.plus(first, number), across))
-        made = []
+        """The pixels of one tile of a run, of its products in all places."""
+        size, cover = self.conv.isa.lanes, self.winograd.cover
+        group, place = code.split(number, column.pixels)
+        tile = code.plus(self._first(column, code.plus(first, group)), place)
+        y, x = cover.origin(*code.split(tile, cover.across))
+        at, made = code.times(number, self._sums(column)), []
         for i, bias in enumerate(biases):
-            at = code.plus(code.times(number, count * size), i * size)
             products = [
-                code.load(self.kept, code.plus(at, place * apart), size) for place in range(_PLACES)
+                code.load(self.kept, code.plus(at, n * self._apart(column) + i * size), size)
+                for n in range(_PLACES)
             ]
             made.append([_rescaled(total, bias) for total in _gathered(products)])
         pixels = [(code.plus(y, i), code.plus(x, j)) for i in range(_MADE) for j in range(_MADE)]
