@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_kernels import Case, Shape, checked, convolution, program, target_of
+from test_kernels import EVERY, Case, Shape, checked, convolution, program, target_of
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Location, Module
 
@@ -18,7 +18,9 @@ from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import library, winograd
 from mlq.kernels.image import Image
 from mlq.kernels.isa import ISAS, Isa
-from mlq.kernels.winograd import COMBINATIONS, Cover, Transform, Winograd
+from mlq.kernels.library import best
+from mlq.kernels.winograd import COMBINATIONS, Cover, Transform
+from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
@@ -88,6 +90,15 @@ def test_tiles_are_transformed(isa: Isa) -> None:
     for kernel, image, found in zip(kernels, images, runner.run(*images), strict=True):
         expected = transformed(image.astype(np.int32), kernel.input, kernel.cover, kernel.pads)
         np.testing.assert_array_equal(found.reshape(-1), expected)
+
+
+@pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
+def test_what_waits_for_all_places_is_as_little_as_functions_may_keep(isa: Isa) -> None:
+    """IREE refuses more; it compiles for what this CPU may lack."""
+    target = next(each for each in EVERY if best(each.cpu_features) is isa)
+    shapes = (Shape(h=56, w=56, c=64, o=64, **WINDOW), Shape(h=7, w=7, c=64, o=104, **WINDOW))
+    kernels = [by_winograd(shape, isa, 0).kernel for shape in shapes]
+    assert compile_module(program(kernels), target)
 
 
 def test_sums_that_wrap_around_are_exact_up_to_the_limit() -> None:

@@ -20,7 +20,7 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.library import Device, Weighted
-from mlq.kernels.winograd import Winograd
+from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES, TAPS
 from mlq.transforms.kernels.images import constant, kind_of

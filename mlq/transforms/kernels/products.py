@@ -18,6 +18,7 @@ from mlq.kernels import code, library, winograd
 from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
+from mlq.kernels.winograd_conv import Winograd
 from mlq.transforms.kernels.images import BLOCK, Held, Images, Lower, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
@@ -165,7 +166,7 @@ def _winograd(layer: Layer, images: Images) -> None:
     buffer = tiles.buffers[-1]
     made = RankedTensorType.get([buffer.count], code.element(buffer.element))
     value = images.dispatch(tiles, [source.value], made)
-    _called(winograd.Winograd, layer, images, Held(value, source.image))
+    _called(Winograd, layer, images, Held(value, source.image))
 
 
 def _called(
