@@ -92,7 +92,7 @@ class Artifact:
         if not (path / MANIFEST).is_file():
             raise UsageError(f"{path}: has no {MANIFEST}; give a folder that mlq quantize wrote")
         found = cls(path, Manifest.from_json(path / MANIFEST))
-        known = found.manifest.files.get(MODULE)
+        known = found.manifest.files.get(found.module.name)
         if known is None or not found.module.is_file():
             raise UsageError(f"{path}: has no {MODULE}; quantize the network again")
         if hashlib.sha256(found.module.read_bytes()).hexdigest() != known.sha256:
@@ -103,8 +103,10 @@ class Artifact:
 
     @property
     def module(self) -> Path:
-        """The compiled network."""
-        return self.folder / MODULE
+        """The compiled network; of several, the first that runs on this machine."""
+        several = self.manifest.modules
+        here = (m.file for m in several if not devices.why_not_here(targets.by_name(m.target)))
+        return self.folder / next(here, MODULE)
 
     @property
     def specs(self) -> list[TensorSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from mlq.frontends.data import Dataset
@@ -30,6 +30,13 @@ class ModelFile(Part):
 
     path: str
     sha256: str
+
+
+class ModuleFile(Part):
+    """One of several modules of the network, and the target that it was compiled for."""
+
+    target: str
+    file: str
 
 
 class SampleList(Part):
@@ -63,7 +70,10 @@ class Tensor(Part):
 
 
 class Manifest(Value):
-    """`manifest.json`; `batch` is the number of samples that one call of the module takes."""
+    """`manifest.json`; `batch` is the number of samples that one call of the module takes.
+
+    `modules` are those of several targets, the best first; none where there is `target` alone.
+    """
 
     command: str
     target: str
@@ -77,6 +87,7 @@ class Manifest(Value):
     versions: dict[str, str]
     stages: tuple[Stage, ...]
     files: dict[str, FileFacts]
+    modules: tuple[ModuleFile, ...] = ()
 
     def listing(self, files: Mapping[str, bytes | str]) -> Manifest:
         """The same of a folder that holds these files."""
@@ -90,6 +101,7 @@ def manifest(
     files: Mapping[str, bytes | str],
     *,
     command: str,
+    modules: Sequence[ModuleFile] = (),
     **data: Dataset,
 ) -> Manifest:
     """The manifest of `files`; `data` are the samples used, by what for."""
@@ -106,6 +118,7 @@ def manifest(
         versions=versions(),
         stages=tuple(stages.finished),
         files=_facts(files),
+        modules=tuple(modules),
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from mlq import planning, targets
 from mlq.analysis import Analysis, Subject, analyse, with_oracle
-from mlq.formats import Files, ship
+from mlq.errors import UsageError
+from mlq.formats import MODULE, Files, ship
 from mlq.frontends.data import Samples, load_data
-from mlq.manifest import manifest
-from mlq.network import load, transform
+from mlq.manifest import ModuleFile, manifest
+from mlq.network import Network, load, transform
 from mlq.output import MANIFEST
 from mlq.plan import Plan
 from mlq.progress import Stages
@@ -18,6 +19,7 @@ from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
 from mlq.rendering import preprocessing
 from mlq.rounding import FILE, recalled
+from mlq.targets.base import Target
 from mlq.transforms.pipelines import lowering
 from mlq.variant import quantize
 
@@ -80,31 +82,64 @@ def compile_plan(
     """Compile a network as a plan says, with the ranges beside it; nothing is measured.
 
     Returns the files that `mlq compile` writes: what was compiled, in the form (of
-    `mlq.formats.FORMATS`) that was asked for, and what it was made of.
+    `mlq.formats.FORMATS`) that was asked for, and what it was made of. Of several targets (their
+    names with commas between them, the best first) each has a module of its own.
     """
     chosen = Plan.from_json(plan)
     known = Ranges.from_json(Path(ranges or Path(plan).with_name("ranges.json")))
-    device, stages = targets.by_name(target or chosen.target), Stages(visible=progress)
+    devices, stages = _devices(target or chosen.target, form), Stages(visible=progress)
     with stages.stage("import"):
         network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
         rounding = Path(plan).with_name(FILE)
         network = recalled(network, rounding)
-        allowed = {
-            layer.name: planning.supported_by(network, device, layer) for layer in network.layers
-        }
-        if device.float_only and any(each.precision != "f32" for each in chosen.layers.values()):
-            targets.integer_target(device.name)
-        chosen.check(allowed, source=str(plan))
-    with stages.stage("compile"):
-        quantized = quantize(network, chosen, known)
-        lowered = transform(quantized.text, quantized.weights, lowering(device.features))
-        shipped = ship(lowered, device, form)
+        for device in devices:
+            _check(chosen, network, device, source=str(plan))
+    shipped: Files = {}
+    quantized = quantize(network, chosen, known)
+    for device in devices:
+        with stages.stage("compile" if len(devices) == 1 else f"compile {device.name}"):
+            lowered = transform(quantized.text, quantized.weights, lowering(device.features))
+            made = ship(lowered, device, form)
+        of_this = MODULE if device is devices[0] else _module(device)
+        shipped |= {of_this if name == MODULE else name: made[name] for name in made}
     files: Files = {
         **shipped,
         "plan.json": chosen.to_json(),
         "ranges.json": known.to_json(),
         **({FILE: rounding.read_bytes()} if rounding.is_file() else {}),
     }
-    settings = Recipe(target=device.name, ir_level=chosen.ir_level, batch=batch)
-    files[MANIFEST] = manifest(network.model, settings, stages, files, command=command).to_json()
+    settings = Recipe(target=devices[0].name, ir_level=chosen.ir_level, batch=batch)
+    several = [
+        ModuleFile(target=device.name, file=file)
+        for device, file in zip(devices, shipped, strict=False)
+        if len(devices) > 1
+    ]
+    listed = manifest(network.model, settings, stages, files, command=command, modules=several)
+    files[MANIFEST] = listed.to_json()
     return files
+
+
+def _devices(names: str, form: str) -> list[Target]:
+    """The targets of these names; UsageError where several cannot be in one folder."""
+    found = [targets.by_name(name.strip()) for name in names.split(",")]
+    if len({device.name for device in found}) < len(found):
+        raise UsageError(f"--target {names}: names a target twice")
+    if len(found) > 1 and form != "vmfb":
+        raise UsageError(f"--target {names}: several targets have a module each; use --format vmfb")
+    return found
+
+
+def _module(device: Target) -> str:
+    """The file of a module that is not the first of several, which is where a lone one would be."""
+    first = Path(MODULE)
+    return f"{first.stem}.{device.name.replace(':', '-')}{first.suffix}"
+
+
+def _check(plan: Plan, network: Network, device: Target, *, source: str) -> None:
+    """PlanError or TargetError where a layer cannot be on the target what the plan says."""
+    allowed = {
+        layer.name: planning.supported_by(network, device, layer) for layer in network.layers
+    }
+    if device.float_only and any(each.precision != "f32" for each in plan.layers.values()):
+        targets.integer_target(device.name)
+    plan.check(allowed, source=source)

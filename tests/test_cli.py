@@ -18,7 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
-from mlq import peer
+from mlq import devices, peer, targets
+from mlq.artifact import Artifact
 from mlq.cli import main
 from mlq.manifest import Manifest
 from mlq.plan import Plan
@@ -161,6 +162,33 @@ def test_compile_makes_the_same_module_again(out: Path, demo: Path, tmp_path: Pa
     again = tmp_path / "again" / "model.vmfb"
     assert again.read_bytes() == (out / "model.vmfb").read_bytes()
     mlq("run", again, "--input", "random:3")
+
+
+def test_of_several_targets_the_first_that_runs_here_is_taken(
+    out: Path, demo: Path, tmp_path: Path
+) -> None:
+    plan, both = ["--plan", out / "plan.json"], tmp_path / "both"
+    listed = ("x86:avx512_vnni", "x86")
+    mlq("compile", demo / "digits.onnx", *plan, "--target", ",".join(listed), "-o", both)
+    assert (both / "model.x86.vmfb").read_bytes() == (out / "model.vmfb").read_bytes()
+    assert (both / "model.vmfb").read_bytes() != (out / "model.vmfb").read_bytes()
+    modules = json.loads((both / "manifest.json").read_text())["modules"]
+    assert tuple(each["target"] for each in modules) == listed
+    found = Artifact.open(both)
+    runs = not devices.why_not_here(targets.by_name("x86:avx512_vnni"))
+    assert found.module.name == ("model.vmfb" if runs else "model.x86.vmfb")
+    assert mlq("run", both, "--input", "random:3").stdout
+    (both / found.module.name).write_bytes(b"")
+    assert "is not the file that manifest.json lists" in refused("run", both, "--input", "random:3")
+
+
+def test_several_targets_have_a_folder_only_as_modules(
+    out: Path, demo: Path, tmp_path: Path
+) -> None:
+    command = ["compile", demo / "digits.onnx", "--plan", out / "plan.json", "-o", tmp_path / "no"]
+    assert "names a target twice" in refused(*command, "--target", "x86,x86")
+    line = refused(*command, "--target", "x86,vmvx", "--format", "c-array")
+    assert "several targets have a module each" in line
 
 
 def test_compile_takes_an_edited_plan_and_knows_a_misspelled_layer(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlq.cli.group import main, show
-from mlq.cli.options import FOLDER, JSON, LIMITS, OUT, RECIPE, TARGET
+from mlq.cli.options import FOLDER, JSON, LIMITS, OUT, RECIPE
 from mlq.pages import tables
 
 _FORM = "vmfb (default), vmfb+irpa, static-library or c-array"
@@ -76,13 +76,19 @@ def sensitivity(
 @click.argument("model", type=FOLDER)
 @click.option("--plan", type=FOLDER, required=True, metavar="FILE", help="plan.json, edited or not")
 @click.option("--ranges", type=FOLDER, metavar="FILE", help="default: ranges.json beside the plan")
-@TARGET
+@click.option(
+    "--target", metavar="NAME,...", help="one, or several, the best first: see mlq targets"
+)
 @click.option("--batch", type=int, default=1, metavar="N", help="samples of one call (default: 1)")
 @click.option("--format", "form", default="vmfb", metavar="FORM", help=_FORM)
 @OUT
 @click.pass_obj
 def compile_(command: str, /, model: Path, out: Path, **options: Any) -> None:
-    """Compile MODEL.onnx as a plan says, without measuring anything."""
+    """Compile MODEL.onnx as a plan says, without measuring anything.
+
+    Of several targets OUT has a module each, and run, eval and bench take the first that runs on
+    the machine they are on: --target x86:avx512_vnni,x86:avx2.
+    """
     from mlq import output, partial
 
     output.check_replaceable(out)
