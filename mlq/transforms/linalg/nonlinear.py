@@ -25,7 +25,7 @@ def nonlinearity(op: NonlinearityOp, stored: Stored) -> Value:
     table = None
     if params is not None:
         known = nonlinear.table(function, params, params_of(op.output))
-        table = linalg.array(known if known.dtype.kind == "f" else known.view("int8"))
+        table = linalg.array(known if known.dtype.kind == "f" else known.view(f"i{known.itemsize}"))
 
     def body(x: Value) -> Value:
         if table is not None:
