@@ -146,6 +146,27 @@ class Sum(nn.Module):
         return left + right
 
 
+class Product(nn.Module):
+    """Multiplication as a module; a gate of one pixel is repeated."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left * right
+
+
+class Join(nn.Module):
+    """Channels side by side."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return torch.cat([left, right], dim=1)
+
+
+class HardSigmoid(nn.Module):
+    """HardSigmoid of the slope that ONNX nodes of MobileNetV3 have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.hardsigmoid(x)
+
+
 def _module(node: Node, channels: dict[str, int]) -> nn.Module:
     width, made = channels[node.inputs[0]], channels[node.name]
     a = node.attributes
@@ -157,12 +178,19 @@ def _module(node: Node, channels: dict[str, int]) -> nn.Module:
             a["strides"],
             a["pads"][0],
             groups=a["group"],
-            bias=False,
+            bias=a.get("bias", False),
         ),
         "BatchNormalization": lambda: nn.BatchNorm2d(width),
         "Relu": nn.ReLU,
         "Clip": nn.ReLU6,
         "Add": Sum,
+        "Mul": Product,
+        "Concat": Join,
+        "Sigmoid": nn.Sigmoid,
+        "HardSigmoid": HardSigmoid,
+        "HardSwish": nn.Hardswish,
+        "LeakyRelu": lambda: nn.LeakyReLU(a["alpha"]),
+        "Resize": lambda: nn.Upsample(scale_factor=2, mode="nearest"),
         "MaxPool": lambda: nn.MaxPool2d(a["kernel_shape"], a["strides"]),
         "GlobalAveragePool": lambda: nn.AdaptiveAvgPool2d(1),
         "Flatten": nn.Flatten,
@@ -243,6 +271,9 @@ def _weights(node: Node, module: nn.Module) -> dict[str, torch.Tensor]:
         return {f"{node.name}.{word}": getattr(module, word) for word in words}
     if node.op == "Clip":
         return {f"{node.name}.min": torch.tensor(0.0), f"{node.name}.max": torch.tensor(6.0)}
+    if node.op == "Resize":
+        scales = torch.tensor([1.0, 1.0, 2.0, 2.0])
+        return {f"{node.name}.roi": torch.zeros(0), f"{node.name}.scales": scales}
     return {}
 
 
@@ -259,7 +290,7 @@ def to_onnx(network: Network) -> onnx.ModelProto:
                 [*node.inputs, *weights],
                 [node.name],
                 name=node.name,
-                **node.attributes,
+                **{key: value for key, value in node.attributes.items() if key != "bias"},
                 **epsilon,
             )
         )

@@ -51,7 +51,7 @@ def agreement(reference: Array, value: Array) -> Agreement:
     reference, value = logits(reference), logits(value)
     return Agreement(
         top1=metrics.agreement(reference, value),
-        sqnr_db=metrics.sqnr_db(reference, value),
+        sqnr_db=metrics.bounded(metrics.sqnr_db(reference, value)),
         cosine=metrics.cosine(reference, value),
         kl_mnat=metrics.kl_mnat(reference, value),
     )

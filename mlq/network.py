@@ -209,7 +209,7 @@ def load(path: Path, *, batch: int | None = 1, ir_level: str = "fused") -> Netwo
         if not found:
             raise ModelError(
                 f"{path}: has no layer that mlq can quantize (convolution, gemm, matmul, add, "
-                "average pool); nothing to do"
+                "mul, average pool, activation function); nothing to do"
             )
         text = module.operation.get_asm(enable_debug_info=True)
         return Network(model, ir_level, text, store, found, float_nodes(module.operation, skips))

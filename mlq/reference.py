@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import numerics
-from mlq.dialect import build, functions, layers, ops, quant, weights
-from mlq.dialect.shapes import DYNAMIC
+from mlq.dialect import build, functions, layers, ops, quant, shapes, weights
 from mlq.errors import DataError, DiagnosticError
-from mlq.numerics import Bounds, QuantParams
-from mlq.numerics.sampling import histogram, row_step, subsampling_step
+from mlq.numerics import QuantParams, nonlinear
+from mlq.numerics.sampling import energies, row_step, statistics, subsampling_step
 
 Array = NDArray[Any]
 Store = Mapping[str, Array]
@@ -129,9 +128,8 @@ def _demanded(value: Any) -> QuantParams:
     return params
 
 
-def _bounds(op: Any) -> Bounds:
-    activation = build.Activation.of(op)
-    return activation.low, activation.high
+def _bounds(op: Any) -> tuple[float, float]:
+    return build.Activation.of(op).bounds
 
 
 def _quantize(op: Any, at: _Machine) -> Array:
@@ -195,6 +193,26 @@ def _add(op: Any, at: _Machine) -> Array:
     return numerics.add(lhs, rhs, output, bounds=_bounds(op))
 
 
+def _mul(op: Any, at: _Machine) -> Array:
+    lhs, rhs, left, right = at[op.lhs], at[op.rhs], _params(op.lhs), _params(op.rhs)
+    if left is None or right is None:
+        return numerics.clamp(lhs * rhs, *_bounds(op))
+    acc = numerics.multiply(lhs, rhs, zero_points=(left.zero_point[0], right.zero_point[0]))
+    return _finish(op, acc, numerics.product_scale(left, right, _params(op.output)), None)
+
+
+def _nonlinearity(op: Any, at: _Machine) -> Array:
+    function, input, x = nonlinear.parse(op.function.value), _params(op.input), at[op.input]
+    if input is None:
+        return nonlinear.evaluate(function, x)
+    return nonlinear.table(function, input, _params(op.output))[x.view(np.uint8)]
+
+
+def _resize_nearest(op: Any, at: _Machine) -> Array:
+    down, right = op.factors
+    return _laid_out(op, at.image(op, op.input).repeat(down, 2).repeat(right, 3))
+
+
 def _max_pool2d(op: Any, at: _Machine) -> Array:
     keys = build.attributes_of(op, "kernel", "strides", "pads", "dilations")
     return _laid_out(op, numerics.max_pool2d(at.image(op, op.input), **keys))
@@ -216,7 +234,7 @@ def _concat(op: Any, at: _Machine) -> Array:
 
 
 def _reshape(op: Any, at: _Machine) -> Array:
-    return at[op.input].reshape([-1 if n == DYNAMIC else n for n in op.output.type.shape])
+    return at[op.input].reshape([-1 if n == shapes.DYNAMIC else n for n in op.output.type.shape])
 
 
 def _transpose(op: Any, at: _Machine) -> Array:
@@ -232,12 +250,7 @@ def _pad(op: Any, at: _Machine) -> Array:
 
 
 def _slice(op: Any, at: _Machine) -> Array:
-    parts = zip(op.offsets, op.sizes, op.strides, strict=True)
-    chosen = tuple(
-        slice(first, None if size == -1 else first + (size - 1) * step + 1, step)
-        for first, size, step in parts
-    )
-    part: Array = at[op.input][chosen]
+    part: Array = at[op.input][shapes.slices(op.offsets, op.sizes, op.strides)]
     return part
 
 
@@ -245,17 +258,12 @@ def _activate(op: Any, at: _Machine) -> Array:
     params = _params(op.input)
     if params is None:
         return numerics.clamp(at[op.input], *_bounds(op))
-    low, high = numerics.activation_bounds(params, _bounds(op))
-    clamped: Array = np.minimum(np.maximum(at[op.input], low), high)
-    return clamped
+    return np.clip(at[op.input], *numerics.activation_bounds(params, _bounds(op)))
 
 
 def _observe(op: Any, at: _Machine) -> Array:
-    x = at[op.input]
-    elements = int(np.prod([n for n in op.input.type.shape if n != DYNAMIC], dtype=np.int64))
-    step = subsampling_step(elements, op.max_elements.value)
-    counts = histogram(x.reshape(-1)[::step], np.min(x), np.max(x), op.bins.value)
-    return np.array([np.min(x), np.max(x), *counts], np.float32)
+    step = subsampling_step(build.elements_of(op.input), op.max_elements.value)
+    return statistics(at[op.input], step, op.bins.value)
 
 
 def _fake_quantize(op: Any, at: _Machine) -> Array:
@@ -263,12 +271,8 @@ def _fake_quantize(op: Any, at: _Machine) -> Array:
 
 
 def _compare(op: Any, at: _Machine) -> Array:
-    reference, value = (at[each].astype(np.float64) for each in (op.reference, op.value))
     step = row_step(op.reference.type.shape, op.max_elements.value)
-    seen = (slice(None), slice(None, None, step))[: reference.ndim]
-    kept = reference[seen]
-    noise, part = kept - value[seen], kept.size / max(reference.size, 1)
-    return np.array([np.vdot(each, each) / part for each in (kept, noise)], np.float32)
+    return energies(at[op.reference], at[op.value], step)
 
 
 _EXECUTE: dict[type[Any], Callable[[Any, _Machine], Any]] = {
@@ -282,11 +286,14 @@ _EXECUTE: dict[type[Any], Callable[[Any, _Machine], Any]] = {
     ops.FakeQuantizeOp: _fake_quantize,
     ops.MatmulOp: _matmul,
     ops.MaxPool2dOp: _max_pool2d,
+    ops.MulOp: _mul,
+    ops.NonlinearityOp: _nonlinearity,
     ops.ObserveOp: _observe,
     ops.PadOp: _pad,
     ops.QuantizeOp: _quantize,
     ops.RequantizeOp: _requantize,
     ops.ReshapeOp: _reshape,
+    ops.ResizeNearestOp: _resize_nearest,
     ops.SliceOp: _slice,
     ops.TransposeOp: _transpose,
     ops.WeightOp: lambda op, at: at.weight(op.key.value),

@@ -17,13 +17,13 @@ from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Location, Module, Value
 
 from mlq import numerics, reference, runtime, targets
-from mlq.dialect import build, context, functions, quant
+from mlq.dialect import build, context, functions, measures, quant
 from mlq.dialect.build import NO_ACTIVATION, Activation
 from mlq.dialect.ops import RequantizeOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.dialect.weights import WeightStore
 from mlq.network import transform
-from mlq.numerics import QuantParams
+from mlq.numerics import QuantParams, nonlinear
 from mlq.numerics.sampling import histogram, row_step, subsampling_step
 from mlq.targets.iree import compile_module
 
@@ -104,7 +104,8 @@ def check(fill: Callable[[Program], None], *, spacings: float = 0) -> None:
         got = array.view(wanted.dtype)  # IREE's integers have no sign
         assert got.shape == wanted.shape, name
         assert np.unique(wanted).size > 1, f"{name} shows nothing"
-        bound = spacings * np.spacing(np.max(np.abs(wanted))) if spacings else 0
+        finite = np.abs(wanted[np.isfinite(wanted)])
+        bound = spacings * np.spacing(np.max(finite)) if spacings else 0
         with np.errstate(invalid="ignore"):  # inf - inf, which are equal
             near = (got == wanted) | (np.abs(got.astype(np.float64) - wanted) <= bound)
         if not near.all():
@@ -367,6 +368,86 @@ def test_sums() -> None:
     check(fill)
 
 
+def test_products_of_elements() -> None:
+    """Of one shape, or of a gate that is repeated; saturated on both sides, at odd zero points."""
+    rows = (
+        ((1, 3, 4, 5), HALVES, QUARTERS, replace(ODD, scale=(3.5,)), NO_ACTIVATION),
+        ((1, 3, 1, 1), ODD, HALVES, QUARTERS, RELU),
+        ((1, 1, 4, 1), replace(ODD, zero_point=(0,)), ODD, replace(QUARTERS, scale=(1.7,)), CLIP),
+        ((1, 3, 4, 5), HALVES, ODD, None, CLIP),
+        ((1, 3, 1, 1), WORDS, WORDS, None, NO_ACTIVATION),
+        ((1, 1, 1, 1), WORDS, ODD, WORDS, RELU),
+        ((1, 3, 1, 1), None, None, None, CLIP),
+    )
+
+    def fill(program: Program) -> None:
+        for number, (shape, lhs, rhs, output, activation) in enumerate(rows):
+            dynamic = DYNAMIC if number == 1 else 1
+            operands = program.input((dynamic, 3, 4, 5), lhs, scale=20), program.input(shape, rhs)
+            made = build.mul(*operands, activation=activation, element=element(output))
+            program.result(made, f"row {number}")
+
+    check(fill)
+
+
+FUNCTIONS = {
+    "add(3) | clip(0, 6) | multiply(0.166666667) | times_input": 4,
+    "clip(-0.5, 2)": 2,
+    "elu(0.7)": 20,
+    "erf": 4,
+    "hard_sigmoid(0.2, 0.5)": 2,
+    "hard_swish": 4,
+    "leaky_relu(0.1)": 2,
+    "multiply(0.5) | erf | add(1) | times_input": 8,
+    "softplus | tanh | times_input": 8,
+    "sigmoid": 4,
+    "sigmoid | times_input": 4,
+    "softplus": 4,
+    "tanh": 8,
+}
+"""Each function, and within how many spacings of its greatest value floats are."""
+
+
+def test_functions_of_integers() -> None:
+    """Tables, of every byte; a result may be saturated on either side, or be real."""
+    outputs = (QUARTERS, replace(ODD, zero_point=(9,), scale=(0.011,)), None)
+
+    def fill(program: Program) -> None:
+        for zero_point, text in zip((3, 128, 251) * 5, FUNCTIONS, strict=False):
+            x = program.input(
+                (2, 5, 7, 8), replace(HALVES, scale=(0.05,), zero_point=(zero_point,))
+            )
+            for output in outputs:
+                made = build.nonlinearity(x, nonlinear.parse(text), element(output))
+                program.result(made, f"{text} {output}")
+        signed = program.input((DYNAMIC, 7), replace(HALVES, signed=True))
+        program.result(build.nonlinearity(signed, nonlinear.parse("sigmoid")), "signed")
+
+    check(fill)
+
+
+def test_functions_of_reals() -> None:
+    def fill(program: Program) -> None:
+        x = program.input((DYNAMIC, 3, 40), scale=4)
+        for text in FUNCTIONS:
+            program.result(build.nonlinearity(x, nonlinear.parse(text)), text)
+
+    check(fill, spacings=max(FUNCTIONS.values()))
+
+
+def test_functions_where_floats_end() -> None:
+    """Of great and least reals, infinite ones among them: as in float64, zeros or infinities."""
+
+    def fill(program: Program) -> None:
+        x = program.input((9,))
+        most = np.finfo(np.float32).max
+        program.inputs[0][:] = [-np.inf, -most, -200.0, -89.0, 0.0, 89.0, 200.0, most, np.inf]
+        for text in ("sigmoid", "softplus", "tanh", "erf", "elu(1)", "leaky_relu(0.01)"):
+            program.result(build.nonlinearity(x, nonlinear.parse(text)), text)
+
+    check(fill, spacings=8)
+
+
 def test_pools() -> None:
     pools: Any = (
         {"kernel": (2, 2), "strides": (2, 2)},
@@ -418,6 +499,7 @@ def moves(program: Program, params: QuantParams | None) -> None:
     low, high = (0, 1, 0, 2), (0, 0, 3, 1)
     made = {
         "concat": build.concat(parts[:2], axis=1),
+        "resize_nearest": build.resize_nearest(parts[1], (2, 3)),
         "chain": build.concat(parts, axis=1),
         "batches": build.concat([parts[0], parts[0]], axis=0),
         "pooled": build.max_pool2d(build.concat(parts, axis=1), kernel=(2, 2), strides=(1, 1)),
@@ -490,7 +572,7 @@ def test_simulated_quantization() -> None:
         program.inputs[-1] = table
         program.inputs[0][0, 0, 0] = [0.25, 0.75, -0.25, 1e30, np.inf]
         for row in range(len(table)):
-            program.result(build.fake_quantize(x, rows, row), f"row {row}")
+            program.result(measures.fake_quantize(x, rows, row), f"row {row}")
 
     check(fill)
 
@@ -502,14 +584,14 @@ def test_statistics() -> None:
 
     def fill(program: Program) -> None:
         for shape, bins, most in observed:
-            made = build.observe(program.input(shape, scale=3), bins=bins, max_elements=most)
+            made = measures.observe(program.input(shape, scale=3), bins=bins, max_elements=most)
             program.results.append(made)
         flat = program.input((1, 10))
         program.inputs[-1][:] = 1.5
-        program.results.append(build.observe(flat, bins=4, max_elements=100))
+        program.results.append(measures.observe(flat, bins=4, max_elements=100))
         for shape, most in shapes:
             operands = program.input(shape), program.input(shape)
-            program.results.append(build.compare(*operands, max_elements=most))
+            program.results.append(measures.compare(*operands, max_elements=most))
 
     program, _, found, _ = computed(fill)
     arrays, results = iter(program.inputs), iter(found)

@@ -62,6 +62,11 @@ class Activation:
         low, high = FloatAttr(attribute.low).value, FloatAttr(attribute.high).value
         return cls(kind, low, inf if kind == "relu" else high)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The reals that it lets through."""
+        return self.low, self.high
+
     def then(self, other: Activation) -> Activation:
         """This activation followed by `other`, as one."""
         if other.kind == "none" or self.kind == "none":

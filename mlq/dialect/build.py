@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from torch_mlir.ir import (
-    F32Type,
-    FloatAttr,
-    InsertionPoint,
-    OpView,
-    RankedTensorType,
-    StringAttr,
-    Type,
-    Value,
-)
+from torch_mlir.ir import F32Type, FloatAttr, StringAttr, Type, Value
 
 from mlq.dialect import ops, shapes
 from mlq.dialect.attributes import (
@@ -36,6 +26,9 @@ from mlq.dialect.attributes import (
     range_attribute,
     sensitivity_attribute,
 )
+from mlq.dialect.tensors import after, element_of, elements_of, named, shape_of, tensor
+from mlq.numerics import nonlinear
+from mlq.numerics.nonlinear import Function
 
 __all__ = [
     "ANNOTATIONS",
@@ -46,50 +39,22 @@ __all__ = [
     "RANGE",
     "SENSITIVITY",
     "Activation",
+    "after",
     "all_attributes_of",
     "array",
     "attributes_of",
     "boolean",
+    "element_of",
+    "elements_of",
     "integer",
     "name_of",
+    "named",
     "precision_attribute",
     "range_attribute",
     "sensitivity_attribute",
+    "shape_of",
+    "tensor",
 ]
-
-
-def tensor(shape: Sequence[int], element: Type | None = None) -> RankedTensorType:
-    """A tensor type, of f32 unless told otherwise."""
-    return RankedTensorType.get(list(shape), element or F32Type.get())
-
-
-def named(value: Value, name: str | None) -> Value:
-    """Give the op behind `value` its `mlq.name`."""
-    if name is not None:
-        value.owner.attributes[NAME] = StringAttr.get(name)
-    return value
-
-
-def shape_of(value: Value) -> list[int]:
-    """The shape of a tensor value; `shapes.DYNAMIC` where it is not known."""
-    return list(value.type.shape)
-
-
-def elements_of(value: Value) -> int:
-    """The number of elements of a tensor, a dynamic axis counted as one."""
-    return shapes.elements(shape_of(value))
-
-
-def element_of(value: Value) -> Type:
-    """The element type of a tensor value."""
-    return value.type.element_type
-
-
-@contextmanager
-def after(op: OpView) -> Iterator[None]:
-    """Insert after `op`, at its location."""
-    with InsertionPoint.after(op), op.location:
-        yield
 
 
 def quantize(value: Value, element: Type) -> Value:
@@ -177,6 +142,17 @@ def add(
 ) -> Value:
     """`mlq.add` of two tensors of one shape."""
     return ops.AddOp(lhs, rhs, activation.attribute(), tensor(shape_of(lhs), element)).output
+
+
+def mul(
+    lhs: Value,
+    rhs: Value,
+    *,
+    activation: Activation = NO_ACTIVATION,
+    element: Type | None = None,
+) -> Value:
+    """`mlq.mul`, whose result has the shape of `lhs`; `rhs` may be 1 along some axes."""
+    return ops.MulOp(lhs, rhs, activation.attribute(), tensor(shape_of(lhs), element)).output
 
 
 def max_pool2d(
@@ -284,17 +260,14 @@ def activate(input: Value, activation: Activation) -> Value:
     return ops.ActivateOp(input, activation.attribute(), input.type).output
 
 
-def observe(input: Value, *, bins: int, max_elements: int) -> Value:
-    """`mlq.observe`: least, greatest and counts, in one tensor."""
-    type_ = tensor([2 + bins])
-    return ops.ObserveOp(input, integer(bins), integer(max_elements), type_).statistics
+def nonlinearity(input: Value, function: Function, element: Type | None = None) -> Value:
+    """`mlq.nonlinearity`; `element` is the result's element type, f32 when None."""
+    text = StringAttr.get(nonlinear.text_of(function))
+    return ops.NonlinearityOp(input, text, tensor(shape_of(input), element)).output
 
 
-def fake_quantize(input: Value, table: Value, row: int) -> Value:
-    """`mlq.fake_quantize` by a row of the run-time table."""
-    return ops.FakeQuantizeOp(input, table, integer(row), input.type).output
-
-
-def compare(reference: Value, value: Value, *, max_elements: int) -> Value:
-    """`mlq.compare`: energy of the reference, and of the difference, in one tensor."""
-    return ops.CompareOp(reference, value, integer(max_elements), tensor([2])).energies
+def resize_nearest(input: Value, factors: Sequence[int], *, layout: str = "nchw") -> Value:
+    """`mlq.resize_nearest`; the element type is that of the input."""
+    shape = shapes.resize(shape_of(input), factors, layout=layout)
+    type_ = tensor(shape, element_of(input))
+    return ops.ResizeNearestOp(input, array(factors), StringAttr.get(layout), type_).output

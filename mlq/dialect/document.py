@@ -11,10 +11,10 @@ from typing import Any, get_args, get_origin
 
 from torch_mlir.ir import OpResult, Value
 
-from mlq.dialect import build, layers, ops, verify
+from mlq.dialect import build, demands, layers, ops, verify
 
 # Verifiers that nearly every op asks; what they say stands once at the top.
-_COMMON = ("_expect_shape", "_well_quantized", "_layout", "_activation")
+_COMMON = ("expect_shape", "well_quantized", "known_layout", "known_activation")
 
 _INTRODUCTION = f"""\
 # The mlq dialect
@@ -116,13 +116,15 @@ def _doc(cls: type) -> str:
 
 def _complaints(function: str, *, nested: bool = True) -> Iterator[str]:
     """What a verifier can answer; with `nested`, also what those it asks do, but for the common."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(verify, function))))
+    check = getattr(verify, function, None) or getattr(demands, function)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(check)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant | ast.JoinedStr):
             yield from filter(None, [_text(node.value)])
         elif nested and isinstance(node, ast.Call):
-            asked = ast.unparse(node.func)
-            if asked.startswith("_") and asked not in _COMMON and hasattr(verify, asked):
+            asked = ast.unparse(node.func).removeprefix("demands.")
+            own = asked.startswith("_") and hasattr(verify, asked)
+            if own or (asked in vars(demands) and asked not in _COMMON):
                 yield from _complaints(asked)
 
 

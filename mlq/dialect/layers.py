@@ -25,15 +25,25 @@ from mlq.dialect.ops import (
     Conv2dOp,
     MatmulOp,
     MaxPool2dOp,
+    MulOp,
+    NonlinearityOp,
     PadOp,
     ReshapeOp,
+    ResizeNearestOp,
     SliceOp,
     TransposeOp,
     WeightOp,
 )
 from mlq.precision import BYTE_BITS
 
-LAYERS: tuple[type[OpView], ...] = (Conv2dOp, MatmulOp, AddOp, AvgPool2dOp)
+LAYERS: tuple[type[OpView], ...] = (
+    Conv2dOp,
+    MatmulOp,
+    AddOp,
+    MulOp,
+    AvgPool2dOp,
+    NonlinearityOp,
+)
 
 # Ops that only move (or clamp, or choose among) elements: quantization commutes with them exactly.
 MOVES: tuple[type[OpView], ...] = (
@@ -42,6 +52,7 @@ MOVES: tuple[type[OpView], ...] = (
     MaxPool2dOp,
     PadOp,
     ReshapeOp,
+    ResizeNearestOp,
     SliceOp,
     TransposeOp,
 )
@@ -51,7 +62,9 @@ _ACTIVATIONS: dict[type[OpView], tuple[str, ...]] = {
     Conv2dOp: ("input", "residual"),
     MatmulOp: ("lhs", "residual"),
     AddOp: ("lhs", "rhs"),
+    MulOp: ("lhs", "rhs"),
     AvgPool2dOp: ("input",),
+    NonlinearityOp: ("input",),
 }
 _WEIGHT: dict[type[OpView], str] = {Conv2dOp: "weight", MatmulOp: "rhs"}
 WEIGHT_OPERAND, BIAS_OPERAND = 1, 2
@@ -77,7 +90,7 @@ def is_argument(value: Value) -> bool:
 
 
 def kind_of(op: OpView) -> str:
-    """The op kind that targets and reports use: `conv2d`, `matmul`, `add`, `avg_pool2d`."""
+    """The op kind that targets and reports use: `conv2d`, `matmul`, `add`, `mul`, ..."""
     return str(op.operation.name).removeprefix("mlq.")
 
 

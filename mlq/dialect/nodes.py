@@ -42,7 +42,7 @@ def vtensor(shape: Sequence[int], element: str) -> Type:
 
 
 def node(kind: str, operands: Sequence[Value], result: Type, name: str, **attributes: Any) -> Value:
-    """The node of ONNX operator `kind` called `name`; attributes are integers, reals, or lists."""
+    """The node of ONNX operator `kind` called `name`; attributes are numbers, words, or lists."""
     return Operation.create(
         "torch.operator",
         results=[result],
@@ -74,4 +74,6 @@ def _attribute(value: Any) -> Attribute:
         return ArrayAttr.get([_attribute(each) for each in value])
     if isinstance(value, float):
         return FloatAttr.get(F32Type.get(), value)
+    if isinstance(value, str):
+        return StringAttr.get(value)
     return IntegerAttr.get(IntegerType.get_signed(64), int(value))

@@ -6,14 +6,14 @@ op. Only the three casts change between the two worlds.
 
 # No `from __future__ import annotations` here: `ext` reads the annotations as objects.
 
-from collections.abc import Callable
 from typing import Any
 
 from torch_mlir.dialects import ext
 from torch_mlir.dialects.ext import Operand, Pure, Result
-from torch_mlir.ir import FloatAttr, IntegerAttr, OpView, StringAttr
+from torch_mlir.ir import FloatAttr, IntegerAttr, StringAttr
 
 from mlq.dialect import verify
+from mlq.dialect.demands import verified
 
 
 class Mlq(ext.Dialect, name="mlq"):
@@ -48,25 +48,7 @@ class SensitivityAttr(Mlq.Attribute, name="sensitivity"):
     value: FloatAttr
 
 
-def _verified(check: Callable[[Any], str | None]) -> Callable[[type], type]:
-    """Give an op class a verifier: `check` answers with a complaint, or None."""
-
-    def verify_invariants(op: OpView) -> bool:
-        complaint = check(op)
-        if complaint is not None:
-            op.location.emit_error(f"'{op.operation.name}' op {complaint}")
-        return complaint is None
-
-    def attach(cls: Any) -> Any:
-        cls.verify_invariants = staticmethod(verify_invariants)
-        # `ext` attaches a verifier only where it finds both methods.
-        cls.verify_region_invariants = staticmethod(lambda _op: True)
-        return cls
-
-    return attach
-
-
-@_verified(verify.quantize)
+@verified(verify.quantize)
 class QuantizeOp(Mlq.Operation, name="quantize", traits=[Pure]):
     """Expressed reals to the quantized type (ONNX QuantizeLinear); its inverse never folds it."""
 
@@ -74,7 +56,7 @@ class QuantizeOp(Mlq.Operation, name="quantize", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.dequantize)
+@verified(verify.dequantize)
 class DequantizeOp(Mlq.Operation, name="dequantize", traits=[Pure]):
     """The quantized type back to expressed reals (ONNX DequantizeLinear)."""
 
@@ -82,7 +64,7 @@ class DequantizeOp(Mlq.Operation, name="dequantize", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.requantize)
+@verified(verify.requantize)
 class RequantizeOp(Mlq.Operation, name="requantize", traits=[Pure]):
     """One quantized type to another, by one float32 multiplication and one rounding."""
 
@@ -90,7 +72,7 @@ class RequantizeOp(Mlq.Operation, name="requantize", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.weight)
+@verified(verify.weight)
 class WeightOp(Mlq.Operation, name="weight", traits=[Pure]):
     """The constant that the WeightStore holds under `key`; no weight ever stands in the text."""
 
@@ -98,7 +80,7 @@ class WeightOp(Mlq.Operation, name="weight", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.conv2d)
+@verified(verify.conv2d)
 class Conv2dOp(Mlq.Operation, name="conv2d", traits=[Pure]):
     """2-D convolution with all that was fused into it: bias, residual, activation (ONNX Conv).
 
@@ -120,7 +102,7 @@ class Conv2dOp(Mlq.Operation, name="conv2d", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.matmul)
+@verified(verify.matmul)
 class MatmulOp(Mlq.Operation, name="matmul", traits=[Pure]):
     """`activation(lhs @ rhs + bias + residual)` (ONNX Gemm, MatMul).
 
@@ -136,7 +118,7 @@ class MatmulOp(Mlq.Operation, name="matmul", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.add)
+@verified(verify.add)
 class AddOp(Mlq.Operation, name="add", traits=[Pure]):
     """`activation(lhs + rhs)` of equal shapes (ONNX Add); each side has a scale of its own."""
 
@@ -146,7 +128,32 @@ class AddOp(Mlq.Operation, name="add", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.max_pool2d)
+@verified(verify.mul)
+class MulOp(Mlq.Operation, name="mul", traits=[Pure]):
+    """`activation(lhs * rhs)` (ONNX Mul); `rhs` is repeated along axes where it has size 1.
+
+    So it may be a gate [N, C, 1, 1]. On quantized operands the product is exact in integers.
+    """
+
+    lhs: Operand[Any]
+    rhs: Operand[Any]
+    activation: ActivationAttr
+    output: Result[Any]
+
+
+@verified(verify.nonlinearity)
+class NonlinearityOp(Mlq.Operation, name="nonlinearity", traits=[Pure]):
+    """A function of each element (ONNX Sigmoid, HardSwish, ...), as a chain of steps.
+
+    The steps are those of mlq.numerics.nonlinear; integers, of 8 bits, are looked up in a table.
+    """
+
+    input: Operand[Any]
+    function: StringAttr
+    output: Result[Any]
+
+
+@verified(verify.max_pool2d)
 class MaxPool2dOp(Mlq.Operation, name="max_pool2d", traits=[Pure]):
     """Maximum over windows (ONNX MaxPool); moves storage, so its type is that of its input."""
 
@@ -159,7 +166,7 @@ class MaxPool2dOp(Mlq.Operation, name="max_pool2d", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.avg_pool2d)
+@verified(verify.avg_pool2d)
 class AvgPool2dOp(Mlq.Operation, name="avg_pool2d", traits=[Pure]):
     """Mean over windows (ONNX AveragePool, GlobalAveragePool).
 
@@ -177,7 +184,7 @@ class AvgPool2dOp(Mlq.Operation, name="avg_pool2d", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.concat)
+@verified(verify.concat)
 class ConcatOp(Mlq.Operation, name="concat", traits=[Pure]):
     """`lhs`, then `rhs` along `axis` (ONNX Concat, of two); quantized operands share one type.
 
@@ -190,7 +197,7 @@ class ConcatOp(Mlq.Operation, name="concat", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.reshape)
+@verified(verify.reshape)
 class ReshapeOp(Mlq.Operation, name="reshape", traits=[Pure]):
     """The same elements in another shape (ONNX Reshape, Flatten, Squeeze, Unsqueeze)."""
 
@@ -198,7 +205,7 @@ class ReshapeOp(Mlq.Operation, name="reshape", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.transpose)
+@verified(verify.transpose)
 class TransposeOp(Mlq.Operation, name="transpose", traits=[Pure]):
     """Axes in another order: result axis i is input axis `permutation[i]` (ONNX Transpose)."""
 
@@ -207,7 +214,7 @@ class TransposeOp(Mlq.Operation, name="transpose", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.pad)
+@verified(verify.pad)
 class PadOp(Mlq.Operation, name="pad", traits=[Pure]):
     """`value` around the input (ONNX Pad, constant mode); storage is padded with its code."""
 
@@ -218,7 +225,17 @@ class PadOp(Mlq.Operation, name="pad", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.slice)
+@verified(verify.resize_nearest)
+class ResizeNearestOp(Mlq.Operation, name="resize_nearest", traits=[Pure]):
+    """Each pixel `factors` [down, right] times over (ONNX Resize, nearest, by whole factors)."""
+
+    input: Operand[Any]
+    factors: Any
+    layout: StringAttr
+    output: Result[Any]
+
+
+@verified(verify.slice)
 class SliceOp(Mlq.Operation, name="slice", traits=[Pure]):
     """A strided part (ONNX Slice with positive steps); size -1 keeps a whole dynamic axis."""
 
@@ -229,7 +246,7 @@ class SliceOp(Mlq.Operation, name="slice", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.activate)
+@verified(verify.activate)
 class ActivateOp(Mlq.Operation, name="activate", traits=[Pure]):
     """An activation that no producer has taken in (ONNX Relu, Clip)."""
 
@@ -238,7 +255,7 @@ class ActivateOp(Mlq.Operation, name="activate", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.observe)
+@verified(verify.observe)
 class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
     """Least, greatest and a histogram of a tensor, reduced inside the module.
 
@@ -253,7 +270,7 @@ class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
     statistics: Result[Any]
 
 
-@_verified(verify.fake_quantize)
+@verified(verify.fake_quantize)
 class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
     """Quantize and dequantize in float by row `row` of a run-time table [L, 4].
 
@@ -266,7 +283,7 @@ class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
     output: Result[Any]
 
 
-@_verified(verify.compare)
+@verified(verify.compare)
 class CompareOp(Mlq.Operation, name="compare", traits=[Pure]):
     """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2.
 

@@ -5,7 +5,7 @@ A shape is a list of ints in which `DYNAMIC` (MLIR's marker) is a size known at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from torch_mlir.ir import ShapedType
@@ -84,6 +84,31 @@ def pad(input: Sequence[int], *, low: Sequence[int], high: Sequence[int]) -> Sha
         n if n == DYNAMIC else n + below + above
         for n, below, above in zip(input, low, high, strict=True)
     ]
+
+
+def slices(
+    offsets: Iterable[int], sizes: Iterable[int], strides: Iterable[int]
+) -> tuple[slice, ...]:
+    """What `mlq.slice` takes of an array."""
+    parts = zip(offsets, sizes, strides, strict=True)
+    return tuple(
+        slice(first, None if size == -1 else first + (size - 1) * step + 1, step)
+        for first, size, step in parts
+    )
+
+
+def broadcasts(small: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether a shape is another one, but for axes of size 1."""
+    pairs = zip(small, whole, strict=False)
+    return len(small) == len(whole) and all(n in {1, most} for n, most in pairs)
+
+
+def resize(input: Sequence[int], factors: Sequence[int], *, layout: str) -> Shape:
+    """Shape of `mlq.resize_nearest`; factors are [down, right]."""
+    shape = list(input)
+    for axis, factor in zip(SPATIAL[layout], factors, strict=True):
+        shape[axis] = DYNAMIC if shape[axis] == DYNAMIC else shape[axis] * factor
+    return shape
 
 
 def elements(shape: Sequence[int]) -> int:

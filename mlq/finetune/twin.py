@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from mlq.dialect import build, functions, layers, ops
-from mlq.dialect.shapes import DYNAMIC
+from mlq.dialect.shapes import DYNAMIC, slices
 from mlq.errors import DiagnosticError
 from mlq.network import Network, walked
 
@@ -153,11 +153,7 @@ def _pad(op: Any) -> Compute:
 
 
 def _slice(op: Any) -> Compute:
-    parts = list(zip(op.offsets, op.sizes, op.strides, strict=True))
-    chosen = tuple(
-        slice(first, None if size == -1 else first + (size - 1) * step + 1, step)
-        for first, size, step in parts
-    )
+    chosen = slices(list(op.offsets), list(op.sizes), list(op.strides))
     return lambda values, _quantize: values[0][chosen]
 
 

@@ -12,6 +12,7 @@ from mlq.kernels import arm, x86
 from mlq.kernels.arm_reduction import ByElement, Channels, Pairs
 from mlq.kernels.reduction import Reduction, Spread
 from mlq.kernels.storage import Kind, Packing
+from mlq.kernels.tables import NEON, X86, Tables
 from mlq.kernels.taps import Plain, Taps, Words
 
 WORD_BYTES = 4
@@ -79,6 +80,7 @@ class Isa:
     reals: Unit
     storage: Packing
     pace: Pace
+    tables: Tables
     words: Unit | None = None
     word_storage: Packing | None = None
     halves: Unit | None = None
@@ -220,6 +222,7 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
         reals=_reals(products),
         storage=_PLAIN,
         pace=_MEASURED,
+        tables=X86,
         words=_words(products),
         word_storage=_WIDE,
         halves=_halves(products) if integers is _words else None,
@@ -236,6 +239,7 @@ def _arm(name: str, features: Iterable[str], integers: Unit) -> Isa:
         reals=_FMLA,
         storage=_CENTRED,
         pace=_COUNTED,
+        tables=NEON,
     )
 
 

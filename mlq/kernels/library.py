@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from mlq.kernels import casting, movement, pools, winograd
+from mlq.kernels import casting, elementwise, movement, pools, winograd
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Kernel
@@ -66,6 +66,9 @@ class Library:
     quantize_image: Callable[..., Kernel]
     quantize: Callable[..., Kernel]
     concat: Callable[..., Kernel]
+    resize: Callable[..., Kernel]
+    pairwise: Callable[..., Kernel]
+    lookup: Callable[..., Kernel]
 
 
 def _gpu_conv(isa: Gpu, **fields: Any) -> Weighted:
@@ -77,6 +80,11 @@ def _gpu_depthwise(**fields: Any) -> Weighted:
     return gpu_depthwise.Depthwise(residual=None, channels=channels, groups=channels, **fields)
 
 
+def _none(**_fields: Any) -> Kernel:
+    """Where there is no kernel, `unfit_elementwise` says so first."""
+    raise AssertionError
+
+
 _OF_CPUS = Library(
     conv=Conv,
     depthwise=Depthwise,
@@ -85,6 +93,9 @@ _OF_CPUS = Library(
     quantize_image=casting.QuantizeImage,
     quantize=casting.Quantize,
     concat=movement.Concat,
+    resize=movement.Resize,
+    pairwise=elementwise.Pairwise,
+    lookup=elementwise.Lookup,
 )
 _OF_GPUS = Library(
     conv=_gpu_conv,
@@ -94,6 +105,9 @@ _OF_GPUS = Library(
     quantize_image=gpu_casting.QuantizeImage,
     quantize=gpu_casting.Quantize,
     concat=gpu_movement.Concat,
+    resize=_none,
+    pairwise=_none,
+    lookup=_none,
 )
 
 
@@ -148,6 +162,11 @@ def unfit_concat(isa: Device, channels: Sequence[int]) -> str | None:
     """Why no kernel joins images of so many channels."""
     whole = isinstance(isa, Isa) or not any(each % WORD for each in channels[:-1])
     return None if whole else "joins channels that fill no words of four"
+
+
+def unfit_elementwise(isa: Device) -> str | None:
+    """Why no kernel adds, multiplies, looks up or repeats elements of images."""
+    return None if isinstance(isa, Isa) else "has no kernel on GPUs"
 
 
 def computes_reals(isa: Device) -> bool:

@@ -1,4 +1,4 @@
-"""Elements from image to image: channels of several side by side in one."""
+"""Elements from image to image: channels of several side by side, and pixels over and over."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> 
     for done, piece in code.pieces(elements - whole, 2 * step):
         for start in range(0, piece, lanes):
             body(whole + done + start, min(piece, lanes))
+
+
+def each_block(channels: int, width: int, body: Callable[[int, Index], None]) -> None:
+    """`body(width, first)` for blocks that cover the channels; the last ones may overlap."""
+    while width > channels:
+        width //= 2
+    whole = channels // width * width
+    code.loop(0, whole, width, partial(body, width))
+    if whole < channels:
+        body(width, channels - width)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,59 @@ class Concat:
             place = image.at(batch, y, x)
             each_part(channels, width, partial(_copy, (source, place), (memory[-1], target)))
             target = code.plus(target, channels)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Every pixel `factors` [down, right] times over."""
+
+    isa: Isa
+    input: Image
+    output: Image
+    factors: tuple[int, int]
+    kind: Kind
+
+    @property
+    def label(self) -> str:
+        """As `resize2x2_64x28x28`."""
+        down, right = self.factors
+        return f"resize{down}x{right}_{self.input.channels}x{self.input.height}x{self.input.width}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The image, what stands for zero in the margin (an i32); the result."""
+        element = self.isa.element(self.kind)
+        input, output = self.input.batch * self.input.size, self.output.batch * self.output.size
+        return Buffer(element, input), Buffer("i32", 1), Buffer(element, output)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows, one, images."""
+        return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup: its rows, by pixels of the input, each read once a row."""
+        margins.fill(self.output, memory[-1], code.scalar(memory[1], 0), group, self.grid)
+        channels = min(self.input.channels, self.output.channels)
+        down, right = self.factors
+
+        def row(y: Index) -> None:
+            above, _ = code.split(y, down)
+
+            def pixel(x: Index) -> None:
+                source = self.input.at(group[2], above, x)
+                target = self.output.at(group[2], y, code.times(x, right))
+                each_block(channels, self.isa.width(self.kind), partial(repeat, source, target))
+
+            code.loop(0, self.input.width, 1, pixel)
+
+        def repeat(source: Index, target: Index, size: int, channel: Index) -> None:
+            value = code.load(memory[0], code.plus(source, channel), size)
+            for i in range(right):
+                place = code.plus(target, i * self.output.channels)
+                code.store(value, memory[-1], code.plus(place, channel))
+
+        code.loop(*code.share(self.output.height, group[0], self.grid[0]), 1, row)
 
 
 def _copy(source: tuple[Value, Index], target: tuple[Value, Index], at: Index, lanes: int) -> None:

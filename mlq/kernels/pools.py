@@ -15,6 +15,7 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
+from mlq.kernels.movement import each_block
 from mlq.kernels.storage import Kind
 
 _GRAIN = 1 << 17  # elements read that make a workgroup worthwhile
@@ -105,7 +106,7 @@ class MaxPool(_Pool):
                 greatest = code.greater(greatest, value, signed=signed)
             code.store(greatest, memory[-1], code.plus(target, channel))
 
-        _each_block(self._channels, self.isa.width(self.kind), block)
+        each_block(self._channels, self.isa.width(self.kind), block)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class MeanPool(_Pool):
             place = code.plus(target, channel)
             finisher.store([sums], [scale] * count, Pixels(memory[-1], [place]))
 
-        _each_block(self._channels, self._width, block)
+        each_block(self._channels, self._width, block)
 
     @property
     def _width(self) -> int:
@@ -182,13 +183,3 @@ class MeanPool(_Pool):
 
 def _within(at: Index, size: int) -> Index:
     return code.at_least(code.at_most(at, size - 1), 0)
-
-
-def _each_block(channels: int, width: int, body: Callable[[int, Index], None]) -> None:
-    """`body(width, first)` for blocks that cover the channels; the last ones may overlap."""
-    while width > channels:
-        width //= 2
-    whole = channels // width * width
-    code.loop(0, whole, width, partial(body, width))
-    if whole < channels:
-        body(width, channels - width)

@@ -3,6 +3,7 @@
 `affine`      reals to storage and back; the only place where rounding lives
 `parameters`  the choice of scales and zero points
 `integer`     the integer ops: exact accumulators, and what becomes of them
+`nonlinear`   functions of one real, and the tables that integers look them up in
 `real`        the float twins (`numerics.real.conv2d`), for layers that stay float
 `windows`     im2col
 
@@ -11,7 +12,7 @@ The integer ops are named here directly: `numerics.conv2d`.
 
 from __future__ import annotations
 
-from mlq.numerics import real
+from mlq.numerics import nonlinear, real
 from mlq.numerics.affine import (
     Integers,
     QuantParams,
@@ -39,7 +40,9 @@ from mlq.numerics.integer import (
     finish,
     matmul,
     max_pool2d,
+    multiply,
     pool_scale,
+    product_scale,
     requantize_accumulator,
 )
 from mlq.numerics.parameters import (
@@ -81,7 +84,10 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "most_of_one_sign",
+    "multiply",
+    "nonlinear",
     "pool_scale",
+    "product_scale",
     "quantize",
     "raise_weight_scale",
     "real",

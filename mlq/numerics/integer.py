@@ -121,6 +121,19 @@ def pool_scale(
     return scale
 
 
+def multiply(lhs: Integers, rhs: Integers, *, zero_points: tuple[int, int]) -> NDArray[np.int64]:
+    """The accumulator of a product of elements, `(l - zl) * (r - zr)` (ONNX Mul, broadcasting)."""
+    sides = zip((lhs, rhs), zero_points, strict=True)
+    left, right = (centre(*side).astype(np.int64) for side in sides)
+    return left * right
+
+
+def product_scale(lhs: QuantParams, rhs: QuantParams, output: QuantParams | None = None) -> Reals:
+    """`f32(sl * sr / sy)`, or `f32(sl * sr)` for a real result."""
+    unit = 1.0 if output is None else output.scale[0]
+    return np.asarray(lhs.scale[0] * rhs.scale[0] / unit, np.float32)
+
+
 def addend(
     value: NDArray[Any], params: QuantParams | None, output: QuantParams | None = None
 ) -> Reals:

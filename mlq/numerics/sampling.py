@@ -43,3 +43,18 @@ def histogram(x: Reals, least: np.float32, greatest: np.float32, bins: int) -> N
     per_unit = np.float32(bins) / width if width > 0 else np.float32(0)
     place = np.minimum((x.reshape(-1) - least) * per_unit, np.float32(bins - 1))
     return np.bincount(place.astype(np.int64), minlength=bins).astype(np.int32)
+
+
+def statistics(x: Reals, step: int, bins: int) -> Reals:
+    """What `mlq.observe` yields: least, greatest, and a histogram of every `step`-th element."""
+    least, greatest = np.min(x), np.max(x)
+    counts = histogram(x.reshape(-1)[::step], least, greatest, bins)
+    return np.array([least, greatest, *counts], np.float32)
+
+
+def energies(reference: Reals, value: Reals, step: int) -> Reals:
+    """What `mlq.compare` yields, of every `step`-th slice of axis 1."""
+    seen = (slice(None), slice(None, None, step))[: reference.ndim]
+    kept = reference[seen].astype(np.float64)
+    noise, part = kept - value[seen], kept.size / max(reference.size, 1)
+    return np.array([np.vdot(each, each) / part for each in (kept, noise)], np.float32)

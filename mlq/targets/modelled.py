@@ -46,8 +46,7 @@ class Peak:
         rows: Mapping[str, Mapping[str, float]] = {
             "conv2d": product,
             "matmul": product,
-            "add": sums,
-            "avg_pool2d": sums,
+            **dict.fromkeys(("add", "mul", "avg_pool2d", "nonlinearity"), sums),
         }
         return Costs(
             giga_ops=rows,

@@ -42,9 +42,12 @@ _GIGA_OPS = {
     "conv2d.depthwise": {"f32": 17.9, "w8a8": 23.2, "w4a8": 23.2},
     "matmul": {"f32": 3.9, "w8a8": 12.8, "w4a8": 12.8},
     "add": {"f32": 5.0, "w8a8": 2.6},
+    "mul": {"f32": 5.0, "w8a8": 2.6},
     "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
+    "nonlinearity": {"f32": 0.5, "w8a8": 2.0},
 }
 _WIDE = ("w8a16", "w8a12")
+_IN_TABLES = "nonlinearity"  # of 256 bytes; of wide activations there are none
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
 _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
 
@@ -54,7 +57,7 @@ def _costs(features: frozenset[str]) -> Costs:
     slower = _SLOWER if features & _OF_BYTES else 1.0
     return Costs(
         giga_ops={
-            row: rates | dict.fromkeys(_WIDE, rates["w8a8"] / slower)
+            row: rates | dict.fromkeys(() if row == _IN_TABLES else _WIDE, rates["w8a8"] / slower)
             for row, rates in _GIGA_OPS.items()
         },
         bytes_per_us=24_900.0,

@@ -11,20 +11,21 @@ from mlq.dialect.ops import (
     Conv2dOp,
     MatmulOp,
     MaxPool2dOp,
+    MulOp,
     ReshapeOp,
     SliceOp,
     TransposeOp,
 )
 from mlq.transforms.base import Pass, Skip, register_pass, rewrites, skip
 
-_FUSABLE = (Conv2dOp, MatmulOp, AddOp, ActivateOp)
+_FUSABLE = (Conv2dOp, MatmulOp, AddOp, MulOp, ActivateOp)
 # A clamp before them and one behind them are the same.
 _MOVING = (ReshapeOp, TransposeOp, SliceOp, MaxPool2dOp)
 
 
 @register_pass
 class FuseActivation(Pass):
-    """Make an activation part of the conv2d, matmul or add whose only use it is.
+    """Make an activation part of the conv2d, matmul, add or mul whose only use it is.
 
     It passes through reshapes, transposes, slices and max pools. Activations in a row become one.
 

@@ -8,7 +8,7 @@ from torch_mlir.ir import InsertionPoint, Operation, OpView, Type, Value
 
 from mlq import numerics
 from mlq.dialect import build, layers, quant, weights
-from mlq.dialect.ops import AddOp, AvgPool2dOp, MatmulOp
+from mlq.dialect.ops import AddOp, AvgPool2dOp, MatmulOp, MulOp, NonlinearityOp
 from mlq.errors import ContractError
 from mlq.precision import GRANULARITIES, SCHEMES, Precision, one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
@@ -72,9 +72,12 @@ class InsertCasts(Pass):
         if isinstance(op, AvgPool2dOp):
             keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad", "layout")
             return build.avg_pool2d(entering, **build.attributes_of(op, *keys))
+        if isinstance(op, NonlinearityOp):
+            return build.nonlinearity(entering, numerics.nonlinear.parse(op.function.value))
         activation = build.Activation.of(op)
-        if isinstance(op, AddOp):
-            return build.add(entering, self._stored(op.rhs, precision), activation=activation)
+        if isinstance(op, AddOp | MulOp):
+            made = build.add if isinstance(op, AddOp) else build.mul
+            return made(entering, self._stored(op.rhs, precision), activation=activation)
         weight, bias = self._constants(op, entering, precision)
         residual = self._residual(op, precision)
         if isinstance(op, MatmulOp):

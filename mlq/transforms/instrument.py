@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch_mlir.ir import InsertionPoint, Operation
 
-from mlq.dialect import build, functions, layers
+from mlq.dialect import build, functions, layers, measures
 from mlq.transforms.base import Pass, option, register_pass, walk
 
 
@@ -56,7 +56,7 @@ class Instrument(Pass):
                 else InsertionPoint.after(value.owner)
             )
             with at, function.location:
-                made = build.observe(value, bins=self.bins, max_elements=self.max_elements)
+                made = measures.observe(value, bins=self.bins, max_elements=self.max_elements)
             statistics.append(made)
         last = functions.return_of(function)
         with InsertionPoint(last), function.location:

@@ -26,10 +26,13 @@ from mlq.dialect.ops import (
     DequantizeOp,
     FakeQuantizeOp,
     MaxPool2dOp,
+    MulOp,
+    NonlinearityOp,
     ObserveOp,
     PadOp,
     QuantizeOp,
     RequantizeOp,
+    ResizeNearestOp,
     SliceOp,
     TransposeOp,
 )
@@ -38,7 +41,7 @@ TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 TO_HWIO = (2, 3, 1, 0)
 IMAGE_RANK = 4  # axes of a tensor that has a layout
 
-_BY_LAYOUT = (Conv2dOp, MaxPool2dOp, AvgPool2dOp)
+_BY_LAYOUT = (Conv2dOp, MaxPool2dOp, AvgPool2dOp, ResizeNearestOp)
 # Ops that mean the same in any layout, once their attributes that count axes follow.
 IN_ANY = (
     ActivateOp,
@@ -47,6 +50,8 @@ IN_ANY = (
     ConcatOp,
     DequantizeOp,
     FakeQuantizeOp,
+    MulOp,
+    NonlinearityOp,
     ObserveOp,
     PadOp,
     QuantizeOp,

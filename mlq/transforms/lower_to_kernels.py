@@ -13,13 +13,14 @@ from mlq.kernels import library
 from mlq.kernels.library import Device
 from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
-from mlq.transforms.kernels import inputs, measuring, movement, pools, products
+from mlq.transforms.kernels import elementwise, inputs, measuring, movement, pools, products
 from mlq.transforms.kernels.images import Images, Lower
 from mlq.transforms.linalg.epilogue import params_of
 
 Choice = Callable[[Any, Any, Images], Lower | str]
 
 CHOICES: dict[type[OpView], Choice] = {
+    ops.AddOp: elementwise.pairwise,
     ops.AvgPool2dOp: pools.avg_pool2d,
     ops.CompareOp: measuring.compare,
     ops.ConcatOp: movement.concat,
@@ -27,8 +28,11 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.FakeQuantizeOp: measuring.fake_quantize,
     ops.MatmulOp: products.matmul,
     ops.MaxPool2dOp: pools.max_pool2d,
+    ops.MulOp: elementwise.pairwise,
+    ops.NonlinearityOp: elementwise.nonlinearity,
     ops.ObserveOp: measuring.observe,
     ops.QuantizeOp: inputs.quantize,
+    ops.ResizeNearestOp: movement.resize_nearest,
 }
 
 

@@ -21,7 +21,7 @@ from torch_mlir.ir import (
 
 from mlq.dialect import build, linalg, ops, quant
 from mlq.transforms.base import Pass, register_pass, walk
-from mlq.transforms.linalg import contractions, movement, pointwise, pools, statistics
+from mlq.transforms.linalg import contractions, movement, nonlinear, pointwise, pools, statistics
 from mlq.transforms.linalg.arithmetic import storage_type
 from mlq.transforms.linalg.epilogue import Stored
 
@@ -38,11 +38,14 @@ LOWERINGS: dict[type[OpView], Lowering] = {
     ops.FakeQuantizeOp: pointwise.fake_quantize,
     ops.MatmulOp: contractions.matmul,
     ops.MaxPool2dOp: pools.max_pool2d,
+    ops.MulOp: pointwise.mul,
+    ops.NonlinearityOp: nonlinear.nonlinearity,
     ops.ObserveOp: statistics.observe,
     ops.PadOp: movement.pad,
     ops.QuantizeOp: pointwise.quantize,
     ops.RequantizeOp: pointwise.requantize,
     ops.ReshapeOp: movement.reshape,
+    ops.ResizeNearestOp: movement.resize_nearest,
     ops.SliceOp: movement.slice,
     ops.TransposeOp: movement.transpose,
     ops.WeightOp: movement.weight,

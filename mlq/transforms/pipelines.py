@@ -23,7 +23,7 @@ _CASTS = "mlq-fold-casts,cse,mlq-absorb-requantization,cse,mlq-quantize-constant
 
 _LINALG = "canonicalize,cse,mlq-lower-to-linalg,mlq-lower-weights,canonicalize,cse"
 
-_FOLD = "mlq-fuse-bias,mlq-fold-batch-norm"
+_FOLD = "mlq-fuse-nonlinearity,mlq-fuse-bias,mlq-fold-batch-norm"
 _FUSE = "mlq-fuse-activation,mlq-fuse-residual"
 
 PIPELINES: dict[str, Pipeline] = {

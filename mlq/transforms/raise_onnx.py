@@ -13,9 +13,10 @@ from mlq.transforms.cleaning import clean, ops_of
 from mlq.transforms.raising.linear import LINEAR
 from mlq.transforms.raising.movement import MOVEMENT
 from mlq.transforms.raising.node import Node, UnsupportedNodeError, kind_of
+from mlq.transforms.raising.nonlinear import FUNCTIONS
 from mlq.transforms.raising.pools import POOLS
 
-_RAISED = LINEAR | POOLS | MOVEMENT
+_RAISED = LINEAR | FUNCTIONS | POOLS | MOVEMENT
 _PASSED_THROUGH = {"Identity", "Dropout"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch_mlir.dialects import func
 from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, Value
 
-from mlq.dialect import build, functions, layers
+from mlq.dialect import build, functions, layers, measures
 from mlq.transforms.base import Pass, option, register_pass
 
 
@@ -112,7 +112,7 @@ class _Chain:
             row = self._row_of.get((layer, flow.role))
             if row is not None:
                 plain = values.get(flow.value, flow.value)
-                others[flow.index] = build.fake_quantize(plain, self._table, row)
+                others[flow.index] = measures.fake_quantize(plain, self._table, row)
         for index, constant in layers.constants_of(op).items():
             key = layers.weight_key(constant)
             if key is not None:
@@ -195,6 +195,6 @@ def _compare(
             functions.clone_op(op, alone, clean)
             pairs.append((reference[op.output], alone[op.output]))
         chain.energies += [
-            build.compare(*each, max_elements=options.max_elements) for each in pairs
+            measures.compare(*each, max_elements=options.max_elements) for each in pairs
         ]
     return [(build.name_of(op) or "", role) for role in (*places, "output", *["own"] * options.own)]

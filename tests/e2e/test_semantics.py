@@ -12,7 +12,7 @@ import pytest
 from torch_mlir.ir import Value
 
 from mlq import numerics
-from mlq.dialect import build, quant
+from mlq.dialect import build, measures, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.shapes import DYNAMIC
 from mlq.numerics import QuantParams
@@ -323,7 +323,7 @@ def test_simulated_quantization() -> None:
         rows = [*map(numerics.table_row, kinds), np.array([0, 0, 0, 255], np.float32)]
         table, x = p.given(np.stack(rows)), p.input([1, 2, 30, 30])
         for row in range(len(rows)):
-            p.result(f"row{row}", build.fake_quantize(x, table, row))
+            p.result(f"row{row}", measures.fake_quantize(x, table, row))
 
     assert_equal(Program(80), cases)
 
@@ -366,7 +366,7 @@ def test_observations(batch: int | None, most: int) -> None:
         x = p.input([1, 5, 16, 16])
         flat = p.given(np.full([batch or 1, 4], 1.5, np.float32))
         for name, value in (("spread", x), ("constant", flat)):
-            p.results[name] = build.observe(value, bins=bins, max_elements=most)
+            p.results[name] = measures.observe(value, bins=bins, max_elements=most)
 
     found, _ = program.run(cases)
     for name, x in zip(("spread", "constant"), program.arrays, strict=True):
@@ -383,7 +383,7 @@ def test_comparisons_of_many_elements() -> None:
     def cases(p: Program) -> None:
         x = p.input([2, 16, 181, 181])
         y = p.given(p.arrays[0] + p.random.normal(0, 0.01, p.arrays[0].shape).astype(np.float32))
-        p.results["energies"] = build.compare(x, y, max_elements=1 << 30)
+        p.results["energies"] = measures.compare(x, y, max_elements=1 << 30)
 
     found, _ = program.run(cases)
     reference, value = (array.astype(np.float64) for array in program.arrays)

@@ -3,5 +3,7 @@
 `images`    images as kernels hold them, and as everything else sees them
 `products`  conv2d, matmul
 `pools`     max_pool2d, avg_pool2d
+`elementwise`  add, mul, nonlinearity
+`movement`  concat, resize_nearest
 `inputs`    quantize, where the network's input enters
 """

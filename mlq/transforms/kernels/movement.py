@@ -1,4 +1,4 @@
-"""concat on a kernel, where it joins channels."""
+"""concat, where it joins channels, and resize_nearest on kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from torch_mlir.ir import Value
 
 from mlq.dialect import build
-from mlq.dialect.ops import ConcatOp
+from mlq.dialect.ops import ConcatOp, ResizeNearestOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
@@ -35,6 +35,29 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     for part in parts:
         images.need(part, NO_MARGIN)
     return partial(_concat, op, isa, parts)
+
+
+def resize_nearest(op: ResizeNearestOp, isa: Device, images: Images) -> Lower | str:
+    """Pixels of an image over and over."""
+    real = params_of(op.input) is None and DYNAMIC not in build.shape_of(op.input)
+    reason = None if real else unfit(isa, op.input, op.output)
+    reason = reason or library.unfit_elementwise(isa)
+    if reason is not None:
+        return reason
+    images.need(op.input, NO_MARGIN)
+    return partial(_resize, op, isa)
+
+
+def _resize(op: ResizeNearestOp, isa: Device, images: Images) -> None:
+    source, output = images.read(op.input, BLOCK), images.result(op.output)
+    kernel = library.of(isa).resize(
+        isa=isa,
+        input=source.image,
+        output=output,
+        factors=tuple(op.factors),
+        kind=kind_of(op.output),
+    )
+    images.call(kernel, [source.value, images.zero_of(op.output)], op.output, output)
 
 
 def _concat(op: ConcatOp, isa: Device, parts: list[Value], images: Images) -> None:

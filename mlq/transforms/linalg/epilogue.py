@@ -42,8 +42,7 @@ def bounds_of(op: OpView) -> Bounds:
     """The reals that the op's activation lets through; all of them for an op without."""
     if "activation" not in op.operation.attributes:
         return numerics.UNBOUNDED
-    activation = build.Activation.of(op)
-    return activation.low, activation.high
+    return build.Activation.of(op).bounds
 
 
 def finish(

@@ -1,4 +1,4 @@
-"""Ops that move storage: concat, reshape, transpose, pad, slice."""
+"""Ops that move storage: concat, reshape, transpose, pad, resize_nearest, slice."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from torch_mlir.ir import BlockArgument, RankedTensorType, Value
 from mlq import numerics
 from mlq.dialect import linalg
 from mlq.dialect.linalg import Size
-from mlq.dialect.ops import ConcatOp, PadOp, ReshapeOp, SliceOp, TransposeOp, WeightOp
+from mlq.dialect.ops import (
+    ConcatOp,
+    PadOp,
+    ReshapeOp,
+    ResizeNearestOp,
+    SliceOp,
+    TransposeOp,
+    WeightOp,
+)
 from mlq.dialect.shapes import DYNAMIC
+from mlq.errors import DiagnosticError
 from mlq.transforms.linalg.arithmetic import storage_type
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import Stored, params_of
@@ -66,6 +75,17 @@ def pad(op: PadOp, stored: Stored) -> Value:
     if params is not None:
         value = int(numerics.quantize(np.asarray(value, np.float32), params))
     return linalg.pad(stored(op.input), list(op.low), list(op.high), value)
+
+
+def resize_nearest(op: ResizeNearestOp, stored: Stored) -> Value:
+    """Rows and pixels repeated along axes of their own, which are then merged into them."""
+    x, (down, right) = stored(op.input), op.factors
+    if op.layout.value != "nhwc":
+        raise DiagnosticError(op, "is in layout nchw; run mlq-assign-layout before this pass")
+    batch, height, width, channels = linalg.sizes_of(x)
+    sizes = [batch, height, down, width, right, channels]
+    made = linalg.elementwise([(x, "d0, d1, d3, d5")], x.type.element_type, sizes, lambda q: q)
+    return linalg.reshape(made, [batch, *op.output.type.shape[1:]])
 
 
 def slice(op: SliceOp, stored: Stored) -> Value:  # the op's own name, as in ONNX

@@ -1,4 +1,4 @@
-"""Ops on one element at a time: the casts, add, activate, fake_quantize."""
+"""Ops on one element at a time: the casts, add, mul, activate, fake_quantize."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlq.dialect.ops import (
     AddOp,
     DequantizeOp,
     FakeQuantizeOp,
+    MulOp,
     QuantizeOp,
     RequantizeOp,
 )
@@ -26,6 +27,7 @@ from mlq.transforms.linalg.arithmetic import (
     Coefficients,
     at_least,
     at_most,
+    centred,
     clamp,
     product,
     real,
@@ -98,6 +100,28 @@ def add(op: AddOp, stored: Stored) -> Value:
 
     lhs, rhs = stored(op.lhs), stored(op.rhs)
     inputs = [linalg.whole(lhs), linalg.whole(rhs)]
+    return linalg.elementwise(inputs, result_element(op), linalg.sizes_of(lhs), body)
+
+
+def mul(op: MulOp, stored: Stored) -> Value:
+    """The product of what lies above the zero points, scaled; `rhs` repeated where its size is 1.
+
+    In float32: a product of integers of up to 16 bits is rounded there as its conversion would be.
+    """
+    left, right, output = (params_of(each) for each in (op.lhs, op.rhs, op.output))
+    f32 = F32Type.get()
+
+    def body(lhs: Value, rhs: Value) -> Value:
+        if left is None or right is None:
+            return clamp(arith.mulf(lhs, rhs), bounds_of(op))
+        scale = float(numerics.product_scale(left, right, output))
+        acc = arith.mulf(centred(lhs, left, f32), centred(rhs, right, f32))
+        return finished(product(acc, linalg.scalar(f32, scale)), output, bounds_of(op))
+
+    lhs, rhs = stored(op.lhs), stored(op.rhs)
+    sizes = zip(linalg.axes(rhs.type.rank), rhs.type.shape, lhs.type.shape, strict=True)
+    at = ", ".join("0" if n == 1 != whole else axis for axis, n, whole in sizes)
+    inputs = [linalg.whole(lhs), (rhs, at)]
     return linalg.elementwise(inputs, result_element(op), linalg.sizes_of(lhs), body)
 
 

@@ -15,9 +15,25 @@ from torch_mlir.ir import Value
 from mlq.dialect import build, nodes, quant, shapes
 from mlq.dialect.build import Activation
 from mlq.errors import DiagnosticError
+from mlq.numerics import nonlinear
+from mlq.numerics.nonlinear import Step
 from mlq.transforms.qdq.tensors import Tensors, clipped, name_of, shape_of
 
 _MATRIX = 2  # the rank that Gemm takes
+# The node that a step is, and its attributes; a step without any adds or multiplies by its number.
+_NODES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "add": ("Add", ()),
+    "elu": ("Elu", ("alpha",)),
+    "erf": ("Erf", ()),
+    "hard_sigmoid": ("HardSigmoid", ("alpha", "beta")),
+    "hard_swish": ("HardSwish", ()),
+    "leaky_relu": ("LeakyRelu", ("alpha",)),
+    "multiply": ("Mul", ()),
+    "sigmoid": ("Sigmoid", ()),
+    "softplus": ("Softplus", ()),
+    "tanh": ("Tanh", ()),
+    "times_input": ("Mul", ()),
+}
 
 
 def conv2d(op: Any, at: Tensors) -> Value:
@@ -53,6 +69,37 @@ def add(op: Any, at: Tensors) -> Value:
     """Add."""
     operands = [at.real(op.lhs), at.real(op.rhs)]
     return _stored(op, at, nodes.node("Add", operands, real_type(op), name_of(op.output)))
+
+
+def mul(op: Any, at: Tensors) -> Value:
+    """Mul."""
+    operands = [at.real(op.lhs), at.real(op.rhs)]
+    return _stored(op, at, nodes.node("Mul", operands, real_type(op), name_of(op.output)))
+
+
+def nonlinearity(op: Any, at: Tensors) -> Value:
+    """A node for each step, of which the last one has the name of the op."""
+    name, given = name_of(op.output), at.real(op.input)
+    function, value = nonlinear.parse(op.function.value), given
+    for number, step in enumerate(function, start=1):
+        called = name if number == len(function) else f"{name}:{step.name}.{number}"
+        value = _step(step, value, given, called)
+    return _stored(op, at, value)
+
+
+def _step(step: Step, value: Value, given: Value, name: str) -> Value:
+    """One step of a function, as the node that it is."""
+    if step.name == "clip":
+        least, most = np.array(step.numbers, np.float32)
+        return clipped(value, least, most, name)
+    kind, keys = _NODES[step.name]
+    if step.name == "times_input":
+        return nodes.node(kind, [value, given], value.type, name)
+    if not keys and step.numbers:
+        number = nodes.constant(np.array(step.numbers[0], np.float32), f"{name}:number")
+        return nodes.node(kind, [value, number], value.type, name)
+    attributes = dict(zip(keys, step.numbers, strict=True))
+    return nodes.node(kind, [value], value.type, name, **attributes)
 
 
 def avg_pool2d(op: Any, at: Tensors) -> Value:
@@ -115,7 +162,7 @@ def _stored(op: Any, at: Tensors, real: Value) -> Value:
     has_activation = "activation" in op.operation.attributes
     activation = Activation.of(op) if has_activation else Activation()
     if quant.is_quantized(element):
-        return at.quantized(real, element, name, (activation.low, activation.high))
+        return at.quantized(real, element, name, activation.bounds)
     return activated(real, activation, f"{name}:{activation.kind}")
 
 

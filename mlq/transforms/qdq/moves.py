@@ -25,6 +25,11 @@ from mlq.transforms.qdq.tensors import (
 )
 
 _ENDLESS = np.iinfo(np.int64).max
+_REPEATING = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+}
 
 
 def weight(op: Any, _at: Tensors) -> Value:
@@ -121,6 +126,15 @@ def pad(op: Any, at: Tensors) -> Value:
     return _in_bytes(op, at, lambda x: padded(x, code), lambda x: padded(x, value))
 
 
+def resize_nearest(op: Any, at: Tensors) -> Value:
+    """Resize by scales, of integers as of reals."""
+    expect_nchw(op)
+    x, name = at.stored(op.input), name_of(op.output)
+    scales = nodes.constant(np.array([1, 1, *op.factors], np.float32), f"{name}:scales")
+    region = nodes.constant(np.zeros(0, np.float32), f"{name}:roi")
+    return nodes.node("Resize", [x, region, scales], _type(op, x), name, **_REPEATING)
+
+
 def max_pool2d(op: Any, at: Tensors) -> Value:
     """MaxPool."""
     expect_nchw(op)
@@ -150,7 +164,7 @@ def activate(op: Any, at: Tensors) -> Value:
 
     def clamped(x: Value) -> Value:
         assert params is not None
-        bounds = numerics.activation_bounds(params, (activation.low, activation.high))
+        bounds = numerics.activation_bounds(params, activation.bounds)
         least, most = np.array(bounds, params.dtype)
         return clipped(x, least, most, name)
 

@@ -10,9 +10,16 @@ from mlq.dialect import build, shapes
 from mlq.dialect.shapes import DYNAMIC
 from mlq.transforms.raising.node import Node, unsupported
 from mlq.transforms.raising.sizes import sizes_of
+from mlq.transforms.raising.windows import IMAGE_RANK
 
 # What exporters write for "to the end".
 _ENDLESS = 2**31 - 1
+# Which roundings of a coordinate name pixel y // factor, by how the coordinate is computed.
+_REPEATING = {
+    "asymmetric": ("floor",),
+    "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+    "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+}
 
 
 def concat(node: Node) -> Value:
@@ -116,6 +123,27 @@ def cut(node: Node) -> Value:
     return build.slice(node.activation(), offsets=offsets, sizes=sizes, strides=strides)
 
 
+def resize(node: Node) -> Value:
+    """Resize by whole factors to where the nearest pixel is the one that a division names."""
+    shape = node.shape()
+    rule = node.attribute("coordinate_transformation_mode", "half_pixel")
+    nearest = node.attribute("nearest_mode", "round_prefer_floor")
+    if node.attribute("mode", "nearest") != "nearest" or nearest not in _REPEATING.get(rule, ()):
+        unsupported("it is no resize to the nearest pixel that repeats each one")
+    if len(shape) != IMAGE_RANK or node.attribute("axes", None) is not None:
+        unsupported("it resizes something other than images")
+    if node.has(2) and (scales := node.array(2, "scales")).size:
+        factors = [float(scale) for scale in scales]
+    else:
+        sizes = sizes_of(node.operand(3)) if node.has(3) else None
+        if sizes is None:
+            unsupported("its sizes are computed at run time")
+        factors = [size / n for size, n in zip(sizes, shape, strict=True)]
+    if factors[:2] != [1.0, 1.0] or not all(f >= 1.0 and f.is_integer() for f in factors):
+        unsupported("its factors are no whole numbers, or not only of height and width")
+    return build.resize_nearest(node.activation(), [int(factor) for factor in factors[2:]])
+
+
 def _reshaped(node: Node, shape: list[int]) -> Value:
     """Check what `mlq.reshape` demands: the batch may move, but not change."""
     before = list(node.tensor().shape)
@@ -145,4 +173,5 @@ MOVEMENT = {
     "Transpose": transpose,
     "Pad": pad,
     "Slice": cut,
+    "Resize": resize,
 }

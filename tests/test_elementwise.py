@@ -1,0 +1,244 @@
+"""Sums, products, functions and resizing of images on kernels, against `mlq.reference`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch_mlir.dialects import func
+from torch_mlir.ir import InsertionPoint, Location, Module
+
+from mlq import emulation, numerics, reference, targets
+from mlq.dialect import build, context, functions, quant
+from mlq.dialect.build import NO_ACTIVATION, Activation
+from mlq.dialect.weights import WeightStore
+from mlq.kernels.isa import ISAS, Isa
+from mlq.kernels.library import best
+from mlq.kernels.tables import X86
+from mlq.network import transform
+from mlq.numerics import QuantParams, nonlinear
+from mlq.targets.host import cpu_features
+from mlq.targets.iree import compile_module
+
+Array = NDArray[Any]
+
+FUNCTIONS = ("hard_swish", "sigmoid | times_input", "elu(1)", "leaky_relu(0.1)", "tanh")
+EVERY = [each for family in targets.all_targets() for each in (family, *targets.presets_of(family))]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A case: images [n, c, h, w], or rows of a matrix where h is 0."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    window: int = 1
+    "of the convolution that reads the result, and wants a margin around it"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.n, self.c, self.h, self.w) if self.h else (self.n, self.c)
+
+
+@dataclass
+class Program:
+    """Ops on arguments of random storage, all of whose results are returned."""
+
+    rng: np.random.Generator
+    function: Any
+    inputs: list[Array] = field(default_factory=list)
+    store: WeightStore = field(default_factory=WeightStore)
+    convolves: bool = True
+    results: list[Any] = field(default_factory=list)
+
+    def stored(self) -> QuantParams:
+        """Some quantization: extreme zero points, and scales of which half make ties."""
+        scale = float(np.float32(self.rng.choice([0.5, 0.25, 0.0173, self.rng.uniform(0.01, 1)])))
+        zero_point = int(self.rng.choice([0, 255, self.rng.integers(0, 256)]))
+        return QuantParams(8, signed=False, scale=(scale,), zero_point=(zero_point,))
+
+    def input(self, shape: Sequence[int]) -> Any:
+        most = self.rng.choice([0, 255], shape)
+        array = np.where(
+            self.rng.integers(0, 8, shape) == 0, most, self.rng.integers(0, 256, shape)
+        )
+        self.inputs.append(array.astype(np.uint8))
+        type_ = build.tensor(shape, quant.type_of(self.stored()))
+        return functions.add_argument(self.function, type_, f"x{len(self.inputs)}")
+
+    def result(self, value: Any, name: str) -> None:
+        self.results.append(build.named(value, f"{len(self.results)}: {name}"))
+
+    def convolved(self, value: Any, window: int) -> None:
+        """A convolution that reads a margin around its input; so the op before must write it."""
+        if not self.convolves:
+            return
+        channels, key = build.shape_of(value)[1], f"w{len(self.store)}"
+        self.store[key] = self.rng.integers(-127, 128, (16, channels, window, window), np.int8)
+        params = QuantParams(
+            8, signed=True, scale=(0.01,), zero_point=(0,), storage_range=(-127, 127)
+        )
+        weight = build.weight(key, build.tensor(self.store[key].shape, quant.type_of(params)))
+        made = build.conv2d(value, weight, pads=(window // 2,) * 4)
+        self.result(made, "convolution")
+
+
+def fill(program: Program, shape: Shape) -> None:
+    """Each op on images of one shape, with stored and with real results."""
+    rng, sizes = program.rng, shape.sizes
+    activations = (NO_ACTIVATION, Activation.relu(), Activation.clip(-0.7, 3.1))
+    point = (shape.n, shape.c, 1, 1) if shape.h else sizes
+    for real in (False, True):
+        element = None if real else quant.type_of(program.stored())
+        activation = activations[rng.integers(3)]
+        for made, name, other in (
+            (build.add, "add", sizes),
+            (build.mul, "mul", sizes),
+            (build.mul, "gate", point),
+        ):
+            lhs, rhs = program.input(sizes), program.input(other)
+            value = made(lhs, rhs, activation=activation, element=element)
+            program.result(value, f"{name} {activation} {element}")
+            if shape.h and name == "gate" and not real:
+                program.convolved(value, shape.window)
+    function = nonlinear.parse(FUNCTIONS[rng.integers(len(FUNCTIONS))])
+    element = quant.type_of(program.stored())
+    value = build.nonlinearity(program.input(sizes), function, element)
+    program.result(value, str(element))
+    if shape.h:
+        program.convolved(value, shape.window)
+        factors = rng.integers(1, 4, 2).tolist()
+        value = build.resize_nearest(program.input(sizes), factors)
+        program.result(value, f"resize {factors}")
+        program.convolved(value, shape.window)
+
+
+def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
+    """Every result on kernels, on this CPU or an emulated one, must be that of the reference."""
+    with context(), Location.unknown():
+        module = Module.create()
+        with InsertionPoint(module.body):
+            function = func.FuncOp("main", ([], []))
+            with InsertionPoint(function.add_entry_block()):
+                end = func.ReturnOp([])
+        program = Program(np.random.default_rng(seed), function)
+        program.convolves = not without_convolutions(isa)
+        with InsertionPoint(end):
+            for shape in shapes:
+                fill(program, shape)
+        functions.set_results(function, program.results)
+        assert module.operation.verify()
+        names = [build.name_of(value.owner) or "" for value in program.results]
+        expected = reference.run(module, program.inputs, program.store)
+        text = str(module)
+    made = transform(text, program.store, f"@lower-{isa.name}")
+    for kernel in ("add_", "mul_", "lookup_"):
+        assert f'sym_name = "{kernel}' in made.text, kernel
+    target = target_of(isa)
+    if reason := emulation.why_not_at_all(target):
+        compile_module(made.text, target, weights=made.weights)
+        pytest.skip(f"compiled, not run: {target.name}: {reason}")
+    runner = emulation.load(made.text, target, made.weights, outputs=len(names))
+    for name, found in zip(names, runner.run(*program.inputs), strict=True):
+        np.testing.assert_array_equal(found.view(expected[name].dtype), expected[name], name)
+
+
+def without_convolutions(isa: Isa) -> bool:
+    """Whether this CPU runs all of an instruction set but what multiplies for convolutions."""
+    return isa.name == "avx_vnni" and not emulation.why_not_at_all(targets.host_target())
+
+
+def target_of(isa: Isa) -> Any:
+    if without_convolutions(isa):
+        return targets.host_target()
+    return next(each for each in EVERY if best(each.cpu_features) is isa)
+
+
+SHAPES = (
+    Shape(2, 16, 4, 7, 3),
+    Shape(1, 67, 2, 3, 5),
+    Shape(2, 21, 0, 0),
+)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+def test_kernels_are_exact(isa: Isa) -> None:
+    compare(isa, SHAPES, 0)
+
+
+@pytest.mark.skipif(best(cpu_features()) is None, reason="this CPU has none of the ISAs")
+@settings(max_examples=3)
+@given(
+    st.lists(
+        st.builds(
+            Shape,
+            st.integers(1, 3),
+            st.integers(1, 80),
+            st.integers(1, 9),
+            st.integers(1, 9),
+            st.sampled_from([1, 3]),
+        ),
+        min_size=1,
+        max_size=1,
+    ),
+    st.integers(0, 2**32 - 1),
+)
+def test_kernels_are_exact_whatever_the_shape(shapes: list[Shape], seed: int) -> None:
+    isa = best(cpu_features())
+    assert isinstance(isa, Isa)
+    compare(isa, shapes, seed)
+
+
+@given(st.binary(min_size=256, max_size=256))
+def test_shuffles_find_every_byte_of_a_table(content: bytes) -> None:
+    """The rows as x86 holds them: each index sees its own row and at most seven before it."""
+    table = np.frombuffer(content, np.uint8)
+    rows = X86.arranged(table).reshape(16, 16)
+    for index in range(256):
+        seen = rows[max(0, (index >> 4) - 7) : (index >> 4) + 1, index & 15]
+        assert np.bitwise_xor.reduce(seen) == table[index]
+
+
+@given(st.sampled_from([*FUNCTIONS, "hard_sigmoid(0.2, 0.5)", "softplus"]), st.data())
+def test_tables_are_rounded_once(text: str, data: st.DataObject) -> None:
+    """A table holds the storage whose real is nearest to the function, and no other."""
+    scales, zeros = st.floats(2**-8, 4, width=32), st.integers(0, 255)
+    input, output = (
+        QuantParams(8, signed=False, scale=(data.draw(scales),), zero_point=(data.draw(zeros),))
+        for _ in range(2)
+    )
+    function = nonlinear.parse(text)
+    table = nonlinear.table(function, input, output)
+    reals = nonlinear.evaluate(
+        function, numerics.dequantize(np.arange(256).astype(np.uint8), input)
+    )
+    steps = reals / np.float32(output.scale[0])
+    low, high = (limit - output.zero_point[0] for limit in output.limits)
+    nearest = [round(float(np.clip(step, low, high))) for step in steps]
+    assert (table.astype(int) - output.zero_point[0]).tolist() == nearest
+
+
+@pytest.mark.parametrize(
+    "text", ["", "sigmoid(1)", "clip(1)", "clip(1, x)", "swish", "add(nan)", "tanh |"]
+)
+def test_what_is_no_function_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"step|numbers"):
+        nonlinear.parse(text)
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=2))
+def test_functions_read_as_they_are_written(numbers: list[float]) -> None:
+    low, high = sorted(numbers)
+    function = nonlinear.parse(f"add({low}) | clip({low}, {high}) | tanh | times_input")
+    again = nonlinear.parse(nonlinear.text_of(function))
+    assert [np.float32(n) for step in function for n in step.numbers] == [
+        np.float32(n) for step in again for n in step.numbers
+    ]
