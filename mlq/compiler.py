@@ -24,7 +24,7 @@ from mlq import (
 from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import Samples, load_data
 from mlq.judge import Judge
-from mlq.network import load
+from mlq.network import Network, load
 from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
@@ -97,14 +97,15 @@ def quantize(
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
-    network = found.rounding.of(network)
+    given, network = network, found.rounding.of(network)
     costs = timing.measure(network, device, settings, found.choice.ranges, data, stages=stages)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
     planner = _weighed(planner, found)
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)
     judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)
-    return result(decide(planner, tries, found, judge, command), save_stages=save_stages)
+    findings = decide(planner, tries, found, judge, command, given=given)
+    return result(findings, save_stages=save_stages)
 
 
 def _weighed(planner: planning.Planner, found: Analysis) -> planning.Planner:
@@ -141,10 +142,13 @@ def decide(
     found: Analysis,
     judge: Judge,
     command: str,
+    *,
+    given: Network | None = None,
 ) -> reporting.Findings:
     """Choose among the plans to try by their artifacts; check and time what was chosen.
 
-    Where the target cannot run here, the host's build of the same plan stands in for it.
+    "float" is `given`, by default the planner's network. Where the target cannot run here, the
+    host's build of the same plan stands in for it.
     """
     subject, stages = found.subject, found.subject.stages
     stand_in = _stand_in(subject.target)
@@ -152,11 +156,13 @@ def decide(
 
     def build_plan(name: str, plan: Plan, device: Target = ground) -> Variant:
         with stages.stage(f"compile {name}"):
-            return build(planner.network, plan, found.choice.ranges, device)
+            network = (name == "float" and given) or planner.network
+            return build(network, plan, found.choice.ranges, device)
 
-    variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
-    for name, variant in variants.items():
-        judge.add(name, variant.vmfb)
+    variants = {}
+    for name, plan in _baselines(planner, found).items():
+        variants[name] = build_plan(name, plan)
+        judge.add(name, variants[name].vmfb)
     mixed, tried = selection.choose(tries, planner, partial(build_plan, "mixed"), judge)
     variants["mixed"] = mixed
     shipped = {
