@@ -147,28 +147,20 @@ def decide(
 ) -> reporting.Findings:
     """Choose among the plans to try by their artifacts; check and time what was chosen.
 
-    "float" is `given`, by default the planner's network. Where the target cannot run here, the
-    host's build of the same plan stands in for it.
+    Float is `given` (the planner's by default). The host stands in for targets not here.
     """
     subject, stages = found.subject, found.subject.stages
     stand_in = _stand_in(subject.target)
     ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
-
-    def build_plan(name: str, plan: Plan, device: Target = ground) -> Variant:
-        with stages.stage(f"compile {name}"):
-            network = (name == "float" and given) or planner.network
-            return build(network, plan, found.choice.ranges, device)
-
-    variants = {}
-    for name, plan in _baselines(planner, found).items():
-        variants[name] = build_plan(name, plan)
-        judge.add(name, variants[name].vmfb)
+    build_plan = partial(_build, planner, found, device=ground, given=given)
+    variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
+    for name, variant in variants.items():
+        judge.add(name, variant.vmfb)
     mixed, tried = selection.choose(tries, planner, partial(build_plan, "mixed"), judge)
     variants["mixed"] = mixed
-    shipped = {
-        name: each if stand_in is None else build_plan(f"{name} to ship", each.plan, subject.target)
-        for name, each in variants.items()
-    }
+    shipped = dict(variants)
+    for name in () if stand_in is None else variants:
+        shipped[name] = build_plan(f"{name} to ship", variants[name].plan, device=subject.target)
     return reporting.Findings(
         network=planner.network,
         planner=planner,
@@ -184,6 +176,20 @@ def decide(
         shipped=shipped,
         stand_in=stand_in,
     )
+
+
+def _build(
+    planner: planning.Planner,
+    found: Analysis,
+    name: str,
+    plan: Plan,
+    *,
+    device: Target,
+    given: Network | None,
+) -> Variant:
+    network = (name.startswith("float") and given) or planner.network
+    with found.subject.stages.stage(f"compile {name}"):
+        return build(network, plan, found.choice.ranges, device)
 
 
 def _considered(
