@@ -1,6 +1,6 @@
 """Accuracy methods that need no training: what each changes, on all networks, on the same images.
 
-    python benchmarks/methods.py [NETWORK ...] [--precisions w8a8,w4a8] [--again]
+    python benchmarks/methods.py [NETWORK ...] [--precisions w8a8,w4a8] [--images N] [--again]
 
 All layers in one precision, simulated; the calibrator is chosen by `auto` anew under each method,
 weights of fewer than 8 bits are rounded by least squares (which corrects biases by itself). KL to
@@ -35,19 +35,20 @@ METHODS = ("none", "equalize", "bias-correction", "equalize,bias-correction")
 Logits = NDArray[np.float64]
 
 
-def measured(network: Network, precision: str, *, again: bool) -> dict[str, Any]:
+def measured(network: Network, precision: str, *, images: int, again: bool) -> dict[str, Any]:
     """By method what was measured, `labels` and the float logits; measured if it is not known."""
     file = FOLDER / f"{network.name}-{precision}.npz"
     if again or not file.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        arrays = _measure(network, precision)
+        arrays = _measure(network, precision, images)
         np.savez(file, **arrays)
     with np.load(file) as kept:
         return dict(kept)
 
 
-def _measure(network: Network, precision: str) -> dict[str, Any]:
+def _measure(network: Network, precision: str, images: int) -> dict[str, Any]:
     samples = network.samples(network.eval)
+    inputs = samples.inputs[:images]
     arrays: dict[str, Any] = {}
     for methods in METHODS:
         start = time.process_time()
@@ -55,13 +56,13 @@ def _measure(network: Network, precision: str) -> dict[str, Any]:
         spent = time.process_time() - start
         subject = found.subject
         base = uniform(subject.network, precision, subject.allowed)
-        arrays[methods] = logits(found, samples.inputs, base)
+        arrays[methods] = logits(found, inputs, base)
         if methods in ("none", "equalize"):
-            arrays[f"{methods} float"] = logits(found, samples.inputs, {})
+            arrays[f"{methods} float"] = logits(found, inputs, {})
         arrays[f"{methods} said"] = json.dumps(
             {"calibrator": found.choice.ranges.calibrator, "seconds": spent}
         )
-    arrays["labels"] = samples.labels
+    arrays["labels"] = samples.labels[:images]
     return arrays
 
 
@@ -92,9 +93,9 @@ def interval(difference: NDArray[np.float64]) -> tuple[float, float]:
     return low, high
 
 
-def rows(network: Network, precision: str, *, again: bool = False) -> list[str]:
+def rows(network: Network, precision: str, *, images: int, again: bool) -> list[str]:
     """A line for each method."""
-    found = measured(network, precision, again=again)
+    found = measured(network, precision, images=images, again=again)
     exact, labels, lines = found["none float"], found["labels"], []
     before = metrics.divergences_mnat(exact, found["none"])
     for methods in METHODS:
@@ -117,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--precisions", default="w8a8,w4a8", help="with commas")
+    parser.add_argument("--images", type=int, default=1 << 30, help="the first so many only")
     parser.add_argument("--again", action="store_true", help="measure what is known too")
     arguments = parser.parse_args()
     print(
@@ -125,7 +127,7 @@ def main() -> None:
     )
     for network in networks.find(arguments.names):
         for precision in arguments.precisions.split(","):
-            for line in rows(network, precision, again=arguments.again):
+            for line in rows(network, precision, images=arguments.images, again=arguments.again):
                 print(line, flush=True)
 
 
