@@ -1,6 +1,7 @@
 """Accuracy methods that need no training: what each changes, on all networks, on the same images.
 
-    python benchmarks/methods.py [NETWORK ...] [--precisions w8a8,w4a8] [--images N] [--again]
+    python benchmarks/methods.py [NETWORK ...] [--precisions w8a8,w4a8] [--images N]
+        [--methods none bias-correction ...] [--again]
 
 All layers in one precision, simulated; the calibrator is chosen by `auto` anew under each method,
 weights of fewer than 8 bits are rounded by least squares (which corrects biases by itself). KL to
@@ -35,22 +36,22 @@ METHODS = ("none", "equalize", "bias-correction", "equalize,bias-correction")
 Logits = NDArray[np.float64]
 
 
-def measured(network: Network, precision: str, *, images: int, again: bool) -> dict[str, Any]:
+def measured(network: Network, precision: str, arguments: Any) -> dict[str, Any]:
     """By method what was measured, `labels` and the float logits; measured if it is not known."""
     file = FOLDER / f"{network.name}-{precision}.npz"
-    if again or not file.exists():
+    if arguments.again or not file.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        arrays = _measure(network, precision, images)
+        arrays = _measure(network, precision, arguments)
         np.savez(file, **arrays)
     with np.load(file) as kept:
         return dict(kept)
 
 
-def _measure(network: Network, precision: str, images: int) -> dict[str, Any]:
+def _measure(network: Network, precision: str, arguments: Any) -> dict[str, Any]:
     samples = network.samples(network.eval)
-    inputs = samples.inputs[:images]
+    inputs = samples.inputs[: arguments.images]
     arrays: dict[str, Any] = {}
-    for methods in METHODS:
+    for methods in arguments.methods:
         start = time.process_time()
         found = prepared(network, precision, methods)
         spent = time.process_time() - start
@@ -62,7 +63,7 @@ def _measure(network: Network, precision: str, images: int) -> dict[str, Any]:
         arrays[f"{methods} said"] = json.dumps(
             {"calibrator": found.choice.ranges.calibrator, "seconds": spent}
         )
-    arrays["labels"] = samples.labels[:images]
+    arrays["labels"] = samples.labels[: arguments.images]
     return arrays
 
 
@@ -93,12 +94,12 @@ def interval(difference: NDArray[np.float64]) -> tuple[float, float]:
     return low, high
 
 
-def rows(network: Network, precision: str, *, images: int, again: bool) -> list[str]:
+def rows(network: Network, precision: str, arguments: Any) -> list[str]:
     """A line for each method."""
-    found = measured(network, precision, images=images, again=again)
+    found = measured(network, precision, arguments)
     exact, labels, lines = found["none float"], found["labels"], []
     before = metrics.divergences_mnat(exact, found["none"])
-    for methods in METHODS:
+    for methods in (each for each in METHODS if each in found):
         value, said = found[methods], json.loads(str(found[f"{methods} said"]))
         after = metrics.divergences_mnat(exact, value)
         low, high = interval(after - before)
@@ -119,6 +120,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--precisions", default="w8a8,w4a8", help="with commas")
     parser.add_argument("--images", type=int, default=1 << 30, help="the first so many only")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=METHODS, help="none must be among them"
+    )
     parser.add_argument("--again", action="store_true", help="measure what is known too")
     arguments = parser.parse_args()
     print(
@@ -127,7 +131,7 @@ def main() -> None:
     )
     for network in networks.find(arguments.names):
         for precision in arguments.precisions.split(","):
-            for line in rows(network, precision, images=arguments.images, again=arguments.again):
+            for line in rows(network, precision, arguments):
                 print(line, flush=True)
 
 
