@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq import alone, calibration, journal, planning, sensitivity, targets
+from mlq import alone, calibration, equalization, journal, planning, sensitivity, targets
 from mlq.errors import DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
+from mlq.precision import Precision
 from mlq.progress import Stages
 from mlq.propagation import OWN_METRICS
 from mlq.recipe import Recipe
@@ -92,15 +94,38 @@ class Analysis:
         )
 
 
-def analyse(subject: Subject) -> Analysis:
-    """Calibrate and measure sensitivities: one float and one quantized pass over the samples."""
+@dataclass(frozen=True)
+class Prepared:
+    """A network that is ready to be measured: calibrated, equalized and rounded as its recipe says.
+
+    `subject.network` has equalized weights; the simulation those that were rounded, too.
+    """
+
+    subject: Subject
+    simulation: Simulation
+    observations: calibration.Observations
+    choice: calibration.Choice
+    rounding: Rounding = field(repr=False)
+
+
+def prepare(subject: Subject) -> Prepared:
+    """Calibrate: one float pass over the samples, and what the recipe's methods look at besides."""
+    equalized = equalize(subject)
+    subject = replace(subject, network=Rounding(equalized=equalized).of(subject.network))
     observations = observe(subject)
     simulation = simulate(subject)
     choice = choose_ranges(subject, observations, simulation)
-    rounding = fit_weights(subject, simulation, choice)
-    if rounding.weights:
+    rounding = replace(fit_weights(subject, simulation, choice), equalized=equalized)
+    if rounding.refines:
         simulation = simulation.refined({}, rounding.weights, rounding.biases)
-    return replace(measure(subject, observations, simulation, choice), rounding=rounding)
+    return Prepared(subject, simulation, observations, choice, rounding)
+
+
+def analyse(subject: Subject) -> Analysis:
+    """Calibrate and measure sensitivities: one float and one quantized pass over the samples."""
+    made = prepare(subject)
+    found = measure(made.subject, made.observations, made.simulation, made.choice)
+    return replace(found, rounding=made.rounding)
 
 
 def measure(
@@ -124,16 +149,16 @@ def measure(
     if subject.recipe.effort == "quick":
         return found
     if subject.recipe.effort == "extensive":
-        return _with(found, _tried_on_all(found, alone.TRIED))
+        return replace(found, sensitivities=_tried_on_all(found, alone.TRIED))
     few = alone.few(sensitivities, pairs(found))
     with subject.stages.stage("try layers alone", alone.steps(sensitivities, 1, 1)) as advance:
         tried = alone.try_alone(sensitivities, few, simulation, choice.ranges, advance=advance)
-    return _with(found, tried)
+    return replace(found, sensitivities=tried)
 
 
 def with_oracle(found: Analysis) -> Analysis:
     """Add what each layer alone does to the output over all samples (O1): the oracle."""
-    return _with(found, _tried_on_all(found, alone.ORACLE))
+    return replace(found, sensitivities=_tried_on_all(found, alone.ORACLE))
 
 
 def _tried_on_all(found: Analysis, names: tuple[str, str, str]) -> Sensitivities:
@@ -169,10 +194,6 @@ def pairs(found: Analysis) -> Iterator[alone.Pair]:
         yield batch, reference
 
 
-def _with(found: Analysis, sensitivities: Sensitivities) -> Analysis:
-    return replace(found, sensitivities=sensitivities)
-
-
 def observe(subject: Subject) -> calibration.Observations:
     """Inference 1, in float."""
     network, stages = subject.network, subject.stages
@@ -197,34 +218,67 @@ def simulate(subject: Subject) -> Simulation:
         )
 
 
-def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Choice) -> Rounding:
-    """Weights by least squares for the precisions that the recipe asks it for.
+def equalize(subject: Subject) -> dict[str, NDArray[Any]]:
+    """Weights and biases that make channels alike, by key, if the recipe asks for them.
 
     UsageError where the float network has an op that numpy cannot compute.
     """
-    wanted = subject.recipe.fitted_precisions
-    precisions = {
-        name: [each for each in allowed if each in wanted]
-        for name, allowed in subject.allowed.items()
-    }
-    if not any(precisions.values()):
+    recipe = subject.recipe
+    if not recipe.uses("equalize"):
+        return {}
+    total = equalization.samples(subject.data.samples)
+    with _in_numpy(subject, "equalize", total, "leave out --methods equalize") as advance:
+        return equalization.equalize(
+            subject.network,
+            subject.batches(),
+            Precision.parse(recipe.integer_precisions()[0]),
+            granularity=recipe.granularity,
+            advance=advance,
+        )
+
+
+def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Choice) -> Rounding:
+    """Weights by least squares, and corrected biases, for the precisions that the recipe asks for.
+
+    UsageError where the float network has an op that numpy cannot compute.
+    """
+    wanted, allowed = subject.recipe.fitted_precisions, subject.allowed
+    fitted, corrected = (
+        {
+            name: [each for each in every if (each in wanted) == fits]
+            for name, every in allowed.items()
+        }
+        for fits in (True, False)
+    )
+    if not subject.recipe.uses("bias-correction"):
+        corrected = {}
+    if not any((*fitted.values(), *corrected.values())):
         return Rounding()
+    remedy = "round weights with --rounding nearest, without --methods"
+    with _in_numpy(subject, "round weights", len(allowed), remedy) as advance:
+        return round_weights(
+            subject.batches(),
+            subject.data.samples,
+            simulation,
+            choice.ranges,
+            fitted,
+            corrected=corrected,
+            seed=subject.recipe.seed,
+            advance=advance,
+        )
+
+
+@contextmanager
+def _in_numpy(
+    subject: Subject, stage: str, total: int, remedy: str
+) -> Iterator[Callable[[int], None]]:
+    """A stage in which numpy computes the float network; UsageError where it cannot."""
     try:
-        with subject.stages.stage("round weights", len(precisions)) as advance:
-            return round_weights(
-                subject.batches(),
-                subject.data.samples,
-                simulation,
-                choice.ranges,
-                precisions,
-                seed=subject.recipe.seed,
-                advance=advance,
-            )
+        with subject.stages.stage(stage, total) as advance:
+            yield advance
     except DiagnosticError as error:
-        raise UsageError(
-            f"{subject.network.model.path}: {error}: least squares cannot compute it in numpy;"
-            " round weights with --rounding nearest"
-        ) from None
+        path = subject.network.model.path
+        raise UsageError(f"{path}: {error}: numpy cannot compute it; {remedy}") from None
 
 
 def choose_ranges(

@@ -24,7 +24,7 @@ from mlq import (
 from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import Samples, load_data
 from mlq.judge import Judge
-from mlq.network import load
+from mlq.network import Network, load
 from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.ranges import Ranges
@@ -97,7 +97,7 @@ def quantize(
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
-    network = found.rounding.of(network)
+    given, network = network, found.rounding.of(network)
     found.simulation.release()
     costs = timing.measure(network, device, settings, found.choice.ranges, data, stages=stages)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
@@ -105,7 +105,8 @@ def quantize(
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)
     judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)
-    return result(decide(planner, tries, found, judge, command), save_stages=save_stages)
+    findings = decide(planner, tries, found, judge, command, given=given)
+    return result(findings, save_stages=save_stages)
 
 
 def _weighed(planner: planning.Planner, found: Analysis) -> planning.Planner:
@@ -142,29 +143,26 @@ def decide(
     found: Analysis,
     judge: Judge,
     command: str,
+    *,
+    given: Network | None = None,
 ) -> reporting.Findings:
     """Choose among the plans to try by their artifacts; check and time what was chosen.
 
-    Where the target cannot run here, the host's build of the same plan stands in for it.
+    Float is `given` (the planner's by default). The host stands in for targets not here.
     """
     subject, stages = found.subject, found.subject.stages
     found.simulation.release()
     stand_in = _stand_in(subject.target)
     ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
-
-    def build_plan(name: str, plan: Plan, device: Target = ground) -> Variant:
-        with stages.stage(f"compile {name}"):
-            return build(planner.network, plan, found.choice.ranges, device)
-
+    build_plan = partial(_build, planner, found, device=ground, given=given)
     variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
     for name, variant in variants.items():
         judge.add(name, variant.vmfb)
     mixed, tried = selection.choose(tries, planner, partial(build_plan, "mixed"), judge)
     variants["mixed"] = mixed
-    shipped = {
-        name: each if stand_in is None else build_plan(f"{name} to ship", each.plan, subject.target)
-        for name, each in variants.items()
-    }
+    shipped = dict(variants)
+    for name in () if stand_in is None else variants:
+        shipped[name] = build_plan(f"{name} to ship", variants[name].plan, device=subject.target)
     return reporting.Findings(
         network=planner.network,
         planner=planner,
@@ -180,6 +178,20 @@ def decide(
         shipped=shipped,
         stand_in=stand_in,
     )
+
+
+def _build(
+    planner: planning.Planner,
+    found: Analysis,
+    name: str,
+    plan: Plan,
+    *,
+    device: Target,
+    given: Network | None,
+) -> Variant:
+    network = (name.startswith("float") and given) or planner.network
+    with found.subject.stages.stage(f"compile {name}"):
+        return build(network, plan, found.choice.ranges, device)
 
 
 def _considered(

@@ -61,6 +61,7 @@ def sensitivity(
         "ranges.json": found.choice.ranges.to_json(),
         "sensitivities.json": found.sensitivities.to_json(),
         "recipe.toml": settings.to_toml(),
+        **found.rounding.files(),
         **preprocessing(data),
     }
     listed = manifest(network.model, settings, stages, files, command=command, calibration=data)

@@ -19,11 +19,13 @@ Scheme = Literal["asymmetric", "symmetric", "symmetric_uint8", "power_of_two"]
 Granularity = Literal["per_tensor", "per_axis"]
 Calibrator = Literal["minmax", "percentile", "entropy", "mse"]
 Rounding = Literal["nearest", "least-squares"]
+Method = Literal["equalize", "bias-correction"]
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 CALIBRATORS: tuple[Calibrator, ...] = get_args(Calibrator)
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+METHODS: tuple[Method, ...] = get_args(Method)
 
 Word = TypeVar("Word", bound=str)
 

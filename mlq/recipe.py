@@ -12,6 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from mlq.errors import UsageError
 from mlq.precision import (
     GRANULARITIES,
+    METHODS,
     ROUNDINGS,
     SCHEMES,
     Granularity,
@@ -55,7 +56,8 @@ class Recipe(Part):
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
     each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
     measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by
-    auto; `costs` are those of layers, measured where the target's CPU is here.
+    auto; `methods` are none or some of `mlq.precision.METHODS`, with commas; `costs` are those of
+    layers, measured where the target's CPU is here.
     """
 
     target: str = "x86"
@@ -71,6 +73,7 @@ class Recipe(Part):
     scheme: Scheme = "asymmetric"
     granularity: Granularity = "per_axis"
     rounding: str = "auto"
+    methods: str = "none"
     costs: str = "measured"
     samples: PositiveInt | None = None
     batch: PositiveInt = 1
@@ -101,6 +104,8 @@ class Recipe(Part):
                 " per_axis and a scheme that is not power_of_two"
             )
         self.integer_precisions()
+        if self.uses("bias-correction") and self.granularity != "per_axis":
+            raise UsageError("bias-correction goes with granularity per_axis")
         return self
 
     @property
@@ -109,6 +114,12 @@ class Recipe(Part):
         if self.metric == "auto":
             return METRICS["combined" if self.effort == "quick" else "output-typical"]
         return METRICS[self.metric]
+
+    def uses(self, method: str) -> bool:
+        """Whether an accuracy method is on; UsageError where `methods` lists an unknown one."""
+        listed = [each.strip() for each in self.methods.split(",")]
+        words = ("none", *METHODS)
+        return method in {one_of(words, each, "method") for each in listed}
 
     @property
     def fitted_precisions(self) -> tuple[str, ...]:

@@ -1,4 +1,8 @@
-"""Weights that are not rounded to the nearest, but so that what their layers make changes least."""
+"""What a network computes with in the place of its own weights and biases, found on samples.
+
+Weights that are not rounded to the nearest, but so that what their layers make changes least;
+biases that make up for what was rounded; weights that equalization gave other scales.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import columns
+from mlq import bias_correction, columns
 from mlq.dialect import weights as stored
 from mlq.network import Layer, Network
+from mlq.numerics import QuantParams
 from mlq.precision import Precision
 from mlq.ranges import Ranges
-from mlq.reconstruction import Moments, Rounded, reconstruct
+from mlq.reconstruction import Moments, reconstruct
 from mlq.simulation import Simulation
 
 Array = NDArray[Any]
-Arrays = Mapping[tuple[str, int], Array]
+Arrays = dict[tuple[str, int], Array]
 
 FILE = "rounding.npz"
 # Samples whose windows weights are rounded for.
@@ -31,16 +36,23 @@ _SAMPLES = 32
 class Rounding:
     """By key and bits: weights in float as they are stored, their scales [O], and biases [O].
 
-    A weight that is not there is rounded to the nearest.
+    A weight that is not there is rounded to the nearest. `equalized` are weights and biases that
+    take the place of the network's own, by key, before anything is rounded.
     """
 
     weights: Arrays = field(default_factory=dict)
     scales: Arrays = field(default_factory=dict)
     biases: Arrays = field(default_factory=dict)
+    equalized: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def refines(self) -> bool:
+        """Whether some weight or bias depends on the precision of its layer."""
+        return bool(self.weights or self.biases)
 
     def of(self, network: Network) -> Network:
         """The network, where mlq-insert-casts finds the rounded weights beside the others."""
-        if not self.weights:
+        if not self._named():
             return network
         store = network.weights.copy()
         for name, array in self._named():
@@ -48,8 +60,8 @@ class Rounding:
         return replace(network, weights=store)
 
     def files(self) -> dict[str, bytes | str]:
-        """What `recalled` reads, by its name; nothing where nothing was rounded."""
-        if not self.weights:
+        """What `recalled` reads, by its name; nothing where nothing was found."""
+        if not self._named():
             return {}
         stream = io.BytesIO()
         np.savez(stream, **dict(self._named()))  # type: ignore[arg-type]  # keys are array names
@@ -57,7 +69,7 @@ class Rounding:
 
     def _named(self) -> list[tuple[str, Array]]:
         parts = ((stored.rounded, self.weights), (stored.scales, self.scales))
-        return [
+        return [*self.equalized.items()] + [
             (name(key, bits), array)
             for name, arrays in (*parts, (stored.rounded, self.biases))
             for (key, bits), array in arrays.items()
@@ -82,46 +94,81 @@ def round_weights(
     ranges: Ranges,
     precisions: Mapping[str, Sequence[str]],
     *,
+    corrected: Mapping[str, Sequence[str]] | None = None,
     network: Network | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda _layers: None,
 ) -> Rounding:
     """Round each layer's weight for each of its `precisions` and what it reads (`reconstruct`).
 
-    `network` takes the batches, by default the simulation's. A weight that several layers share
-    stays as it is. DiagnosticError where the float network has an op that numpy cannot compute.
+    Of `corrected` precisions the weights stay the nearest, and biases make up for what that shifts
+    (`bias_correction`). `network` takes the batches, by default the simulation's. A weight that
+    several layers share stays as it is. DiagnosticError where the float network has an op that
+    numpy cannot compute.
     """
-    network = network or simulation.network
-    shared = [layer.weight for layer in network.layers]
+    network, corrected = network or simulation.network, corrected or {}
+    keys = [key for layer in network.layers for key in (layer.weight, layer.bias) if key]
     layers = [
         layer
         for layer in network.layers
         if layer.product is not None
-        and precisions.get(layer.name)
-        and shared.count(layer.weight) == 1
+        and (precisions.get(layer.name) or corrected.get(layer.name))
+        and all(keys.count(key) == 1 for key in (layer.weight, layer.bias) if key)
     ]
     if not layers:
         return Rounding()
     windows = columns.gather(network, batches, min(samples, _SAMPLES), seed=seed)
-    rounding: tuple[dict[tuple[str, int], Array], ...] = ({}, {}, {})
+    found = Rounding({}, {}, {})
     for layer in layers:
-        for precision in map(Precision.parse, precisions[layer.name]):
-            made = _rounded(layer, precision, windows[layer.name], simulation, ranges)
-            key, bits = layer.weight or "", precision.weight_bits
-            rounding[0][key, bits] = made.simulated
-            rounding[1][key, bits] = np.asarray(made.params.scale, np.float32)
-            if layer.bias is not None:
-                rounding[2][layer.bias, bits] = network.weights[layer.bias] + made.shift
+        fit = _Fit(layer, windows[layer.name], simulation, ranges, network)
+        for precision in map(Precision.parse, precisions.get(layer.name, ())):
+            fit.round(precision, found)
+        fit.correct([Precision.parse(each) for each in corrected.get(layer.name, ())], found)
         advance(1)
-    return Rounding(*rounding)
+    return found
 
 
-def _rounded(
-    layer: Layer, precision: Precision, windows: Array, simulation: Simulation, ranges: Ranges
-) -> Rounded:
-    """A layer's weight at a precision, for the windows [G, K, N] that it reads."""
-    storage = simulation.stored_activation(layer.flows[0], precision.activation_bits, ranges)
-    moments = Moments.of(windows, storage, biased=layer.bias is not None)
-    assert layer.weight is not None
-    weight = simulation.network.weights[layer.weight]
-    return reconstruct(weight, moments, bits=precision.weight_bits, axis=layer.weight_axis)
+@dataclass(frozen=True)
+class _Fit:
+    """A layer, and the windows [G, K, N] that it reads in float."""
+
+    layer: Layer
+    windows: Array
+    simulation: Simulation
+    ranges: Ranges
+    network: Network
+
+    def round(self, precision: Precision, found: Rounding) -> None:
+        """Add the layer's weight at a precision, its scales, and its bias."""
+        layer, bits = self.layer, precision.weight_bits
+        moments = Moments.of(self.windows, self._storage(precision), biased=layer.bias is not None)
+        made = reconstruct(self._weight, moments, bits=bits, axis=layer.weight_axis)
+        found.weights[layer.weight or "", bits] = made.simulated
+        found.scales[layer.weight or "", bits] = np.asarray(made.params.scale, np.float32)
+        self._move_bias(bits, made.shift, found)
+
+    def correct(self, precisions: Sequence[Precision], found: Rounding) -> None:
+        """Add the layer's bias for each number of bits that weights have.
+
+        Activations of several widths share it, so it then leaves out what they shift.
+        """
+        for bits in dict.fromkeys(each.weight_bits for each in precisions):
+            alike = [each for each in precisions if each.weight_bits == bits]
+            storage = self._storage(alike[0]) if len(alike) == 1 else None
+            stored = self.simulation.stored_weight(self.layer, str(alike[0]))
+            axis = self.layer.weight_axis
+            made = bias_correction.shift(self._weight, stored, self.windows, storage, axis=axis)
+            self._move_bias(bits, made, found)
+
+    @property
+    def _weight(self) -> Array:
+        return self.simulation.network.weights[self.layer.weight or ""]
+
+    def _storage(self, precision: Precision) -> QuantParams:
+        flow, bits = self.layer.flows[0], precision.activation_bits
+        return self.simulation.stored_activation(flow, bits, self.ranges)
+
+    def _move_bias(self, bits: int, shift: Array, found: Rounding) -> None:
+        if self.layer.bias is not None:
+            bias = self.network.weights[self.layer.bias] + shift
+            found.biases[self.layer.bias, bits] = bias
