@@ -169,7 +169,9 @@ class Machine:
         """An operand in all threads, as a type reads it."""
         bits = _bits(type_)
         if operand.startswith("0f"):
-            value = np.full(self.count, int.from_bytes(bytes.fromhex(operand[2:])), np.uint32)
+            value = np.full(
+                self.count, int.from_bytes(bytes.fromhex(operand[2:]), "big"), np.uint32
+            )
         elif operand.startswith("%"):
             value = self.registers[operand]
         elif operand in {"true", "false"}:

@@ -428,11 +428,16 @@ def test_a_changed_module_is_noticed(out: Path, tmp_path: Path) -> None:
 
 
 def test_interrupt_writes_nothing(demo: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from mlq.cli import main; main()", "quantize"]
+    begun = "from mlq.cli import main; print('begun', flush=True); main()"
+    command = [sys.executable, "-c", begun, "quantize"]
     command += [demo / "digits.onnx", "--calib", demo / "digits-calib.npz", "-o", tmp_path / "out"]
     environment = {**os.environ, "MLQ_CACHE": "off"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    time.sleep(2)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"  # it may take long on a busy machine
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
