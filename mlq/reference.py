@@ -258,7 +258,7 @@ def _activate(op: Any, at: _Machine) -> Array:
     if params is None:
         return numerics.clamp(at[op.input], *_bounds(op))
     low, high = numerics.activation_bounds(params, _bounds(op))
-    return np.minimum(np.maximum(at[op.input], low), high)
+    return np.asarray(np.minimum(np.maximum(at[op.input], low), high))
 
 
 def _observe(op: Any, at: _Machine) -> Array:
