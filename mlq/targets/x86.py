@@ -48,7 +48,7 @@ _GIGA_OPS = {
     "nonlinearity": {"f32": 1.4, "w8a8": 4.3},
 }
 _WIDE = ("w8a16", "w8a12")
-_IN_TABLES = "nonlinearity"  # of 256 bytes; of wide activations there are none
+_OF_BYTES_ONLY = frozenset({"mul", "nonlinearity"})  # what no kernel computes of words
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
 _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
 
@@ -58,7 +58,8 @@ def _costs(features: frozenset[str]) -> Costs:
     slower = _SLOWER if features & _OF_BYTES else 1.0
     return Costs(
         giga_ops={
-            row: rates | dict.fromkeys(() if row == _IN_TABLES else _WIDE, rates["w8a8"] / slower)
+            row: rates
+            | dict.fromkeys(() if row in _OF_BYTES_ONLY else _WIDE, rates["w8a8"] / slower)
             for row, rates in _GIGA_OPS.items()
         },
         bytes_per_us=24_900.0,
