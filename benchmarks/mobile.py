@@ -131,7 +131,7 @@ def session(model: Path) -> Any:
 def quantized(model: Path, name: str, samples: Array, folder: Path) -> Path:
     """The network as ONNX Runtime quantizes it."""
     prepared, made = folder / "prepared.onnx", folder / "int8.onnx"
-    quant_pre_process(str(model), str(prepared))
+    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
     with contextlib.redirect_stdout(io.StringIO()):
         quantize_static(
             prepared,

@@ -250,15 +250,15 @@ def _pad(op: Any, at: _Machine) -> Array:
 
 
 def _slice(op: Any, at: _Machine) -> Array:
-    part: Array = at[op.input][shapes.slices(op.offsets, op.sizes, op.strides)]
-    return part
+    return at[op.input][shapes.slices(op.offsets, op.sizes, op.strides)]
 
 
 def _activate(op: Any, at: _Machine) -> Array:
     params = _params(op.input)
     if params is None:
         return numerics.clamp(at[op.input], *_bounds(op))
-    return np.clip(at[op.input], *numerics.activation_bounds(params, _bounds(op)))
+    low, high = numerics.activation_bounds(params, _bounds(op))
+    return np.asarray(np.minimum(np.maximum(at[op.input], low), high))
 
 
 def _observe(op: Any, at: _Machine) -> Array:

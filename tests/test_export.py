@@ -74,6 +74,18 @@ NETWORKS = {
         g = Conv <pads=[1,1,1,1]> (f, u4_4_3_3)
         h = Add (f, g)
         output = Conv (h, t4_4_3_3) }}""",
+    "functions": f"""({X}) => (float[batch,3,8,8] output) {{
+        a = Conv (input, w4_4_3_3, b4)
+        c = HardSwish (a)
+        d = GlobalAveragePool (c)
+        e = Conv (d, v4_4_1_1)
+        f = HardSigmoid <alpha=0.2> (e)
+        g = Mul (c, f)
+        h = Sigmoid (g)
+        i = Mul (g, h)
+        j = Resize <coordinate_transformation_mode="asymmetric", nearest_mode="floor"> (i, , twice)
+        k = LeakyRelu <alpha=0.1> (j)
+        output = Conv <strides=[2,2], pads=[1,1,0,0]> (k, w3_4_3_3) }}""",
     "concat": f"""({X}) => (float[batch,3,5,5] output) {{
         a = Conv (input, w4_4_1_1, b4)
         c = Relu (a)
@@ -115,6 +127,7 @@ NETWORKS = {
 CONSTANTS = {
     "zero": np.float32(0.0),
     "six": np.float32(0.75),
+    "twice": np.array([1, 1, 2, 2], np.float32),
     "starts": np.array([1, 1], np.int64),
     "ends": np.array([9, 2**31 - 1], np.int64),
     "axes": np.array([2, 3], np.int64),

@@ -195,7 +195,94 @@ def conv(source: str, result: str) -> onnx.NodeProto:
     return node("Conv", [source, "w"], [result], pads=[1, 1, 1, 1])
 
 
+def gate(source: str, result: str, *, squash: str = "HardSigmoid") -> list[onnx.NodeProto]:
+    """Squeeze-and-excite without the layers in between."""
+    return [
+        node("GlobalAveragePool", [source], ["pooled"]),
+        node(squash, ["pooled"], ["gate"]),
+        node("Mul", ["gate", source], [result]),
+    ]
+
+
+NUMBERS = {"three": np.float32(3), "zero": np.float32(0), "six": np.float32(6)}
+ERF = {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+
 CASES: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], dict[str, Any]]] = {
+    **{
+        kind: ([conv("x", "a"), node(kind, ["a"], ["y"], **keys)], IMAGE, CONV)
+        for kind, keys in {
+            "Elu": {"alpha": 0.5},
+            "Erf": {},
+            "HardSigmoid": {"alpha": 0.3},
+            "HardSwish": {},
+            "LeakyRelu": {"alpha": 0.2},
+            "Sigmoid": {},
+            "Softplus": {},
+            "Tanh": {},
+        }.items()
+    },
+    "PRelu": ([node("PRelu", ["x", "half"], ["y"])], ROW, {"half": np.float32([0.5])}),
+    "silu": (
+        [conv("x", "a"), node("Sigmoid", ["a"], ["s"]), node("Mul", ["s", "a"], ["y"])],
+        IMAGE,
+        CONV,
+    ),
+    "hard-swish in pieces": (
+        [
+            conv("x", "a"),
+            node("Add", ["a", "three"], ["b"]),
+            node("Clip", ["b", "zero", "six"], ["c"]),
+            node("Mul", ["a", "c"], ["d"]),
+            node("Div", ["d", "six"], ["y"]),
+        ],
+        IMAGE,
+        CONV | NUMBERS,
+    ),
+    "hard-sigmoid in pieces": (
+        [
+            conv("x", "a"),
+            node("Add", ["a", "three"], ["b"]),
+            node("Clip", ["b", "zero", "six"], ["c"]),
+            node("Div", ["c", "six"], ["y"]),
+        ],
+        IMAGE,
+        CONV | NUMBERS,
+    ),
+    "gelu in pieces": (
+        [
+            node("Div", ["x", "root"], ["a"]),
+            node("Erf", ["a"], ["b"]),
+            node("Add", ["b", "one"], ["c"]),
+            node("Mul", ["x", "c"], ["d"]),
+            node("Mul", ["d", "half"], ["y"]),
+        ],
+        ROW,
+        ERF,
+    ),
+    "gate": ([conv("x", "a"), *gate("a", "y")], IMAGE, CONV),
+    "gate of silu": (
+        [node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"], ["a"]), *gate("a", "y")],
+        IMAGE,
+        {},
+    ),
+    "resize": (
+        [
+            node(
+                "Resize",
+                ["x", "", "factors"],
+                ["y"],
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+        ],
+        IMAGE,
+        {"factors": np.array([1, 1, 2, 3], np.float32)},
+    ),
+    "resize of half pixels": (
+        [node("Resize", ["x", "", "factors"], ["y"])],
+        IMAGE,
+        {"factors": np.array([1, 1, 3, 2], np.float32)},
+    ),
     "norm first": ([norm("x", "a"), conv("a", "y")], IMAGE, CONV | NORM),
     "norm after relu": (
         [conv("x", "a"), node("Relu", ["a"], ["b"]), norm("b", "y")],
@@ -343,8 +430,27 @@ def test_small_network(tmp_path: Path, case: str, batch: int | None) -> None:
 
 
 FLOATS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
-    "unknown": ([node("HardSwish", ["x"], ["y"])], ROW, "mlq has no op for ONNX HardSwish"),
-    "two activations": ([node("Mul", ["x", "x"], ["y"])], ROW, "mlq has no op for ONNX Mul"),
+    "unknown": ([node("Celu", ["x"], ["y"])], ROW, "mlq has no op for ONNX Celu"),
+    "slopes": (
+        [node("PRelu", ["x", "s"], ["y"])],
+        ROW,
+        "its slope differs from channel to channel",
+    ),
+    "between pixels": (
+        [node("Resize", ["x", "", "f"], ["y"], mode="linear")],
+        IMAGE,
+        "it is no resize to the nearest pixel that repeats each one",
+    ),
+    "rounded pixels": (
+        [node("Resize", ["x", "", "f"], ["y"], coordinate_transformation_mode="asymmetric")],
+        IMAGE,
+        "it is no resize to the nearest pixel that repeats each one",
+    ),
+    "half a pixel": (
+        [node("Resize", ["x", "", "h"], ["y"])],
+        IMAGE,
+        "its factors are no whole numbers, or not only of height and width",
+    ),
     "reflect": (
         [node("Pad", ["x", "p"], ["y"], mode="reflect")],
         ROW,
@@ -368,7 +474,13 @@ FLOATS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
 def test_what_stays_float_says_why(tmp_path: Path, case: str) -> None:
     nodes, shape, reason = FLOATS[case]
     nodes[0].name = "it"
-    known = {"p": ints(0, 1, 0, 1), "z": np.float32(0)}
+    known = {
+        "p": ints(0, 1, 0, 1),
+        "z": np.float32(0),
+        "s": np.linspace(0.1, 0.3, ROW[-1], dtype=np.float32),
+        "f": np.array([1, 1, 2, 2], np.float32),
+        "h": np.array([1, 1, 1.5, 2], np.float32),
+    }
     constants = {name: array for name, array in known.items() if name in nodes[0].input}
     raised = raise_(save(tmp_path / "n.onnx", nodes, shape, constants), np.empty(0))
     assert raised.floats == (Skip(f"onnx.{nodes[0].op_type}", "it", reason),)

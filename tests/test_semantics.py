@@ -105,7 +105,7 @@ def check(fill: Callable[[Program], None], *, spacings: float = 0) -> None:
         assert got.shape == wanted.shape, name
         assert np.unique(wanted).size > 1, f"{name} shows nothing"
         finite = np.abs(wanted[np.isfinite(wanted)])
-        bound = spacings * np.spacing(np.max(finite)) if spacings else 0
+        bound = spacings * np.finfo(np.float32).eps * np.max(finite) if spacings else 0
         with np.errstate(invalid="ignore"):  # inf - inf, which are equal
             near = (got == wanted) | (np.abs(got.astype(np.float64) - wanted) <= bound)
         if not near.all():

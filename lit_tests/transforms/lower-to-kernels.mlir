@@ -78,13 +78,28 @@ func.func @twice(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1
 // CHECK:         %[[PADDED:.*]] = tensor.pad {{.*}} low[0, 1, 1, 0] high[0, 1, 1, 1]
 // CHECK:         %[[Y:.*]] = "flow.dispatch"(%[[PADDED]],
 // CHECK:         %[[CAST:.*]] = quant.scast %[[Y]]
-// CHECK:         "mlq.add"(%[[CAST]], %[[CAST]])
+// CHECK:         "mlq.requantize"(%[[CAST]])
 // AVX2-LABEL:  func.func @mixed(
-func.func @mixed(%x: tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
+func.func @mixed(%x: tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:3>> {
   %w = "mlq.weight"() {key = "stem"} : () -> tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>
   %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>, tensor<3x3x3x16x!quant.uniform<i8<-127:127>:f32, 0.01>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
-  %z = "mlq.add"(%y, %y) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
-  return %z : tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %z = "mlq.requantize"(%y) : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:3>>
+  return %z : tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:3>>
+}
+
+// -----
+
+// A function is looked up in a table; a gate of one pixel is repeated, one of one channel is not.
+// CHECK-LABEL: func.func @gated(
+// CHECK:         %[[F:.*]] = "flow.dispatch"(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}}@lookup_16x8x8::{{.*}}tensor<256xi8>, tensor<1xi32>
+// CHECK:         "flow.dispatch"(%[[F]], %{{.*}}, %{{.*}}) {{.*}}@mul_16x8x8_by_1x1::
+// CHECK:         "mlq.mul"
+// AVX2-LABEL:  func.func @gated(
+func.func @gated(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, %g: tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5:7>>, %h: tensor<1x8x8x1x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
+  %f = "mlq.nonlinearity"(%x) {function = "hard_swish"} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %m = "mlq.mul"(%f, %g) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %n = "mlq.mul"(%m, %h) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x1x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  return %n : tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
 }
 
 // -----

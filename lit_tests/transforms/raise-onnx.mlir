@@ -294,14 +294,14 @@ func.func @pad_with_reflection(%x: tensor<1x4xf32>) -> tensor<1x6xf32> {
 // An unknown node keeps its torch types; one bridge behind it serves both of its users.
 // CHECK-LABEL: func.func @unknown_node
 // CHECK-NEXT:    %[[X:.*]] = torch_c.from_builtin_tensor %arg0
-// CHECK-NEXT:    %[[Y:.*]] = torch.operator "onnx.HardSwish"(%[[X]])
+// CHECK-NEXT:    %[[Y:.*]] = torch.operator "onnx.Celu"(%[[X]])
 // CHECK-NEXT:    %[[Z:.*]] = torch_c.to_builtin_tensor %[[Y]]
 // CHECK-NEXT:    %[[R:.*]] = "mlq.activate"(%[[Z]])
 // CHECK-NEXT:    return %[[R]], %[[Z]]
-// WHY:         mlq has no op for ONNX HardSwish
+// WHY:         mlq has no op for ONNX Celu
 func.func @unknown_node(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>) {
   %0 = torch_c.from_builtin_tensor %x : tensor<4xf32> -> !torch.vtensor<[4],f32>
-  %1 = torch.operator "onnx.HardSwish"(%0) : (!torch.vtensor<[4],f32>) -> !torch.vtensor<[4],f32>
+  %1 = torch.operator "onnx.Celu"(%0) : (!torch.vtensor<[4],f32>) -> !torch.vtensor<[4],f32>
   %2 = torch.operator "onnx.Relu"(%1) : (!torch.vtensor<[4],f32>) -> !torch.vtensor<[4],f32>
   %3 = torch_c.to_builtin_tensor %2 : !torch.vtensor<[4],f32> -> tensor<4xf32>
   %4 = torch_c.to_builtin_tensor %1 : !torch.vtensor<[4],f32> -> tensor<4xf32>

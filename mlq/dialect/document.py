@@ -124,7 +124,8 @@ def _complaints(function: str, *, nested: bool = True) -> Iterator[str]:
         elif nested and isinstance(node, ast.Call):
             asked = ast.unparse(node.func).removeprefix("demands.")
             own = asked.startswith("_") and hasattr(verify, asked)
-            if own or (asked in vars(demands) and asked not in _COMMON):
+            known = getattr(vars(demands).get(asked), "__module__", "") == demands.__name__
+            if own or (known and asked not in _COMMON):
                 yield from _complaints(asked)
 
 

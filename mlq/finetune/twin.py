@@ -12,6 +12,7 @@ from mlq.dialect import build, functions, layers, ops
 from mlq.dialect.shapes import DYNAMIC, slices
 from mlq.errors import DiagnosticError
 from mlq.network import Network, walked
+from mlq.numerics import nonlinear
 
 Tensor = Any
 Quantize = Callable[[str, str, Tensor], Tensor]
@@ -115,6 +116,28 @@ def _add(op: Any) -> Compute:
     return lambda v, quantize: bounded(quantize(name, "lhs", v[0]) + quantize(name, "rhs", v[1]))
 
 
+def _mul(op: Any) -> Compute:
+    name, bounded = build.name_of(op) or "", _bounded(op)
+    return lambda v, quantize: bounded(quantize(name, "lhs", v[0]) * quantize(name, "rhs", v[1]))
+
+
+def _nonlinearity(op: Any) -> Compute:
+    name, function = build.name_of(op) or "", nonlinear.parse(op.function.value)
+
+    def compute(values: list[Tensor], quantize: Quantize) -> Tensor:
+        given = value = quantize(name, "input", values[0])
+        for step in function:
+            value = _STEPS[step.name](value, given, *step.numbers)
+        return value
+
+    return compute
+
+
+def _resize_nearest(op: Any) -> Compute:
+    down, right = op.factors
+    return lambda v, _: v[0].repeat_interleave(down, 2).repeat_interleave(right, 3)
+
+
 def _avg_pool2d(op: Any) -> Compute:
     name = build.name_of(op) or ""
     keys = build.attributes_of(op, "kernel", "strides", "pads", "ceil_pads", "count_include_pad")
@@ -162,6 +185,21 @@ def _activate(op: Any) -> Compute:
     return lambda values, _quantize: bounded(values[0])
 
 
+_STEPS: Mapping[str, Callable[..., Tensor]] = {
+    "add": lambda v, _, number: v + number,
+    "clip": lambda v, _, low, high: v.clamp(low, high),
+    "elu": lambda v, _, alpha: functional.elu(v, alpha),
+    "erf": lambda v, _: torch.erf(v),
+    "hard_sigmoid": lambda v, _, alpha, beta: (alpha * v + beta).clamp(0.0, 1.0),
+    "hard_swish": lambda v, _: functional.hardswish(v),
+    "leaky_relu": lambda v, _, alpha: functional.leaky_relu(v, alpha),
+    "multiply": lambda v, _, number: v * number,
+    "sigmoid": lambda v, _: torch.sigmoid(v),
+    "softplus": lambda v, _: functional.softplus(v),
+    "tanh": lambda v, _: torch.tanh(v),
+    "times_input": lambda v, given: v * given,
+}
+
 _MAKERS: Mapping[type[Any], Callable[[Any], Compute]] = {
     ops.ActivateOp: _activate,
     ops.AddOp: _add,
@@ -170,8 +208,11 @@ _MAKERS: Mapping[type[Any], Callable[[Any], Compute]] = {
     ops.Conv2dOp: _conv2d,
     ops.MatmulOp: _matmul,
     ops.MaxPool2dOp: _max_pool2d,
+    ops.MulOp: _mul,
+    ops.NonlinearityOp: _nonlinearity,
     ops.PadOp: _pad,
     ops.ReshapeOp: _reshape,
+    ops.ResizeNearestOp: _resize_nearest,
     ops.SliceOp: _slice,
     ops.TransposeOp: _transpose,
 }
