@@ -139,6 +139,18 @@ def test_all_together_is_within_the_budget() -> None:
     assert sum(len(s.lines) for s in SOURCES) <= BUDGET
 
 
+def test_nothing_stands_at_the_top_but_what_belongs_there() -> None:
+    """What tools leave where they run is committed by mistake only too easily."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("this is no checkout of git")
+    found = {name.split("/")[0] for name in listed.stdout.splitlines()}
+    folders = {"mlq", "lit_tests", "tests", "benchmarks", "docs", "examples", ".ci"}
+    assert found <= {*folders, "pyproject.toml", "README.md", "Makefile", ".gitignore"}
+
+
 def test_functions_are_short_and_flat() -> None:
     functions = [
         (f"{s.place}: {node.name}", length(node), depth(node.body))
