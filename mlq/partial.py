@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mlq.errors import UsageError
 from mlq.formats import MODULE, Files, ship
 from mlq.frontends.data import Samples, load_data
 from mlq.manifest import ModuleFile, manifest
-from mlq.network import Network, load, transform
+from mlq.network import Network, Transformed, load, transform
 from mlq.output import MANIFEST
 from mlq.plan import Plan
 from mlq.progress import Stages
@@ -95,14 +96,11 @@ def compile_plan(
         network = recalled(network, rounding)
         for device in devices:
             _check(chosen, network, device, source=str(plan))
-    shipped: Files = {}
     quantized = quantize(network, chosen, known)
+    shipped: Files = {}
     for device in devices:
         with stages.stage("compile" if len(devices) == 1 else f"compile {device.name}"):
-            lowered = transform(quantized.text, quantized.weights, lowering(device.features))
-            made = ship(lowered, device, form)
-        of_this = MODULE if device is devices[0] else _module(device)
-        shipped |= {of_this if name == MODULE else name: made[name] for name in made}
+            shipped |= _made(quantized, device, form, first=device is devices[0])
     files: Files = {
         **shipped,
         "plan.json": chosen.to_json(),
@@ -110,12 +108,9 @@ def compile_plan(
         **({FILE: rounding.read_bytes()} if rounding.is_file() else {}),
     }
     settings = Recipe(target=devices[0].name, ir_level=chosen.ir_level, batch=batch)
-    several = [
-        ModuleFile(target=device.name, file=file)
-        for device, file in zip(devices, shipped, strict=False)
-        if len(devices) > 1
-    ]
-    listed = manifest(network.model, settings, stages, files, command=command, modules=several)
+    listed = manifest(
+        network.model, settings, stages, files, command=command, modules=_listed(devices, shipped)
+    )
     files[MANIFEST] = listed.to_json()
     return files
 
@@ -130,8 +125,27 @@ def _devices(names: str, form: str) -> list[Target]:
     return found
 
 
+def _made(quantized: Transformed, device: Target, form: str, *, first: bool) -> Files:
+    """What is shipped for one target; the first one's module is where a lone one's would be."""
+    lowered = transform(quantized.text, quantized.weights, lowering(device.features))
+    files = ship(lowered, device, form)
+    if not first:
+        files[_module(device)] = files.pop(MODULE)
+    return files
+
+
+def _listed(devices: Sequence[Target], shipped: Files) -> list[ModuleFile]:
+    """The modules of several targets, in their order."""
+    if len(devices) == 1:
+        return []
+    return [
+        ModuleFile(target=device.name, file=file)
+        for device, file in zip(devices, shipped, strict=True)
+    ]
+
+
 def _module(device: Target) -> str:
-    """The file of a module that is not the first of several, which is where a lone one would be."""
+    """The file of a module that is not the first of several."""
     first = Path(MODULE)
     return f"{first.stem}.{device.name.replace(':', '-')}{first.suffix}"
 
