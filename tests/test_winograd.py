@@ -124,7 +124,7 @@ def test_sums_that_wrap_around_are_exact_up_to_the_limit() -> None:
     checked([case], target)
 
 
-@pytest.mark.parametrize(("height", "width", "bits"), [(7, 9, 8), (12, 2, 8), (5, 6, 4)])
+@pytest.mark.parametrize(("height", "width", "bits"), [(15, 17, 8), (114, 2, 8), (17, 14, 4)])
 def test_a_network_of_such_convolutions_is_that_of_the_reference(
     height: int, width: int, bits: int
 ) -> None:

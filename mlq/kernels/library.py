@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
@@ -25,8 +26,9 @@ from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.storage import Kind
 
 Device: TypeAlias = Isa | Gpu
-# Channels that make transforming their tiles worthwhile.
-_WORTH_TRANSFORMING = 16
+# Channels that make transforming their tiles worthwhile, and products that make up for one more
+# dispatch: they take several times as long as it does.
+_WORTH_TRANSFORMING, _WORTH_A_DISPATCH = 16, 1 << 19
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
 
 
@@ -143,7 +145,8 @@ def gains_by_winograd(
     if isinstance(isa, Gpu) or isa.halves is None:
         return False
     plain = window == winograd.WINDOW and strides == dilations == (1, 1)
-    return plain and min(output) > 1 and min(filters[2:]) >= _WORTH_TRANSFORMING
+    enough = prod(filters) * prod(output) >= _WORTH_A_DISPATCH
+    return plain and enough and min(output) > 1 and min(filters[2:]) >= _WORTH_TRANSFORMING
 
 
 def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
