@@ -27,8 +27,9 @@ from mlq.kernels.storage import Kind
 
 Device: TypeAlias = Isa | Gpu
 # Channels that make transforming their tiles worthwhile, and products that make up for one more
-# dispatch: they take several times as long as it does.
-_WORTH_TRANSFORMING, _WORTH_A_DISPATCH = 16, 1 << 19
+# dispatch: they take several times as long as it does. Bytes of transformed weights that stay near
+# from one call to the next; from far away they take longer than there is to be gained.
+_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR = 16, 1 << 19, 1 << 22
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
 
 
@@ -146,7 +147,9 @@ def gains_by_winograd(
         return False
     plain = window == winograd.WINDOW and strides == dilations == (1, 1)
     enough = prod(filters) * prod(output) >= _WORTH_A_DISPATCH
-    return plain and enough and min(output) > 1 and min(filters[2:]) >= _WORTH_TRANSFORMING
+    near = winograd.PLACES * 2 * prod(filters[2:]) <= _NEAR
+    wide = min(output) > 1 and min(filters[2:]) >= _WORTH_TRANSFORMING
+    return plain and enough and near and wide
 
 
 def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
