@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
+from mlq import numerics
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
@@ -34,6 +35,8 @@ SCALE_BITS = 2
 """Bits by which sums are to the left of the convolution."""
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
+# What memory holds of a u8: its zero point is made up for by the bias.
+_BYTES = numerics.QuantParams(8, signed=False, scale=(1.0,), zero_point=(0,))
 # The rows of G, doubled.
 _WEIGHTS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.int16)
 COMBINATIONS: NDArray[np.int16] = np.kron(_WEIGHTS, _WEIGHTS)
@@ -42,9 +45,8 @@ COMBINATIONS: NDArray[np.int16] = np.kron(_WEIGHTS, _WEIGHTS)
 
 def fits(weight: NDArray[np.int8]) -> bool:
     """Whether no sum of u8 by weights [3, 3, I, O], four times, is beyond 32 bits."""
-    wide = weight.astype(np.int64)
-    most = max(np.maximum(sign * wide, 0).sum(axis=(0, 1, 2)).max(initial=0) for sign in (1, -1))
-    return bool(most * 255 << SCALE_BITS < 1 << 31)
+    bound = numerics.result_bound(weight, weight.ndim - 1, _BYTES)
+    return bound << SCALE_BITS < 1 << 31
 
 
 @dataclass(frozen=True)
