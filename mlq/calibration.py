@@ -28,11 +28,12 @@ Advance = Callable[[int], None]
 BINS = 128
 # Elements of a tensor that are counted, of each sample: enough samples make up for few of them.
 _COUNTED = 4096
-# Samples on which calibrators are compared. The KL of a hundred and more picks the best one, that
-# of a dozen as well as any other rule does (benchmarks/choosing_calibrators.py): so many that each
-# calibrator takes so many multiply-accumulates, about a second in all, or where that is fewer a
-# small part of a pass. Calibrators race: all on half of them, the best two on the rest.
-_PROBE_MACS, _PROBE_SHARE, _PROBE_SAMPLES = 5e9, 6, 32
+# Samples on which calibrators are compared: an eighth of all within these bounds. What they tell is
+# averaged over the float outputs of all, so a dozen say as much as the KL of a hundred by itself
+# (benchmarks/choosing_calibrators.py). All race on a third of them, the best two on the rest.
+_PROBE_SHARE, _FEWEST_PROBED, _MOST_PROBED, _HEAT = 8, 12, 32, 3
+# Elements of the float outputs that meet those of one simulated sample.
+_MET_ELEMENTS = 1 << 22
 _FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
@@ -56,7 +57,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Choice:
-    """The ranges that were chosen, and the KL (milli-nats) of each calibrator that was tried.
+    """The ranges that were chosen, and the expected KL (milli-nats) of each calibrator tried.
 
     `probed_samples` counts a sample once for each time that it was simulated.
     """
@@ -137,33 +138,55 @@ def choose(
 ) -> Choice:
     """The ranges of one calibrator; `auto` takes the one with the least KL to float.
 
-    That of the network simulated in `assignment`, on the first samples: no calibrator wins
-    everywhere, and the least local error is not the least loss.
+    That of the network simulated in `assignment`: what it changes on the first samples, met by the
+    float predictions of all (`metrics.expected_divergences_mnat`). No calibrator wins everywhere,
+    and the least local error is not the least loss.
     """
     if calibrator != "auto":
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
-    few = _first(batches(), observations, _probe_samples(simulation.network, observations.samples))
-    half = -(-len(few) // 2)
+    predictions = _predictions(observations)
+    few = _first(batches(), observations, _probe_samples(observations.samples))
+    heat = -(-len(few) // _HEAT)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
     racing, tried, seen, probed = list(CALIBRATORS), dict[Calibrator, float](), 0, 0
-    for part in (few[:half], few[half:]):
+    for part in (few[:heat], few[heat:]):
         samples = sum(len(reference) for _, reference in part)
         seen, probed = seen + samples, probed + len(racing) * samples
         for name in racing:
-            totals[name] += _loss(part, simulation, candidates[name], assignment)
+            for batch, reference in part:
+                value = simulation.run(batch, candidates[name], assignment)[0]
+                totals[name] += _expected_loss(predictions, reference, value)
             tried[name] = float(totals[name][0]) / seen
         advance(len(racing) * samples)
         racing = sorted(racing, key=lambda name: (*totals[name], name))[:_FINALISTS]
     return Choice(candidates[racing[0]], tried, probed)
 
 
-def _probe_samples(network: Network, samples: int) -> int:
+def _probe_samples(samples: int) -> int:
     """How many samples calibrators are compared on, of those there are."""
-    macs = sum(layer.macs for layer in network.layers) / network.batch
-    affordable = min(int(_PROBE_MACS / max(macs, 1.0)), CHECK_SAMPLES)
-    return max(affordable, min(_PROBE_SAMPLES, samples // _PROBE_SHARE), 1)
+    return min(max(samples // _PROBE_SHARE, _FEWEST_PROBED), _MOST_PROBED)
+
+
+def _predictions(observations: Observations) -> NDArray[np.float64]:
+    """What the float network predicts, to judge changes of its output by: [N, ..., C]."""
+    rows = max(_MET_ELEMENTS // max(observations.outputs[0][:1].size, 1), 1)
+    logits = np.concatenate(observations.outputs)[:rows]
+    return metrics.softmax(logits if logits.ndim > 1 else logits[:, None])
+
+
+def _expected_loss(
+    predictions: NDArray[np.float64], reference: Array, value: Array
+) -> NDArray[np.float64]:
+    """KL (milli-nats) to be expected of a batch's change, and its energy; summed over samples.
+
+    The energy decides where there is no KL: a lone output is no choice. A NaN loses to everything.
+    """
+    change = np.subtract(value, reference, dtype=np.float64)
+    divergences = metrics.expected_divergences_mnat(predictions, change)
+    found = np.array([np.sum(divergences), np.vdot(change, change)])
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def divergence(
@@ -174,9 +197,11 @@ def divergence(
     assignment: Assignment,
 ) -> float:
     """KL (milli-nats) of the simulated network to the float one, on the first `CHECK_SAMPLES`."""
-    pairs = zip(batches, observations.outputs, strict=False)
-    lost = _loss(pairs, simulation, ranges, assignment)[0]
-    return float(lost) / observations.checked_samples
+    lost = 0.0
+    for batch, reference in zip(batches, observations.outputs, strict=False):
+        value = simulation.run(batch, ranges, assignment)[0]
+        lost += metrics.kl_mnat(reference, value) * len(reference)
+    return lost / observations.checked_samples
 
 
 def _first(
@@ -189,25 +214,6 @@ def _first(
             break
         few.append(([np.array(array) for array in batch], reference))
     return few
-
-
-def _loss(
-    pairs: Iterable[tuple[Batch, Array]],
-    simulation: Simulation,
-    ranges: Ranges,
-    assignment: Assignment,
-) -> NDArray[np.float64]:
-    """KL (milli-nats) of the simulated network to the float outputs, and the energy of the change.
-
-    Both added up over samples. The energy decides where there is no KL: a lone output is no choice.
-    """
-    found = np.zeros(2)
-    for batch, reference in pairs:
-        value = simulation.run(batch, ranges, assignment)[0]
-        change = value.astype(np.float64) - reference
-        divergence = metrics.kl_mnat(reference, value) * len(reference)
-        found += divergence, float(np.vdot(change, change))
-    return found
 
 
 def _coarse(histogram: Histogram) -> Histogram:

@@ -18,6 +18,9 @@ Counts = NDArray[np.int64]
 BINS = 1024
 # Values on a bound (a ReLU's zeros) are put into this part of the bin that the bound ends.
 _SLIVER = 1.0 / 1024
+# Edges are put so much further into a batch's range that rounding leaves none of its values above
+# an edge that lies beyond them all.
+_BEYOND = 1.0 + 2.0**-40
 # Bins are not made finer than float64 can number exactly from zero on.
 _FINEST = 2.0**-40
 
@@ -40,7 +43,8 @@ class HistogramAccumulator:
         self._exponents = [-1074] * tensors
         self._firsts = [0] * tensors  # numbers of the first bins, counted from zero
         self._used = [0] * tensors
-        self._counts: Counts = np.zeros((tensors, bins), np.int64)
+        # How many values lie below each edge: what a batch is merged into by a single sum.
+        self._below: Counts = np.zeros((tensors, bins + 1), np.int64)
         self._edges: Reals = np.zeros((tensors, bins + 1))
 
     def add(self, least: Reals, greatest: Reals, counts: NDArray[np.number[Any]]) -> None:
@@ -63,7 +67,7 @@ class HistogramAccumulator:
         constant = least == greatest
         for tensor in np.flatnonzero(constant).tolist():
             total = int(counts[tensor].sum(dtype=np.int64))
-            self._counts[tensor, self._bin_of(tensor, float(least[tensor]))] += total
+            self._below[tensor, self._bin_of(tensor, float(least[tensor])) + 1 :] += total
         self._spread(least, greatest, np.where(constant[:, None], 0, counts))
 
     def histogram(self, tensor: int) -> Histogram:
@@ -75,7 +79,7 @@ class HistogramAccumulator:
         return Histogram(
             low=first * width,
             high=(first + used) * width,
-            counts=tuple(self._counts[tensor, :used].tolist()),
+            counts=tuple(np.diff(self._below[tensor, : used + 1]).tolist()),
         )
 
     def _bin_of(self, tensor: int, value: float) -> int:
@@ -93,14 +97,14 @@ class HistogramAccumulator:
         knots, totals = gather_bounds(np.arange(bins + 1, dtype=np.float64), counts)
         stretch = np.arange(len(counts))[:, None] * (bins + 1.0)
         width = greatest - least
-        scale = np.divide(bins, width, out=np.zeros_like(width), where=width > 0.0)
-        place = (self._edges - least[:, None]) * scale[:, None]
-        place[self._edges >= greatest[:, None]] = bins
-        place = stretch + np.minimum(np.maximum(place, 0.0), bins)
-        # Cutting the running total to integers keeps every count whole and their sum exact.
+        scale = np.divide(bins * _BEYOND, width, out=np.zeros_like(width), where=width > 0.0)
+        place = self._edges * scale[:, None]
+        place += stretch - (least * scale)[:, None]
+        np.minimum(place, stretch + bins, out=place)
+        np.maximum(place, stretch, out=place)
         below = np.interp(place.ravel(), (knots + stretch).ravel(), totals.ravel())
-        whole = below.astype(np.int64).reshape(place.shape)
-        self._counts += whole[:, 1:] - whole[:, :-1]
+        # Cutting the running total to integers keeps every count whole and their sum exact.
+        self._below += below.astype(np.int64).reshape(place.shape)
 
     def _grow(self, tensor: int) -> None:
         """Widen the bins of a tensor until its extremes fit, and move the counts over."""
@@ -113,12 +117,13 @@ class HistogramAccumulator:
         while count > self._bins:
             exponent += 1
             first, count = _cover(minimum, maximum, exponent)
-        grown = np.zeros(self._bins, np.int64)
+        grown = np.zeros(self._bins + 1, np.int64)
+        counts = np.diff(self._below[tensor, : used + 1])
         moved = (self._firsts[tensor] + np.arange(used)) >> min(exponent - known, 62)
         # A constant on the border of two bins went into the upper; it may now be the range's end.
-        np.add.at(grown, np.minimum(moved - first, count - 1), self._counts[tensor, :used])
+        np.add.at(grown, np.minimum(moved - first, count - 1) + 1, counts)
         self._exponents[tensor], self._firsts[tensor], self._used[tensor] = exponent, first, count
-        self._counts[tensor] = grown
+        np.cumsum(grown, out=self._below[tensor])
         edges = np.arange(first, first + self._bins + 1, dtype=np.float64)
         np.multiply(edges, math.ldexp(1.0, exponent), out=self._edges[tensor])
 

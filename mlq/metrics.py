@@ -71,6 +71,28 @@ def divergences_mnat(reference: Array, value: Array) -> NDArray[np.float64]:
     return divergences
 
 
+def softmax(logits: Array) -> NDArray[np.float64]:
+    """What logits [..., C] predict: probabilities along the last axis."""
+    return np.exp(_log_softmax(logits))
+
+
+def expected_divergences_mnat(predictions: Array, change: Array) -> NDArray[np.float64]:
+    """KL that each change of the logits is to cost wherever predictions are made, in milli-nats.
+
+    To second order a change d costs `Var_p(d) / 2` where the prediction is p. KL is decided by the
+    few samples that are in doubt, but all tell of the change; so each of `change` [n, ..., C] meets
+    all of `predictions` [N, ..., C], and the mean is returned: [n].
+    """
+    p = predictions.reshape(len(predictions), -1, predictions.shape[-1])
+    d = change.reshape(len(change), *p.shape[1:])
+    # A shift of all logits changes nothing; without it the difference below keeps its digits.
+    d = d - np.mean(d, axis=-1, keepdims=True)
+    squares = np.einsum("rc,jrc->jr", np.mean(p, axis=0), d * d)
+    means = np.einsum("irc,jrc->ijr", p, d)
+    found: NDArray[np.float64] = 500.0 * np.mean(squares - np.mean(means * means, axis=0), axis=-1)
+    return found
+
+
 def top1(logits: Array, labels: Array) -> float:
     """Share of the rows of `logits` [N, C] that are greatest at their label, in [0, 1]."""
     return float(np.mean(correct(logits, labels)))

@@ -138,3 +138,37 @@ def test_mcnemar_is_the_binomial_test(only_reference: int, only_value: int) -> N
     disagreements = only_reference + only_value
     expected = stats.binomtest(only_value, disagreements, 0.5).pvalue if disagreements else 1.0
     assert metrics.mcnemar(reference, value) == pytest.approx(expected, rel=RELATIVE)
+
+
+@given(SEEDS, st.integers(1, 3))
+def test_expected_divergence_is_half_the_variance_of_each_change_where_it_is_met(
+    seed: int, rows: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    predictions = metrics.softmax(rng.normal(size=(5, rows, 7)) * 3)
+    change = rng.normal(size=(4, rows, 7)) + 100.0
+    expected = [
+        np.mean(
+            [
+                np.sum(p * each**2) - np.sum(p * each) ** 2
+                for prediction in predictions
+                for p, each in zip(prediction, changes, strict=True)
+            ]
+        )
+        for changes in change
+    ]
+    found = metrics.expected_divergences_mnat(predictions, change)
+    assert found == pytest.approx(500.0 * np.array(expected), rel=1e-6)
+
+
+@given(SEEDS)
+def test_expected_divergence_of_a_small_change_is_its_kl(seed: int) -> None:
+    logits = np.random.default_rng(seed).normal(size=(1, 7)) * 2
+    change = np.random.default_rng(seed + 1).normal(size=(1, 7)) * 1e-3
+    expected = metrics.expected_divergences_mnat(metrics.softmax(logits), change)
+    assert expected == pytest.approx(metrics.divergences_mnat(logits, logits + change), rel=1e-2)
+
+
+def test_a_lone_output_has_nothing_to_be_expected_of() -> None:
+    predictions = metrics.softmax(np.ones((3, 1)))
+    assert metrics.expected_divergences_mnat(predictions, np.array([[2.0]])) == [0.0]

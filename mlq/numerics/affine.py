@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +39,15 @@ class QuantParams:
             raise ValueError(f"{len(self.scale)} scales but {len(self.zero_point)} zero points")
         if self.axis is None and len(self.scale) != 1:
             raise ValueError(f"{len(self.scale)} scales need an axis")
-        if not all(0 < scale < float("inf") for scale in self.scale):
+        # A sum is below infinity only if each is, and a NaN is not: faster than to ask each.
+        if not (min(self.scale, default=1.0) > 0.0 and sum(self.scale) < math.inf):
             raise ValueError("a scale must be positive and finite")
-        if not all(low <= zero_point <= high for zero_point in self.zero_point):
+        if (
+            not low
+            <= min(self.zero_point, default=low)
+            <= max(self.zero_point, default=low)
+            <= high
+        ):
             raise ValueError(f"a zero point lies outside of the storage range [{low}, {high}]")
 
     @property

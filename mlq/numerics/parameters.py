@@ -82,16 +82,13 @@ def weight_params(
     axis %= weight.ndim
     others = tuple(i for i in range(weight.ndim) if not per_axis or i != axis)
     greatest = np.max(np.abs(weight), axis=others, initial=0.0).reshape(-1).astype(np.float64)
-    scale = tuple(
-        _scale(value / most, power_of_two=scheme == "power_of_two")
-        if value
-        else EMPTY_CHANNEL_SCALE
-        for value in greatest.tolist()
-    )
+    scale = np.clip(greatest / most, LEAST_SCALE, GREATEST_SCALE).astype(np.float32)
+    if scheme == "power_of_two":
+        scale = np.exp2(np.ceil(np.log2(scale, dtype=np.float64)))
     return QuantParams(
         bits=bits,
         signed=True,
-        scale=scale,
+        scale=tuple(np.where(greatest > 0.0, scale, EMPTY_CHANNEL_SCALE).tolist()),
         zero_point=(0,) * len(scale),
         axis=axis if per_axis else None,
         storage_range=(-most, most),
