@@ -1,11 +1,13 @@
 """What calibration and sensitivity cost, in passes of the float module over the same samples.
 
-    python benchmarks/analysis_cost.py [NETWORK ...] [--rounds N]         (all by default)
+    python benchmarks/analysis_cost.py [NETWORK ...] [--rounds N] [--on eval]     (all by default)
 
 CPU time of one thread, compilation left out: the float network in the same batches, then the float
 network that observes itself, the comparison of calibrators, and the float and the quantized network
 in lockstep; with --precisions f32,w8a8,w8a16 two quantized ones. Each round does all of it; the
-ratios are medians over rounds. The passes are counted as the report counts them.
+ratios are medians over rounds. The passes are counted as the report counts them. With --on eval the
+evaluation samples take the place of the calibration samples: more of them, to spread over what does
+not depend on their number.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -38,11 +41,13 @@ def spent(call: Callable[[], T]) -> tuple[float, T]:
     return time.process_time() - start, result
 
 
-def measure(network: Network, precisions: str, rounds: int) -> tuple[float, list[float]]:
+def measure(
+    network: Network, samples: Path, precisions: str, rounds: int
+) -> tuple[float, list[float]]:
     """CPU seconds of the float network, and of each stage in passes of it; medians over rounds."""
     device, recipe = targets.by_name("x86"), resolve({"precisions": precisions})
     specs = load(network.model, batch=1).sample_specs
-    data = load_data(str(network.calib), specs, model_path=network.model)
+    data = load_data(str(samples), specs, model_path=network.model)
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
     batches = list(subject.batches())
     plain = subject.network.transform(lowering(device.features))
@@ -85,11 +90,13 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=["all"])
     parser.add_argument("--precisions", default="f32,w8a8", help="default: f32,w8a8")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
+    parser.add_argument("--on", choices=("calib", "eval"), default="calib", help="samples (calib)")
     arguments = parser.parse_args()
     columns = ("calibrate", "calibrator", "sensitivity", "all")
     print(f"{'network':30} {'float':>9} " + " ".join(f"{each:>10}" for each in columns))
     for network in find(arguments.networks):
-        one, parts = measure(network, arguments.precisions, arguments.rounds)
+        samples = network.calib if arguments.on == "calib" else network.eval
+        one, parts = measure(network, samples, arguments.precisions, arguments.rounds)
         row = " ".join(f"{part:>10.2f}" for part in [*parts, sum(parts)])
         print(f"{network.name:30} {one:>7.2f} s {row}", flush=True)
 

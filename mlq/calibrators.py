@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 
 import numpy as np
@@ -69,6 +70,7 @@ class Observation:
     maximum: float
     histogram: Histogram
 
+    @cached_property
     def cumulative(self) -> tuple[Reals, Reals]:
         """Edges, and how many values lie below each; for np.interp. The range spans zero."""
         counts = np.asarray(self.histogram.counts, np.int64)
@@ -123,7 +125,7 @@ def keep_percentile(
 
     A centred scheme keeps `percentile` percent of the magnitudes. Bounds are edges of bins.
     """
-    edges, below = observed.cumulative()
+    edges, below = observed.cumulative
     beyond = below[-1] * (1.0 - percentile / 100.0)
     if storage.is_centred(observed.minimum):
         magnitudes = np.unique(np.abs(edges))
@@ -140,7 +142,7 @@ def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
 
     Over a geometric grid of scales and a coarse one of zero points, refined around the best pair.
     """
-    edges, below = observed.cumulative()
+    edges, below = observed.cumulative
     counts = np.diff(below)
     zero = int(np.searchsorted(edges, 0.0))
     right = _Side(edges[zero:], counts[zero:])
@@ -186,7 +188,7 @@ def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]
     The search of TensorRT and Glow (Calibration.cpp): a window over the histogram shrinks, on the
     side that loses fewer values or on both at once, until one bin is left to each level.
     """
-    edges, below = observed.cumulative()
+    edges, below = observed.cumulative
     low, high = edges[0], edges[-1]
     centred = storage.is_centred(observed.minimum)
     if centred:

@@ -14,7 +14,7 @@ Reals = NDArray[np.float64]
 # The search clips so many bins at a time.
 _STEP = 8
 # Windows that are looked at together: what of them fits into a cache.
-_AT_ONCE = 48
+_AT_ONCE = 75
 # What an empty bin is taken to hold, so that logarithms exist (Glow Calibration.cpp).
 _EPSILON = 1e-4
 _LEAST = np.finfo(np.float64).tiny
@@ -54,8 +54,8 @@ def _windows(below: Sequence[float], levels: int, *, centred: bool) -> list[tupl
         if not centred:
             both = below[last - half] - below[first + half]
             right = below[last - _STEP] - below[first]
-            most = max(both, right, below[last] - below[first + _STEP])
-            left = half if most == both else 0 if most == right else _STEP
+            beyond = below[last] - below[first + _STEP]
+            left = half if right <= both >= beyond else 0 if right >= beyond else _STEP
         first, last = first + left, last - (_STEP - left)
         windows.append((first, last))
     return windows
