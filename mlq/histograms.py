@@ -16,6 +16,8 @@ Reals = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 BINS = 1024
+# So many histograms are merged at once.
+_MERGED = 64
 # Values on a bound (a ReLU's zeros) are put into this part of the bin that the bound ends.
 _SLIVER = 1.0 / 1024
 # Edges are put so much further into a batch's range that rounding leaves none of its values above
@@ -29,8 +31,8 @@ class HistogramAccumulator:
     """Merges the batches' histograms of every tensor into one of each, with exact extremes.
 
     Bins are powers of two wide and start at zero, so that growing the range merges whole bins and
-    loses nothing, and so that zero is always a border between two bins. All tensors are merged at
-    once: what takes time is calls of numpy, not what they do.
+    loses nothing, and so that zero is always a border between two bins. All tensors, and some
+    batches, are merged at once: what takes time is calls of numpy, not what they do.
     """
 
     def __init__(self, names: Sequence[str], bins: int = BINS) -> None:
@@ -46,11 +48,15 @@ class HistogramAccumulator:
         # How many values lie below each edge: what a batch is merged into by a single sum.
         self._below: Counts = np.zeros((tensors, bins + 1), np.int64)
         self._edges: Reals = np.zeros((tensors, bins + 1))
+        # Batches that were not merged yet, and which tensors have outgrown their bins since.
+        self._waiting: list[tuple[Reals, Reals, NDArray[np.number[Any]]]] = []
+        self._beyond = np.zeros(tensors, np.bool_)
 
     def add(self, least: Reals, greatest: Reals, counts: NDArray[np.number[Any]]) -> None:
         """Merge one batch: extremes [T], and `counts` [T, B] in equal bins between them.
 
-        The last bin is closed. DataError names a tensor that held a NaN or an infinity.
+        The last bin is closed; B is the same in all batches. DataError names a tensor that held a
+        NaN or an infinity.
         """
         least, greatest = (np.asarray(each, np.float64) for each in (least, greatest))
         finite = np.isfinite(least) & np.isfinite(greatest) & (least <= greatest)
@@ -59,19 +65,32 @@ class HistogramAccumulator:
                 f"{self.names[int(np.argmin(finite))]}: takes NaN or infinity on the calibration"
                 " samples; look at the samples, their preprocessing and the weights before it"
             )
-        beyond = (least < self.minimum) | (greatest > self.maximum)
+        self._beyond |= (least < self.minimum) | (greatest > self.maximum)
         np.minimum(self.minimum, least, out=self.minimum)
         np.maximum(self.maximum, greatest, out=self.maximum)
-        for tensor in np.flatnonzero(beyond).tolist():
+        self._waiting.append((least, greatest, counts))
+        if len(self._waiting) * len(self.names) >= _MERGED:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge the batches that wait: K of them, T tensors each."""
+        if not self._waiting:
+            return
+        least, greatest, counts = map(np.stack, zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        for tensor in np.flatnonzero(self._beyond).tolist():
             self._grow(tensor)
+        self._beyond[:] = False
         constant = least == greatest
-        for tensor in np.flatnonzero(constant).tolist():
-            total = int(counts[tensor].sum(dtype=np.int64))
-            self._below[tensor, self._bin_of(tensor, float(least[tensor])) + 1 :] += total
-        self._spread(least, greatest, np.where(constant[:, None], 0, counts))
+        for batch, tensor in np.argwhere(constant).tolist():
+            total = int(counts[batch, tensor].sum(dtype=np.int64))
+            place = self._bin_of(tensor, float(least[batch, tensor]))
+            self._below[tensor, place + 1 :] += total
+        self._spread(least, greatest, np.where(constant[..., None], 0, counts))
 
     def histogram(self, tensor: int) -> Histogram:
         """The histogram of all batches of one tensor; DataError if there was none."""
+        self._merge()
         if not self._used[tensor]:
             raise DataError(f"{self.names[tensor]}: no calibration sample reached this tensor")
         width = math.ldexp(1.0, self._exponents[tensor])
@@ -88,23 +107,23 @@ class HistogramAccumulator:
         return min(math.floor(value / width) - self._firsts[tensor], self._used[tensor] - 1)
 
     def _spread(self, least: Reals, greatest: Reals, counts: NDArray[np.number[Any]]) -> None:
-        """Put a batch's counts into the bins of all tensors, spread evenly within each of theirs.
+        """Put batches' counts [K, T, B] into the bins of their tensors, spread evenly in each.
 
-        One interpolation for all: in bins of the batch, every tensor's edges lie in a stretch of
-        its own.
+        One interpolation for all: in bins of a batch, the edges of every tensor of it lie in a
+        stretch of their own.
         """
-        bins = counts.shape[1]
+        bins = counts.shape[-1]
         knots, totals = gather_bounds(np.arange(bins + 1, dtype=np.float64), counts)
-        stretch = np.arange(len(counts))[:, None] * (bins + 1.0)
+        stretch = np.arange(least.size).reshape(*least.shape, 1) * (bins + 1.0)
         width = greatest - least
         scale = np.divide(bins * _BEYOND, width, out=np.zeros_like(width), where=width > 0.0)
-        place = self._edges * scale[:, None]
-        place += stretch - (least * scale)[:, None]
+        place = self._edges * scale[..., None]
+        place += stretch - (least * scale)[..., None]
         np.minimum(place, stretch + bins, out=place)
         np.maximum(place, stretch, out=place)
         below = np.interp(place.ravel(), (knots + stretch).ravel(), totals.ravel())
         # Cutting the running total to integers keeps every count whole and their sum exact.
-        self._below += below.astype(np.int64).reshape(place.shape)
+        self._below += below.astype(np.int64).reshape(place.shape).sum(axis=0)
 
     def _grow(self, tensor: int) -> None:
         """Widen the bins of a tensor until its extremes fit, and move the counts over."""
