@@ -1,12 +1,10 @@
-"""What measures a network in floats: quantization by a row of a table, energies, histograms."""
+"""What measures a quantized network in floats: storage by a row of a table, and energies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 
-import numpy as np
 from torch_mlir.dialects import arith, vector
 from torch_mlir.ir import F64Type, IndexType, Value, VectorType
 
@@ -16,10 +14,9 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import each_part
+from mlq.kernels.observing import each_vector
 
-_EXTREMES = 2  # numbers before the counts
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
-_CHAINS = 4  # sums, or extremes, of which each waits for itself only
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
 
@@ -143,138 +140,13 @@ class Energies:
         def step(offset: Index, *sums: Value) -> list[Value]:
             return added(sums, loaded(offset, lanes))
 
-        sums, whole = _each_vector(elements, lanes, step, [zero, zero])
+        sums, whole = each_vector(elements, lanes, step, [zero, zero])
         for done, piece in code.pieces(elements - whole, lanes):
             rest = [code.inserted(each, zero, 0) for each in loaded(whole + done, piece)]
             sums[:2] = added(sums[:2], rest)
         for place in range(2, len(sums), 2):
             sums[:2] = map(arith.addf, sums[:2], sums[place : place + 2])
         return sums[:2]
-
-
-@dataclass(frozen=True)
-class Observe:
-    """Least and greatest of an image of floats, then counts of every `stride`-th element.
-
-    The `bins` of equal width lie between least and greatest; all numbers are f32.
-    """
-
-    isa: Isa
-    image: Image
-    bins: int
-    stride: int
-
-    @property
-    def label(self) -> str:
-        """As `observe_64x56x56`."""
-        return f"observe_{_size(self.image)}"
-
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        """The image; least, greatest, counts."""
-        return (
-            Buffer("f32", self.image.batch * self.image.size),
-            Buffer("f32", _EXTREMES + self.bins),
-        )
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """One workgroup, which needs all extremes before it counts."""
-        return 1, 1, 1
-
-    def emit(self, memory: Sequence[Value], _group: Sequence[Index]) -> None:
-        """The code of the workgroup."""
-        least, greatest = self._extremes(memory[0])
-        for place, value in enumerate((least, greatest)):
-            code.store(code.splat(value, 1), memory[1], place)
-        zero = code.splat(code.constant(0.0, "f32"), 1)
-        code.loop(0, self.bins, 1, lambda i: code.store(zero, memory[1], code.plus(i, _EXTREMES)))
-        self._count(memory, least, greatest)
-
-    def _extremes(self, memory: Value) -> list[Value]:
-        """The least and the greatest of all elements."""
-        shape = self.image.as_row() if self.image.is_dense else self.image
-        elements, lanes = shape.width * shape.channels, self.isa.lanes
-        while lanes > elements:
-            lanes //= 2
-        infinities = (code.constant(number, "f32") for number in (np.inf, -np.inf))
-        start = [code.splat(each, lanes) for each in infinities]
-
-        def row(batch: Index, y: Index, *found: Value) -> list[Value]:
-            first = shape.at(batch, y, 0)
-
-            def step(at: Index, least: Value, greatest: Value) -> list[Value]:
-                x = code.load(memory, code.plus(first, at), lanes)
-                return [code.lesser(x, least), code.greater(x, greatest)]
-
-            reached, whole = _each_vector(elements, lanes, step, found)
-            if whole < elements:
-                reached[:2] = step(elements - lanes, *reached[:2])
-            return reached
-
-        def image(batch: Index, *found: Value) -> list[Value]:
-            return code.loop(0, shape.height, 1, partial(row, batch), found)
-
-        found = code.loop(0, shape.batch, 1, image, start * _CHAINS)
-        scalar = code.element("f32")
-        kinds = (("minimumf", code.lesser), ("maximumf", code.greater))
-        return [
-            vector.reduction(scalar, kind, reduce(pick, found[place::2]))
-            for place, (kind, pick) in enumerate(kinds)
-        ]
-
-    def _count(self, memory: Sequence[Value], least: Value, greatest: Value) -> None:
-        """Count each element of the subsample, in the order of memory without margins."""
-        shape = self.image.as_row() if self.image.is_dense else self.image
-        row = shape.width * shape.channels
-        width, (zero, most) = arith.subf(greatest, least), self._constants()
-        per_unit = arith.divf(code.constant(self.bins, "f32"), width)
-        wide = arith.cmpf(arith.CmpFPredicate.OGT, width, zero)
-        per_unit = arith.select(wide, per_unit, zero)
-        one = code.splat(code.constant(1.0, "f32"), 1)
-
-        def element(at: Index) -> None:
-            place = arith.mulf(arith.subf(code.scalar(memory[0], at), least), per_unit)
-            place = code.lesser(code.greater(place, zero), most)
-            index = arith.index_cast(IndexType.get(), arith.fptosi(code.element("i32"), place))
-            counted = code.plus(index, _EXTREMES)
-            code.store(arith.addf(code.load(memory[1], counted, 1), one), memory[1], counted)
-
-        def line(number: Index) -> None:
-            first = shape.at(*code.split(number, shape.height), 0)
-            # The first of the row is the next of a stride that does not end with rows.
-            over = code.split(code.times(number, row), self.stride)[1]
-            skipped = code.split(code.plus(code.times(over, -1), self.stride), self.stride)[1]
-            code.loop(skipped, row, self.stride, lambda at: element(code.plus(first, at)))
-
-        code.loop(0, shape.batch * shape.height, 1, line)
-
-    def _constants(self) -> tuple[Value, Value]:
-        return code.constant(0.0, "f32"), code.constant(self.bins - 1, "f32")
-
-
-def _each_vector(
-    elements: int, lanes: int, step: Callable[..., list[Value]], carried: Sequence[Value]
-) -> tuple[list[Value], int]:
-    """`step(offset, first, second)` at each whole vector; what is carried, and where they end.
-
-    `_CHAINS` pairs take turns, so that none waits for its last step: an addition takes longer than
-    what it adds. A single pair that is `carried` begins each of them.
-    """
-    carried = list(carried) * (2 * _CHAINS // len(carried))
-
-    def steps(first: Index, *found: Value) -> list[Value]:
-        parts = [
-            step(code.plus(first, i * lanes), *found[2 * i : 2 * i + 2]) for i in range(_CHAINS)
-        ]
-        return [value for part in parts for value in part]
-
-    together = _CHAINS * lanes
-    many, whole = elements // together * together, elements // lanes * lanes
-    found = code.loop(0, many, together, steps, carried)
-    for i, offset in enumerate(range(many, whole, lanes)):
-        found[2 * i : 2 * i + 2] = step(offset, *found[2 * i : 2 * i + 2])
-    return found, whole
 
 
 def _simulated(x: Value, row: Sequence[Value]) -> Value:

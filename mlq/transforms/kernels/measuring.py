@@ -12,7 +12,8 @@ from mlq.dialect.ops import CompareOp, FakeQuantizeOp, ObserveOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
-from mlq.kernels.measuring import Energies, FakeQuantize, Observe
+from mlq.kernels.measuring import Energies, FakeQuantize
+from mlq.kernels.observing import Observe
 from mlq.numerics.sampling import row_step, subsampling_step
 from mlq.transforms.kernels.images import Images, Lower, constant
 

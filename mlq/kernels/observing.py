@@ -1,0 +1,193 @@
+"""What a float network sees of its own tensors: extremes, and histograms of a subsample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import numpy as np
+from torch_mlir.dialects import arith, memref, vector
+from torch_mlir.ir import IndexType, MemRefType, Value, VectorType
+
+from mlq.kernels import code
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.image import Image
+from mlq.kernels.isa import Isa
+
+_EXTREMES = 2  # numbers before the counts
+_CHAINS = 4  # sums, extremes or histograms, of which each waits for itself only
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Least and greatest of an image of floats, then counts of every `stride`-th element.
+
+    The `bins` of equal width lie between least and greatest; all numbers are f32.
+    """
+
+    isa: Isa
+    image: Image
+    bins: int
+    stride: int
+
+    @property
+    def label(self) -> str:
+        """As `observe_64x56x56`."""
+        return f"observe_{self.image.channels}x{self.image.height}x{self.image.width}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The image; least, greatest, counts."""
+        return (
+            Buffer("f32", self.image.batch * self.image.size),
+            Buffer("f32", _EXTREMES + self.bins),
+        )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """One workgroup, which needs all extremes before it counts."""
+        return 1, 1, 1
+
+    def emit(self, memory: Sequence[Value], _group: Sequence[Index]) -> None:
+        """The code of the workgroup."""
+        least, greatest = self._extremes(memory[0])
+        for place, value in enumerate((least, greatest)):
+            code.store(code.splat(value, 1), memory[1], place)
+        self._count(memory, least, greatest)
+
+    def _extremes(self, memory: Value) -> list[Value]:
+        """The least and the greatest of all elements."""
+        shape = self.image.as_row() if self.image.is_dense else self.image
+        elements, lanes = shape.width * shape.channels, self.isa.lanes
+        while lanes > elements:
+            lanes //= 2
+        infinities = (code.constant(number, "f32") for number in (np.inf, -np.inf))
+        start = [code.splat(each, lanes) for each in infinities]
+
+        def row(batch: Index, y: Index, *found: Value) -> list[Value]:
+            first = shape.at(batch, y, 0)
+
+            def step(at: Index, least: Value, greatest: Value) -> list[Value]:
+                x = code.load(memory, code.plus(first, at), lanes)
+                return [code.lesser(x, least), code.greater(x, greatest)]
+
+            reached, whole = each_vector(elements, lanes, step, found)
+            if whole < elements:
+                reached[:2] = step(elements - lanes, *reached[:2])
+            return reached
+
+        def image(batch: Index, *found: Value) -> list[Value]:
+            return code.loop(0, shape.height, 1, partial(row, batch), found)
+
+        found = code.loop(0, shape.batch, 1, image, start * _CHAINS)
+        scalar = code.element("f32")
+        kinds = (("minimumf", code.lesser), ("maximumf", code.greater))
+        return [
+            vector.reduction(scalar, kind, reduce(pick, found[place::2]))
+            for place, (kind, pick) in enumerate(kinds)
+        ]
+
+    def _count(self, memory: Sequence[Value], least: Value, greatest: Value) -> None:
+        """Count each element of the subsample, in the order of memory without margins.
+
+        In several histograms by turns: ReLU makes run after run of zeros, and a number that was
+        just stored takes several cycles to be read again.
+        """
+        kept = MemRefType.get([_CHAINS * self.bins], code.element("i32"))
+        counts, none = memref.alloca(kept, [], []), code.splat(code.constant(0, "i32"), 1)
+        code.loop(0, _CHAINS * self.bins, 1, lambda at: code.store(none, counts, at))
+        place = partial(self._bins, least, self._per_unit(least, greatest))
+        shape = self.image.as_row() if self.image.is_dense else self.image
+        row, several = shape.width * shape.channels, _CHAINS * self.stride
+
+        def line(number: Index) -> None:
+            first = shape.at(*code.split(number, shape.height), 0)
+            # The first of the row is the next of a stride that does not end with rows.
+            over = code.split(code.times(number, row), self.stride)[1]
+            skipped = code.split(code.plus(code.times(over, -1), self.stride), self.stride)[1]
+            whole = code.split(code.plus(code.times(skipped, -1), row), several)[0]
+            reached = code.plus(skipped, code.times(whole, several))
+
+            def together(at: Index) -> None:
+                self._increment(counts, place(self._elements(memory[0], code.plus(first, at))))
+
+            def alone(at: Index) -> None:
+                self._increment(counts, place(code.load(memory[0], code.plus(first, at), 1)))
+
+            code.loop(skipped, reached, several, together)
+            code.loop(reached, row, self.stride, alone)
+
+        code.loop(0, shape.batch * shape.height, 1, line)
+
+        def total(at: Index) -> None:
+            each = [code.load(counts, code.plus(at, i * self.bins), 1) for i in range(_CHAINS)]
+            number = arith.sitofp(
+                VectorType.get([1], code.element("f32")), reduce(arith.addi, each)
+            )
+            code.store(number, memory[1], code.plus(at, _EXTREMES))
+
+        code.loop(0, self.bins, 1, total)
+
+    def _elements(self, memory: Value, at: Index) -> Value:
+        """The next elements of the subsample, one for each of the histograms."""
+        if self.stride == 1:
+            return code.load(memory, at, _CHAINS)
+        return code.gathered(
+            [code.scalar(memory, code.plus(at, i * self.stride)) for i in range(_CHAINS)]
+        )
+
+    def _per_unit(self, least: Value, greatest: Value) -> Value:
+        """Bins over the range of values; 0 where there is none."""
+        width, zero = arith.subf(greatest, least), code.constant(0.0, "f32")
+        wide = arith.cmpf(arith.CmpFPredicate.OGT, width, zero)
+        return arith.select(wide, arith.divf(code.constant(self.bins, "f32"), width), zero)
+
+    def _bins(self, least: Value, per_unit: Value, elements: Value) -> Value:
+        """The bin of each element, as i32."""
+        lanes = code.lanes_of(elements)
+        low, scale, zero, most = (
+            code.splat(each, lanes)
+            for each in (
+                least,
+                per_unit,
+                code.constant(0.0, "f32"),
+                code.constant(self.bins - 1, "f32"),
+            )
+        )
+        place = arith.mulf(arith.subf(elements, low), scale)
+        place = code.lesser(code.greater(place, zero), most)
+        return arith.fptosi(code.vector_type(lanes, "i32"), place)
+
+    def _increment(self, counts: Value, bins: Value) -> None:
+        """Count one element of each lane, in the histogram of that lane."""
+        one = code.splat(code.constant(1, "i32"), 1)
+        for i in range(code.lanes_of(bins)):
+            index = arith.index_cast(IndexType.get(), code.lane(bins, i))
+            at = code.plus(index, i * self.bins)
+            code.store(arith.addi(code.load(counts, at, 1), one), counts, at)
+
+
+def each_vector(
+    elements: int, lanes: int, step: Callable[..., list[Value]], carried: Sequence[Value]
+) -> tuple[list[Value], int]:
+    """`step(offset, first, second)` at each whole vector; what is carried, and where they end.
+
+    `_CHAINS` pairs take turns, so that none waits for its last step: an addition takes longer than
+    what it adds. A single pair that is `carried` begins each of them.
+    """
+    carried = list(carried) * (2 * _CHAINS // len(carried))
+
+    def steps(first: Index, *found: Value) -> list[Value]:
+        parts = [
+            step(code.plus(first, i * lanes), *found[2 * i : 2 * i + 2]) for i in range(_CHAINS)
+        ]
+        return [value for part in parts for value in part]
+
+    together = _CHAINS * lanes
+    many, whole = elements // together * together, elements // lanes * lanes
+    found = code.loop(0, many, together, steps, carried)
+    for i, offset in enumerate(range(many, whole, lanes)):
+        found[2 * i : 2 * i + 2] = step(offset, *found[2 * i : 2 * i + 2])
+    return found, whole
