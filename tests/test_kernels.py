@@ -25,7 +25,8 @@ from mlq.kernels.finishing import FITTING, Finish, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import Device, best
-from mlq.kernels.measuring import Energies, FakeQuantize, Observe
+from mlq.kernels.measuring import Energies, FakeQuantize
+from mlq.kernels.observing import Observe
 from mlq.kernels.storage import Kind
 from mlq.kernels.taps import Words
 from mlq.network import load
@@ -406,9 +407,10 @@ def fake_quantize(isa: Isa, rng: np.random.Generator) -> Case:
     return Case(kernel, output, arguments, expected)
 
 
-def energies(isa: Isa, rng: np.random.Generator) -> Case:
-    one, other = rng.normal(size=(2, 3, 11, 5, 7)).astype(np.float32)
-    images = Image(3, 11, 5, 7, (1, 1, 0, 0)), Image(3, 11, 5, 7)
+def energies(isa: Isa, rng: np.random.Generator, width: int, channels: int) -> Case:
+    shape = (3, 11, width, channels)
+    one, other = rng.normal(size=(2, *shape)).astype(np.float32)
+    images = Image(*shape, (1, 1, 0, 0)), Image(*shape)
     step, rows = 4, slice(None, None, 4)
     scale = 11 / len(range(11)[rows])
     exact = [np.square(each[:, rows].astype(np.float64)).sum() for each in (one, one - other)]
@@ -419,14 +421,24 @@ def energies(isa: Isa, rng: np.random.Generator) -> Case:
     return Case(Energies(isa, *images, step), Image(1, 1, 1, 2), arguments, expected, error=1e-5)
 
 
-def observe(isa: Isa, rng: np.random.Generator) -> Case:
-    x = rng.normal(size=(2, 9, 11, 5)).astype(np.float32)
-    image, stride, bins = Image(2, 9, 11, 5, (0, 1, 1, 0)), 7, 32
+def observe(isa: Isa, rng: np.random.Generator, image: Image, stride: int) -> Case:
+    shape, bins = (image.batch, image.height, image.width, image.channels), 32
+    x = np.maximum(rng.normal(size=shape), -0.5).astype(np.float32)
     counts = histogram(x.reshape(-1)[::stride], x.min(), x.max(), bins)
     expected = np.concatenate([[x.min(), x.max()], counts]).astype(np.float32)
     output = Image(1, 1, 1, bins + 2)
     kernel = Observe(isa, image, bins, stride)
     return Case(kernel, output, [in_memory(x, image, 99)], expected.reshape(output.shape))
+
+
+def measured(isa: Isa, rng: np.random.Generator) -> Iterator[Case]:
+    yield fake_quantize(isa, rng)
+    yield from (energies(isa, rng, *shape) for shape in ((5, 7), (1, 3), (23, 8)))
+    for margin in ((0, 1, 1, 0), NO_MARGIN):
+        # Rows that a stride ends with and does not, and that it skips.
+        for stride in (1, 5, 7, 64):
+            yield observe(isa, rng, Image(2, 9, 11, 5, margin), stride)
+    yield observe(isa, rng, Image(1, 3, 1, 2, (1, 1, 1, 1)), 1)
 
 
 def concat(
@@ -544,7 +556,7 @@ def cases(isa: Isa) -> Iterator[Case]:
     kinds: tuple[Kind, ...] = ("u8", "f32")
     yield from (max_pool(isa, rng, kind=kind) for kind in kinds)
     yield from (concat(isa, rng, (24, 3, 100), kind=kind) for kind in kinds)
-    yield from (make(isa, rng) for make in (fake_quantize, energies, observe))
+    yield from measured(isa, rng)
     yield from (mean_pool(isa, rng, result=kind) for kind in kinds)
     yield quantize(isa, rng, channels=3, width=35)
     yield quantize(isa, rng, channels=1, width=9)

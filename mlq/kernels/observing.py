@@ -107,7 +107,8 @@ class Observe:
             # The first of the row is the next of a stride that does not end with rows.
             over = code.split(code.times(number, row), self.stride)[1]
             skipped = code.split(code.plus(code.times(over, -1), self.stride), self.stride)[1]
-            whole = code.split(code.plus(code.times(skipped, -1), row), several)[0]
+            rest = code.at_least(code.plus(code.times(skipped, -1), row), 0)
+            whole = code.split(rest, several)[0]
             reached = code.plus(skipped, code.times(whole, several))
 
             def together(at: Index) -> None:
