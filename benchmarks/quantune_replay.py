@@ -8,8 +8,9 @@ granularity, mixed, top1, float_top1 and features of the network), by default qu
 among the data; or .jsonl as benchmarks/trials.py writes them, by default, with `--own`, those that
 mlq ships. A sampler is told the loss that `--by` says, and chooses among the configurations that
 were measured; asking for one again costs nothing. Quantune learns from the trials of the other
-networks only; `quantune+0.5` adds half a deviation to the mean. Only the configurations of the
-space take part; a network that lacks some is left out. Medians over seeds.
+networks only; `quantune-blind` does so without forecasts, `quantune+0.5` adds half a deviation to
+the mean. Only the configurations of the space take part; a network that lacks some is left out.
+Medians over seeds.
 
 Goals are the best configuration and those nearly as good. With some hundred evaluation samples, a
 configuration that does better than float does so by luck: for mlq's own trials, the accuracy to be
@@ -32,6 +33,7 @@ import optuna
 from mlq.tuning.history import SHIPPED
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
 from mlq.tuning.space import SPACES, Configuration, Space, configuration
+from mlq.tuning.surrogate import Forecasts
 from mlq.tuning.trials import Trials, read
 
 # How near to the best counts as found: points of accuracy, and milli-nats of KL.
@@ -195,11 +197,24 @@ def make(
     def known_us(point: Configuration) -> float | None:
         return None if point.mixed == "quantunev2" else times[point]
 
+    forecasts = forecasts_of(data, model)
+    if name == "quantune-blind":
+        return QuantuneSampler(space, prior, features, seed=seed)
     if name.startswith("quantune+"):
         caution = float(name.partition("+")[2])
-        return QuantuneSampler(space, prior, features, caution=caution, seed=seed)
+        return QuantuneSampler(
+            space, prior, features, caution=caution, forecasts=forecasts, seed=seed
+        )
     known = known_us if timed else None
-    return sampler(name, space, prior=prior, features=features, known_us=known, seed=seed)
+    return sampler(
+        name, space, prior=prior, features=features, known_us=known, forecasts=forecasts, seed=seed
+    )
+
+
+def forecasts_of(data: Trials, model: str) -> Forecasts | None:
+    """What was known of a network's configurations before their trials; None where nothing was."""
+    found = {each.configuration: each.forecast for each in data.of(model)}
+    return found.__getitem__ if all(each.noise for each in found.values()) else None
 
 
 def spanned(points: Sequence[Configuration]) -> Space:

@@ -1,6 +1,7 @@
 """Measure every configuration of a space on the networks: mlq's own trials.
 
     python benchmarks/trials.py [NETWORK ...] [--space NAME] [--samples N] [--limit N] [--ship]
+    python benchmarks/trials.py [NETWORK ...] --forecast
 
 The space is Quantune's with 96 points, or `full` with 396, of which those 96 come first.
 
@@ -11,7 +12,9 @@ them (at most 1, 128 and 512); accuracy and KL are over all evaluation samples, 
 trial is stopped early.
 
 `--ship` then copies what is complete, without what only analyses need (which samples are right), to
-mlq/tuning/data, from where `mlq tune` learns.
+mlq/tuning/data, from where `mlq tune` learns, and adds the forecast of each configuration: noise
+and identity, for which nothing is run but the float network. `--forecast` makes only these again,
+for the trials that are shipped.
 """
 
 from __future__ import annotations
@@ -45,21 +48,30 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="evaluate on so many samples (default: all)")
     parser.add_argument("--limit", type=int, help="stop after so many new trials per network")
     parser.add_argument("--ship", action="store_true", help="copy what is complete to mlq's data")
+    parser.add_argument("--forecast", action="store_true", help="forecasts of what is shipped")
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     for network in networks.find(arguments.networks):
+        shipped = history.SHIPPED / f"{network.name}.jsonl"
+        if arguments.forecast:
+            ship(network, shipped, shipped)
+            continue
         path = OUT / f"{network.name}.jsonl"
         missing = measure(
             network, path, arguments.space, samples=arguments.samples, limit=arguments.limit
         )
         if arguments.ship and not missing:
-            ship(path, history.SHIPPED / path.name)
+            ship(network, path, shipped)
 
 
-def ship(source: Path, destination: Path) -> None:
-    """Copy a network's trials without what a prior has no use for."""
-    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
-    kept = [{key: shortened(row[key]) for key in row if key not in ANALYSED} for row in rows]
+def ship(network: networks.Network, source: Path, destination: Path) -> None:
+    """Copy a network's trials without what a prior has no use for, and with their forecasts."""
+    head, *rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    forecasts = objective_of(network, samples=1).forecasts
+    rows = [{**row, **forecasts.of(configuration(row)).row} for row in rows]
+    kept = [
+        {key: shortened(row[key]) for key in row if key not in ANALYSED} for row in (head, *rows)
+    ]
     lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in kept]
     destination.parent.mkdir(exist_ok=True)
     destination.write_text("".join(lines), encoding="utf-8")
@@ -77,10 +89,9 @@ def measure(
     network: networks.Network, path: Path, space: str, *, samples: int | None, limit: int | None
 ) -> int:
     """Add what is missing of one network's trials to its file; how many are missing still."""
-    specs = load(network.model).sample_specs
-    calib = load_data(network.calib, specs, model_path=network.model)
-    held_out = load_data(network.eval, specs, model_path=network.model, samples=samples)
-    spaces = [SPACES[name].fitted(calib.samples).points() for name in ("quantune96", space)]
+    objective = objective_of(network, samples=samples)
+    available = objective.calib.samples
+    spaces = [SPACES[name].fitted(available).points() for name in ("quantune96", space)]
     points = tuple(dict.fromkeys(point for each in spaces for point in each))
     done = read(path)
     missing = [point for point in points if point not in done]
@@ -88,7 +99,6 @@ def measure(
     left = len(missing)
     if not (missing := missing[:limit]):
         return left
-    objective = Objective(network.model, calib, held_out, targets.by_name("x86"))
     with path.open("a", encoding="utf-8") as file:
         if not path.stat().st_size:
             write(file, head(network, objective))
@@ -102,6 +112,14 @@ def measure(
                 flush=True,
             )
     return left - len(missing)
+
+
+def objective_of(network: networks.Network, *, samples: int | None) -> Objective:
+    """What measures a network on its samples; so many of those held out."""
+    specs = load(network.model).sample_specs
+    calib = load_data(network.calib, specs, model_path=network.model)
+    held_out = load_data(network.eval, specs, model_path=network.model, samples=samples)
+    return Objective(network.model, calib, held_out, targets.by_name("x86"))
 
 
 def head(network: networks.Network, objective: Objective) -> dict[str, Any]:

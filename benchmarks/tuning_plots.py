@@ -18,7 +18,7 @@ from typing import Any
 import networks
 import numpy as np
 import optuna
-from quantune_replay import chosen, default_files, taking_part
+from quantune_replay import chosen, default_files, forecasts_of, taking_part
 from scipy.stats import spearmanr
 
 from mlq.tuning.sampler import SAMPLERS
@@ -87,7 +87,8 @@ def curves(data: Trials, seeds: int, trials: int) -> Any:
 
 def importance(data: Trials) -> Any:
     """One bar for each of the columns that matter most."""
-    found = Surrogate(data, data.features[data.models[0]]).importance()
+    first = data.models[0]
+    found = Surrogate(data, data.features[first], forecasts_of(data, first)).importance()
     names, shares = zip(*list(found.items())[:COLUMNS], strict=True)
     figure, axes = plt.subplots(figsize=(5, 2.6))
     axes.barh(names[::-1], 100 * np.array(shares[::-1]))
@@ -100,7 +101,8 @@ def predicted(data: Trials) -> Any:
     figure, panels = panel_for_each(data)
     for model, panel in zip(data.models, panels, strict=True):
         trials = data.of(model)
-        surrogate = Surrogate(data.without(model), data.features[model])
+        known = forecasts_of(data, model)
+        surrogate = Surrogate(data.without(model), data.features[model], known)
         scores = surrogate.predict([], [each.configuration for each in trials]).mean
         losses = [each.loss for each in trials]
         order = spearmanr(scores, losses).statistic

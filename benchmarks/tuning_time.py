@@ -2,7 +2,8 @@
 
     python benchmarks/tuning_time.py [NETWORK ...] [--trials N] [--configurations N] [--no-artifact]
 
-mlq's side is the whole search from nothing: import, calibration, compilation (nothing cached),
+mlq's side is the whole search from nothing: import, calibration on all samples, forecasts of all
+configurations (with calibration on fewer samples, which they need), compilation (nothing cached),
 the float network over all evaluation samples, and N trials of quantune, which does not know the
 network's own trials; then the artifact of the best. ONNX Runtime's side is what its user does for
 each configuration: `quantize_static` (calibrating anew), then every evaluation sample through the
@@ -99,6 +100,7 @@ def steps(search: tuner.Search) -> Iterator[tuple[str, Callable[[], object]]]:
     """What a search does by itself, in this order."""
     objective = search.objective
     yield "calibrate", lambda: objective.observations(objective.calib.samples)
+    yield "forecast", lambda: [objective.forecasts.of(each) for each in search.space.points()]
     yield "compile", lambda: objective.simulation
     yield "float", lambda: objective.float_hits
     yield "trials", lambda: search.run(objective, 1)

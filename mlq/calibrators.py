@@ -142,20 +142,14 @@ def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
 
     Over a geometric grid of scales and a coarse one of zero points, refined around the best pair.
     """
-    edges, below = observed.cumulative
-    counts = np.diff(below)
-    zero = int(np.searchsorted(edges, 0.0))
-    right = _Side(edges[zero:], counts[zero:])
-    left = _Side(-edges[zero::-1], counts[:zero][::-1])
+    spread = Spread(observed)
     allowed = storage.zero_points(observed.minimum)
 
     def best(scales: Reals, zero_points: NDArray[np.int64]) -> tuple[float, int]:
         """The scale and zero point with the least error; from the greatest scale down."""
         found = math.inf, 0.0, 0
-        beyond = storage.levels - zero_points
         for part in np.array_split(scales, -(-len(scales) // _AT_ONCE)):
-            sides = left.error(part, zero_points), right.error(part, beyond)
-            kept, clipped = (one + other for one, other in zip(*sides, strict=True))
+            kept, clipped = spread.error(part, zero_points, storage.levels)
             error = kept + clipped
             row, column = np.unravel_index(int(np.argmin(error)), error.shape)
             here = (float(error[row, column]), float(part[row]), int(zero_points[column]))
@@ -199,6 +193,33 @@ def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]
     return _kept(float(grid[first]), float(grid[last]), observed)
 
 
+class Spread:
+    """A tensor's values as its histogram tells them: equally spread within each bin."""
+
+    def __init__(self, observed: Observation) -> None:
+        edges, below = observed.cumulative
+        counts = np.diff(below)
+        zero = int(np.searchsorted(edges, 0.0))
+        self._left = _Side(-edges[zero::-1], counts[:zero][::-1])
+        self._right = _Side(edges[zero:], counts[zero:])
+
+    @property
+    def energy(self) -> float:
+        """The sum of squares."""
+        return self._left.energy + self._right.energy
+
+    def error(
+        self, scales: Reals, zero_points: NDArray[np.int64], levels: int
+    ) -> tuple[Reals, Reals]:
+        """Summed squared error of storing the values in `levels` steps, from zero to the last.
+
+        [scale, zero point], of what is rounded and of what is clipped.
+        """
+        left = self._left.error(scales, zero_points)
+        right = self._right.error(scales, levels - zero_points)
+        return left[0] + right[0], left[1] + right[1]
+
+
 class _Side:
     """The values on one side of zero, as magnitudes: equally spread within each bin."""
 
@@ -208,6 +229,11 @@ class _Side:
         ends = [_moment(power)(edges) for power in range(3)]
         self._moments = [self._running(each) for each in ends]
         self._ends = ends
+
+    @property
+    def energy(self) -> float:
+        """The sum of squares."""
+        return float(self._moments[2][-1])
 
     def error(self, scales: Reals, levels: NDArray[np.int64]) -> tuple[Reals, Reals]:
         """Summed squared error when `levels` steps of `scale` cover this side.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mlq import numerics, runtime
 from mlq.network import Flow, Layer, Network
@@ -31,56 +32,31 @@ _RESIDUAL_BITS = 8
 _COMPARED = 1 << 15
 
 
-class Simulation:
-    """A network whose quantization is chosen at run time; `batch` is that of the network.
+class StoredNetwork:
+    """A network as a configuration stores it: what becomes of activations and weights.
 
-    Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
-    each layer alone makes of float operands.
+    Nothing is compiled, and nothing is run.
     """
 
     def __init__(
         self,
         network: Network,
-        target: Target,
         *,
-        chains: int = 1,
-        own: bool = False,
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
-        threads: int = 1,
     ) -> None:
         self.network = network
         self._scheme, self._granularity = scheme, granularity
-        self._threads, self._chains = threads, chains
-        self._own = own
-        # A module for each function: one that is loaded holds the packed weights of all it has.
-        self._modules = {"simulated": self._compiled("simulated", target)}
-        if chains:
-            self._modules["lockstep"] = self._compiled("lockstep", target)
         self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
         self._stored: dict[tuple[str, int], Array] = {}
         self._rounded: Mapping[tuple[str, int], Array] = {}
         self._narrow: Mapping[int, Ranges] = {}
         self._refinement = b""
         self._biases: Mapping[tuple[str, int], Array] = {}
-        self._loaded: dict[str, runtime.Executable] = {}
-        self._signature: dict[str, str] = {}
         self._table: tuple[Ranges, Assignment, NDArray[np.float32]] | None = None
 
-    def _compiled(self, entry: str, target: Target) -> tuple[bytes, Mapping[str, Array]]:
-        """The module with one function, and the weights that it reads."""
-        pipeline = simulate_pipeline(
-            entry,
-            lowering(target.features),
-            max_elements=_COMPARED * self.network.batch,
-            chains=self._chains if entry == "lockstep" else 0,
-            own=self._own,
-        )
-        lowered = self.network.transform(pipeline)
-        return compile_module(lowered.text, target, embed=False), lowered.weights
-
-    def configured(self, scheme: Scheme, granularity: Granularity) -> Simulation:
-        """This simulation with another scheme and granularity: module and executables are shared.
+    def configured(self, scheme: Scheme, granularity: Granularity) -> Self:
+        """The same with another scheme and granularity; a simulation shares module and executables.
 
         What is shared is not for use by both at once; only the last one's weights stay bound.
         """
@@ -93,8 +69,8 @@ class Simulation:
         narrow: Mapping[int, Ranges],
         weights: Mapping[tuple[str, int], Array],
         biases: Mapping[tuple[str, int], Array],
-    ) -> Simulation:
-        """This simulation with more care for few bits; shared as in `configured`.
+    ) -> Self:
+        """The same with more care for few bits; shared as in `configured`.
 
         `narrow` has ranges for activations of so many bits, in the place of those for all bits;
         `weights` and `biases` (by key and bits) are what better rounding than the nearest made.
@@ -106,17 +82,6 @@ class Simulation:
         vars(other).update(_narrow=dict(narrow), _refinement=digest.digest(), _stored={})
         vars(other).update(_rounded=dict(weights), _biases=dict(biases), _table=None)
         return other
-
-    def release(self) -> None:
-        """Give back the memory of what can be made again; the next run makes it."""
-        self._loaded.clear()
-        self._stored.clear()
-
-    @property
-    def identity(self) -> bytes:
-        """What its results depend on besides weights, ranges and assignments."""
-        module, _ = self._modules["simulated"]
-        return repr((self._scheme, self._granularity)).encode() + self._refinement + module
 
     @property
     def narrow(self) -> Mapping[int, Ranges]:
@@ -158,12 +123,6 @@ class Simulation:
         known = self._narrow.get(bits, ranges).tensors[flow.tensor]
         return numerics.choose_params(*known.kept(bits), bits=bits, scheme=self._scheme)
 
-    @property
-    def compared(self) -> tuple[tuple[str, str], ...]:
-        """Layer and role of what `lockstep` compares, in the order of its results."""
-        every = self.network.compared
-        return every if self._own else tuple(each for each in every if each[1] != "own")
-
     def simulated_weights(self, assignment: Assignment, suffix: str) -> dict[str, Array]:
         """Each layer's weight and bias at its precision, by the keys that a chain reads."""
         found: dict[str, Array] = {}
@@ -174,6 +133,95 @@ class Simulation:
             if layer.bias is not None:
                 found[f"{layer.bias}{suffix}"] = self.stored_bias(layer, precision)
         return found
+
+    def stored_bias(self, layer: Layer, name: str) -> Array:
+        """The layer's bias in the precision called `name`: its own, unless refined."""
+        assert layer.bias is not None
+        key = (layer.bias, Precision.parse(name).weight_bits)
+        return self._biases.get(key, self.network.weights[layer.bias])
+
+    def stored_weight(self, layer: Layer, name: str) -> Array:
+        """The layer's weight as the precision called `name` stores it, in float."""
+        assert layer.weight is not None
+        weight = self.network.weights[layer.weight]
+        precision = Precision.parse(name)
+        if precision.is_float:
+            return weight
+        key = (layer.weight, precision.weight_bits)
+        if key in self._rounded:
+            return self._rounded[key]
+        if key not in self._stored:
+            self._stored[key] = numerics.fake_quantize(weight, self.weight_params(layer, precision))
+        return self._stored[key]
+
+    def weight_params(self, layer: Layer, precision: Precision) -> numerics.QuantParams:
+        """How the layer's weight is stored in a precision of integers."""
+        assert layer.weight is not None
+        return numerics.weight_params(
+            self.network.weights[layer.weight],
+            bits=precision.weight_bits,
+            granularity=self._granularity,
+            axis=layer.weight_axis,
+            scheme=self._scheme,
+        )
+
+
+class Simulation(StoredNetwork):
+    """A network whose quantization is chosen at run time; `batch` is that of the network.
+
+    Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
+    each layer alone makes of float operands.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        target: Target,
+        *,
+        chains: int = 1,
+        own: bool = False,
+        scheme: Scheme = "asymmetric",
+        granularity: Granularity = "per_axis",
+        threads: int = 1,
+    ) -> None:
+        super().__init__(network, scheme=scheme, granularity=granularity)
+        self._threads, self._chains = threads, chains
+        self._own = own
+        # A module for each function: one that is loaded holds the packed weights of all it has.
+        self._modules = {"simulated": self._compiled("simulated", target)}
+        if chains:
+            self._modules["lockstep"] = self._compiled("lockstep", target)
+        self._loaded: dict[str, runtime.Executable] = {}
+        self._signature: dict[str, str] = {}
+
+    def _compiled(self, entry: str, target: Target) -> tuple[bytes, Mapping[str, Array]]:
+        """The module with one function, and the weights that it reads."""
+        pipeline = simulate_pipeline(
+            entry,
+            lowering(target.features),
+            max_elements=_COMPARED * self.network.batch,
+            chains=self._chains if entry == "lockstep" else 0,
+            own=self._own,
+        )
+        lowered = self.network.transform(pipeline)
+        return compile_module(lowered.text, target, embed=False), lowered.weights
+
+    def release(self) -> None:
+        """Give back the memory of what can be made again; the next run makes it."""
+        self._loaded.clear()
+        self._stored.clear()
+
+    @property
+    def identity(self) -> bytes:
+        """What its results depend on besides weights, ranges and assignments."""
+        module, _ = self._modules["simulated"]
+        return repr((self._scheme, self._granularity)).encode() + self._refinement + module
+
+    @property
+    def compared(self) -> tuple[tuple[str, str], ...]:
+        """Layer and role of what `lockstep` compares, in the order of its results."""
+        every = self.network.compared
+        return every if self._own else tuple(each for each in every if each[1] != "own")
 
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
@@ -214,33 +262,6 @@ class Simulation:
             executable.swap_parameters(simulated)
         self._signature[entry] = signature
         return executable
-
-    def stored_bias(self, layer: Layer, name: str) -> Array:
-        """The layer's bias in the precision called `name`: its own, unless refined."""
-        assert layer.bias is not None
-        key = (layer.bias, Precision.parse(name).weight_bits)
-        return self._biases.get(key, self.network.weights[layer.bias])
-
-    def stored_weight(self, layer: Layer, name: str) -> Array:
-        """The layer's weight as the precision called `name` stores it, in float."""
-        assert layer.weight is not None
-        weight = self.network.weights[layer.weight]
-        precision = Precision.parse(name)
-        if precision.is_float:
-            return weight
-        key = (layer.weight, precision.weight_bits)
-        if key in self._rounded:
-            return self._rounded[key]
-        if key not in self._stored:
-            params = numerics.weight_params(
-                weight,
-                bits=precision.weight_bits,
-                granularity=self._granularity,
-                axis=layer.weight_axis,
-                scheme=self._scheme,
-            )
-            self._stored[key] = numerics.fake_quantize(weight, params)
-        return self._stored[key]
 
 
 def uniform(network: Network, precision: str, supported: Mapping[str, Sequence[str]]) -> Assignment:

@@ -151,6 +151,7 @@ class Search:
             prior=self.prior,
             features=self.features if settings.transfers else {},
             known_us=self.objective.mixing.known_us if settings.timed else None,
+            forecasts=self.objective.forecasts.of if settings.transfers else None,
             seed=settings.seed,
         )
         name, objectives = f"{self.name} {self.subject[:12]}", 1 + settings.timed
@@ -218,6 +219,7 @@ class Search:
             float_accuracy,
             self.features,
             outcomes.outcomes(self.study),
+            self.objective.forecasts.of,
         )
 
     def artifact(self, command: str) -> compiler.Result:

@@ -25,7 +25,7 @@ from mlq.frontends.data import load_data
 from mlq.network import load
 from mlq.simulation import Simulation
 from mlq.tuning import study as studies
-from mlq.tuning.features import describe, encode
+from mlq.tuning.features import NOISE, describe, encode
 from mlq.tuning.objective import Measurement, Objective, Racing, never
 from mlq.tuning.outcomes import best, front, outcomes
 from mlq.tuning.racing import (
@@ -180,9 +180,10 @@ def test_features_count_where_networks_are_many() -> None:
     many = {f"m{i}": {"depth": float(i)} for i in range(8)}
     trials = tuple(trial for name in many for trial in trials_of(name, POINTS[0]))
     enough = Surrogate(Trials(trials, many), {"depth": 2.0})
-    assert few._matrix(POINTS, [""] * 96).shape[1] == enough._matrix(POINTS, [""] * 96).shape[1]
+    rows = trials_of("", POINTS[0])
+    assert few._matrix(rows).shape[1] == enough._matrix(rows).shape[1]
     alone = Surrogate(Trials(trials_of("a", POINTS[0]), {"a": {}}), {})
-    assert alone._matrix(POINTS, [""] * 96).shape[1] == encode(POINTS).shape[1]
+    assert alone._matrix(rows).shape[1] == encode(POINTS).shape[1] + len(NOISE)
 
 
 def test_without_trials_nothing_is_known() -> None:

@@ -32,6 +32,8 @@ _ONE_HOT = (
     ("mixed", MIXED),
     ("rounding", ROUNDINGS),
 )
+# What a forecast says of a configuration (see mlq.tuning.forecasts), as `encode_noise` lists it.
+NOISE = ("rounding", "clipping", "weights", "channels")
 # What the columns of `encode` are called.
 COLUMNS = ("samples", *(f"{knob} {value}" for knob, values in _ONE_HOT for value in values))
 
@@ -73,6 +75,12 @@ def encode(configurations: Sequence[Configuration]) -> Matrix:
         for each in configurations
     ]
     return np.array(rows, np.float64)
+
+
+def encode_noise(rows: Sequence[Mapping[str, float]]) -> Matrix:
+    """One row a configuration: its noise by `NOISE`; NaN, a missing value, for what is unknown."""
+    table = [[row.get(name, np.nan) for name in NOISE] for row in rows]
+    return np.array(table, np.float64).reshape(len(rows), len(NOISE))
 
 
 def _outliers(observed: Observation) -> float:

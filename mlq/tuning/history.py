@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mlq.tuning.outcomes import Outcome
-from mlq.tuning.trials import Trials, identity, read
+from mlq.tuning.space import Configuration
+from mlq.tuning.trials import Forecast, Trials, identity, read
 
 SHIPPED = Path(__file__).resolve().parent / "data"
 _SUFFIX = ".jsonl"
@@ -54,8 +55,9 @@ def keep(
     float_accuracy: float,
     features: Mapping[str, float],
     outcomes: Sequence[Outcome],
+    forecasts: Callable[[Configuration], Forecast] = lambda _configuration: Forecast(),
 ) -> Path | None:
-    """Write a network's trials for later ones to learn from.
+    """Write a network's trials for later ones to learn from, with what was known before them.
 
     Those that were stopped early are among them: an estimate says well enough how they rank.
     A file that cannot be written is done without: what was tuned is worth more than its record.
@@ -75,6 +77,7 @@ def keep(
             "top1": each.accuracy,
             "kl_mnat": each.kl_mnat,
             "predicted_us": each.predicted_us,
+            **forecasts(each.configuration).row,
         }
         for each in outcomes
     ]

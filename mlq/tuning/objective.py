@@ -26,6 +26,7 @@ from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
 from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
+from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
 from mlq.tuning.racing import Divergences, Hits
 from mlq.tuning.space import Configuration
@@ -192,6 +193,11 @@ class Objective:
     def decision(self, configuration: Configuration) -> Decision:
         """The precision of every layer, with the reason, and the predicted time of a call."""
         return self.mixing.decision(configuration)
+
+    @cached_property
+    def forecasts(self) -> Forecasts:
+        """What is known of configurations before their trials, from all calibration samples."""
+        return Forecasts(self, self.mixing, self.calib.samples)
 
     def predicted_us(self, configuration: Configuration) -> float:
         """Microseconds of a call by the target's costs; may need a pass for sensitivities."""

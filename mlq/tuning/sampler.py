@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlq.errors import UsageError
 from mlq.precision import one_of
 from mlq.tuning.space import Configuration, Space, configuration
-from mlq.tuning.surrogate import Surrogate
+from mlq.tuning.surrogate import Forecasts, Surrogate
 from mlq.tuning.trials import Trials
 
 try:
@@ -90,7 +90,7 @@ class _PointSampler(BaseSampler, abc.ABC):
     def _propose(self, study: optuna.Study, number: int) -> Configuration:
         others = [each for each in study.get_trials(deepcopy=False) if each.number != number]
         taken = {self._point(each) for each in others if each.state in _TAKEN}
-        free = [point for point in self._points if point not in taken] or list(self._points)
+        free = self._left(taken) or list(self._points)
         told = [
             Told(point, each.values[0] * _sign(study), *(each.values[1:] or [None]))
             for each in others
@@ -98,6 +98,10 @@ class _PointSampler(BaseSampler, abc.ABC):
             if (point := _configuration(each)) is not None
         ]
         return self._next(free, told)
+
+    def _left(self, taken: Container[Configuration | None]) -> list[Configuration]:
+        """The points that may still be proposed."""
+        return [point for point in self._points if point not in taken]
 
     def _point(self, trial: FrozenTrial) -> Configuration | None:
         return _configuration(trial) or self._proposed.get(trial.number)
@@ -133,7 +137,8 @@ class QuantuneSampler(_PointSampler):
     choice is by mean plus so many deviations, which explores what the ensemble is unsure of.
 
     With `known_us` the trees rank by loss only, for the time needs no trial; each proposal weighs
-    the two differently, by an augmented Chebyshev norm.
+    the two differently, by an augmented Chebyshev norm. With `forecasts` nothing is proposed that
+    computes what a trial has computed, as long as there is anything else.
     Source: Knowles, ParEGO (IEEE Trans. Evol. Comput. 10(1), 2006).
     """
 
@@ -145,11 +150,12 @@ class QuantuneSampler(_PointSampler):
         *,
         caution: float = 0.0,
         known_us: KnownTime | None = None,
+        forecasts: Forecasts | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(space)
-        self._known_us = known_us
-        self._surrogate = Surrogate(prior or Trials(), features or {}, seed=seed)
+        self._known_us, self._forecasts = known_us, forecasts
+        self._surrogate = Surrogate(prior or Trials(), features or {}, forecasts, seed=seed)
         self._caution = caution
         self._random = np.random.default_rng(seed)
 
@@ -163,6 +169,13 @@ class QuantuneSampler(_PointSampler):
             scores = _weighed(scores, self._times(free, told), weight)
         # Of equally good ones the first: the space lists the cheaper ones before the others.
         return free[int(np.argmax(scores))]
+
+    def _left(self, taken: Container[Configuration | None]) -> list[Configuration]:
+        left, forecasts = super()._left(taken), self._forecasts
+        if forecasts is None:
+            return left
+        known = {forecasts(point).identity for point in self._points if point in taken} - {""}
+        return [point for point in left if forecasts(point).identity not in known] or left
 
     def _times(self, free: Sequence[Configuration], told: Sequence[Told]) -> Vector:
         """Predicted times; where one is not known, the mean of those alike, or the least of all."""
@@ -198,15 +211,19 @@ def sampler(
     prior: Trials | None = None,
     features: Mapping[str, float] | None = None,
     known_us: KnownTime | None = None,
+    forecasts: Forecasts | None = None,
     seed: int = 0,
 ) -> BaseSampler:
     """The sampler of that name; UsageError lists all of them.
 
-    `prior` is for quantune alone; `known_us` says that time is the second objective.
+    `prior`, `features` and `forecasts` are for quantune alone; `known_us` says that time is the
+    second objective.
     """
     one_of(SAMPLERS, name, "sampler")
     if name == "quantune":
-        return QuantuneSampler(space, prior, features, known_us=known_us, seed=seed)
+        return QuantuneSampler(
+            space, prior, features, known_us=known_us, forecasts=forecasts, seed=seed
+        )
     if name == "quantune-cold":
         return QuantuneSampler(space, known_us=known_us, seed=seed)
     if name == "genetic":

@@ -8,7 +8,7 @@ Source: Quantune (arXiv 2202.05048), which regresses on accuracy itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from mlq.errors import UsageError
-from mlq.tuning.features import COLUMNS, Features, Matrix, encode
+from mlq.tuning.features import COLUMNS, NOISE, Features, Matrix, encode, encode_noise
 from mlq.tuning.space import Configuration
-from mlq.tuning.trials import Trial, Trials
+from mlq.tuning.trials import Forecast, Trial, Trials
 
 try:
     import xgboost
@@ -28,6 +28,10 @@ except ImportError:
 
 # Features of networks tell two networks apart when there are few; with more, what they share.
 _MODELS_PER_FEATURE = 2
+
+
+Forecasts = Callable[[Configuration], Forecast]
+"""What is known of each configuration of the tuned network before its trial."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Prediction:
 class Surrogate:
     """An ensemble of regressors; `prior` holds trials of other networks, `features` is of this one.
 
+    Without `forecasts` of this network, those of the others are of no use.
+
     Each of `members` sees a random `share` of the trials, and their trees differ in depth: no depth
     is best for all data, the mean of several hardly ever bad. What they disagree on is uncertain.
     A trial of the tuned network weighs as `own_weight` of another.
@@ -49,6 +55,7 @@ class Surrogate:
 
     prior: Trials
     features: Features
+    forecasts: Forecasts | None = None
     members: int = 9
     share: float = 0.8
     rounds: int = 30
@@ -65,7 +72,8 @@ class Surrogate:
         if matrix is None:
             flat = np.zeros(len(candidates))
             return Prediction(flat, flat)
-        asked = xgboost.DMatrix(self._matrix(candidates, [""] * len(candidates)), nthread=1)
+        rows = [self._trial(point, 0.0) for point in candidates]
+        asked = xgboost.DMatrix(self._matrix(rows), nthread=1)
         boosters = (self._boost(matrix, member) for member in range(self.members))
         scores = np.stack([_standardised(booster.predict(asked)) for booster in boosters])
         return Prediction(scores.mean(axis=0), scores.std(axis=0))
@@ -78,20 +86,20 @@ class Surrogate:
             found = self._boost(matrix, member).get_score(importance_type="total_gain")
             for key, gain in found.items():
                 gains[key] = gains.get(key, 0.0) + float(np.sum(gain))
-        total, names = sum(gains.values()), (*COLUMNS, *self._shared())
+        total, names = sum(gains.values()), (*COLUMNS, *NOISE, *self._shared())
         ordered = sorted(gains.items(), key=lambda each: -each[1])
         return {names[int(key[1:])]: gain / total for key, gain in ordered}
 
     def _training(self, own: Sequence[tuple[Configuration, float]]) -> Any:
         """All trials with their normal scores; None where no network has two."""
         groups = [self.prior.of(model) for model in self.prior.models]
-        mine = tuple(Trial("", each, loss) for each, loss in own)
+        mine = tuple(self._trial(each, loss) for each, loss in own)
         groups = [group for group in (*groups, mine) if len(group) > 1]
         if not groups:
             return None
         rows = [trial for group in groups for trial in group]
         return xgboost.DMatrix(
-            self._matrix([each.configuration for each in rows], [each.model for each in rows]),
+            self._matrix(rows),
             label=np.concatenate([_normal_scores(group) for group in groups]),
             weight=[1.0 if each.model else self.own_weight for each in rows],
             nthread=1,
@@ -109,11 +117,19 @@ class Surrogate:
         }
         return xgboost.train(parameters, matrix, num_boost_round=self.rounds)
 
-    def _matrix(self, configurations: Sequence[Configuration], models: Sequence[str]) -> Matrix:
-        """Knobs, and the features of the networks where there are enough networks for them."""
+    def _trial(self, point: Configuration, loss: float) -> Trial:
+        """A trial of the tuned network."""
+        known = Forecast() if self.forecasts is None else self.forecasts(point)
+        return Trial("", point, loss, forecast=known)
+
+    def _matrix(self, rows: Sequence[Trial]) -> Matrix:
+        """Knobs, noise, and the features of the networks where there are enough networks."""
         known, shared = {**self.prior.features, "": self.features}, self._shared()
-        facts = [[known[model][name] for name in shared] for model in models]
-        return np.hstack([encode(configurations), np.array(facts).reshape(len(models), -1)])
+        facts = [[known[row.model][name] for name in shared] for row in rows]
+        # Without a forecast of this network, trees must not ask for one.
+        noise = [{} if self.forecasts is None else row.forecast.noise for row in rows]
+        knobs = encode([row.configuration for row in rows])
+        return np.hstack([knobs, encode_noise(noise), np.array(facts).reshape(len(rows), -1)])
 
     def _shared(self) -> list[str]:
         """The features that all networks have; none where there are too few networks for them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,29 @@ _TRIAL_COLUMNS = {
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """What is known of a configuration before its trial, by mlq.tuning.forecasts.
+
+    `noise` by name, in octaves; configurations of one `identity` compute the same network. Both
+    are empty where nothing is known.
+    """
+
+    noise: Mapping[str, float] = field(default_factory=dict)
+    identity: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Forecast:
+        """What a line of JSON says; lines that mlq wrote formerly say nothing."""
+        noise = {name: float(value) for name, value in row.get("noise", {}).items()}
+        return cls(noise, str(row.get("identity", "")))
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The same as JSON holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Trial:
     """A configuration of one network, its loss (what a tuner makes small) and predicted time."""
 
@@ -33,6 +56,7 @@ class Trial:
     configuration: Configuration
     loss: float
     us: float | None = None
+    forecast: Forecast = field(default_factory=Forecast)
 
 
 @dataclass(frozen=True)
@@ -117,9 +141,9 @@ def _from_jsonl(path: Path, text: str, loss: str) -> Trials:
                 head = {key: row[key] for key in ("model", "float_top1", "features")}
                 continue
             lost = row["kl_mnat"] if loss == "kl" else 100 * (head["float_top1"] - row["top1"])
-            us = row.get("predicted_us")
-            trials.append(Trial(head["model"], configuration(row), lost, us))
-    except (KeyError, TypeError, ValueError) as error:
+            us, forecast = row.get("predicted_us"), Forecast.of(row)
+            trials.append(Trial(head["model"], configuration(row), lost, us, forecast))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, number, error) from None
     return Trials(tuple(trials), {head["model"]: head["features"]} if head else {})
 
