@@ -93,7 +93,7 @@ def searched(
     accepted = sum(each.accepted for each in state.chains) / (state.step * len(state.chains))
     print(
         f"seed {seed}: {warm} allocations to begin with, {len(archive) - warm} in {state.step}"
-        f" steps of {len(state.chains)} chains, of which {state.shares.refining.measured} to refine"
+        f" steps of {len(state.chains)} chains, of which {state.shares.refining.given} to refine"
         f" the front; {cpu:.0f} CPU seconds, {wall:.0f} on the clock,"
         f" {100 * accepted:.1f} % accepted"
     )
@@ -211,10 +211,8 @@ def prepared_for(network: Network, bits: Sequence[int], threads: int) -> Prepare
     return prepare(subject, bits, OUT / "amed" / f"{network.name}.npz")
 
 
-def judge_of(network: Network, prepared: Prepared, samples: int | None) -> Judge | None:
+def judge_of(network: Network, prepared: Prepared, samples: int) -> Judge:
     """What measures on so many evaluation samples, which no search sees."""
-    if not samples:
-        return None
     specs = load(network.model, batch=None).sample_specs
     data = load_data(network.eval, specs, model_path=network.model, samples=samples)
     return Judge(prepared, data)
@@ -224,7 +222,10 @@ def report(network: Network, options: argparse.Namespace) -> None:
     """Run every method on every preset and print what came out."""
     prepared = prepared_for(network, options.bits, options.threads)
     bits: dict[str, dict[str, float]] = {}
-    judges = [judge_of(network, prepared, each) for each in (options.judge, options.judge_fronts)]
+    judges = [
+        judge_of(network, prepared, each) if each else None
+        for each in (options.judge, options.judge_fronts)
+    ]
     for preset in options.presets:
         bits[preset] = on(preset, network, prepared, judges, options)
     print(f"\nmean bits of the fastest point that should lose {100 * MAX_DROP:g} points:")

@@ -27,7 +27,12 @@ from mlq.precision import Precision
 from mlq.search import Archive, Evaluate, Point, Space, space_of
 from mlq.search.baselines import integer_program
 
-PRESETS = ("scale-sim-32x32-os", "eyeriss-12x14-ws", "eyeriss-low-memory")
+PRESETS = (
+    "scale-sim-32x32-os",
+    "scale-sim-low-memory",
+    "eyeriss-12x14-ws",
+    "eyeriss-low-memory",
+)
 BUDGETS = 40
 
 

@@ -160,7 +160,7 @@ def search(
 def test_a_kill_in_any_turn_changes_nothing(tmp_path: Path) -> None:
     state, visits, trace = search(tmp_path / "whole")
     assert state.step == 40
-    assert state.shares.refining.measured >= 4
+    assert state.shares.refining.given >= 4
     assert trace[-1] == state
     for mortal in range(1, len(visits), 5):
         folder = tmp_path / str(mortal)
@@ -181,7 +181,7 @@ def test_chains_go_the_same_way_whatever_is_measured_beside_them() -> None:
         while state.step < 40:
             state = turn(state, archive, refine=refine)
         places.append([chain.place for chain in state.chains])
-        assert (state.shares.refining.measured > 0) == (refine is not None)
+        assert (state.shares.refining.given > 0) == (refine is not None)
     assert places[0] == places[1]
 
 
@@ -192,7 +192,7 @@ def test_who_gained_more_measures_more_and_nobody_nothing() -> None:
             arm = "refining" if shares.refines(0) else "walking"
             after = getattr(shares, arm).after(4, 1.0 if arm == better else 0.0)
             shares = shares.model_copy(update={arm: after})
-        return shares.refining.measured / (shares.refining.measured + shares.walking.measured)
+        return shares.refining.given / (shares.refining.given + shares.walking.given)
 
     assert share("refining") == pytest.approx(0.9, abs=0.01)
     assert share("walking") == pytest.approx(0.1, abs=0.01)
@@ -200,7 +200,7 @@ def test_who_gained_more_measures_more_and_nobody_nothing() -> None:
 
 
 def test_refining_ends_by_the_steps() -> None:
-    spent = Shares(begun=10, walking=Arm(measured=500), refining=Arm(measured=12))
+    spent = Shares(begun=10, walking=Arm(given=500), refining=Arm(given=12))
     assert not spent.refines(16)
     assert not spent.refines(47)
     assert spent.refines(48)

@@ -33,9 +33,9 @@ class Refine(Protocol):
 
 
 class Arm(Part):
-    """One way of choosing measurements: how many there were; recent ones, and what they gained."""
+    """One way of choosing measurements: how many it was given; recent ones, and their gain."""
 
-    measured: NonNegativeInt = 0
+    given: NonNegativeInt = 0
     recent: NonNegativeFloat = 0.0
     gained: NonNegativeFloat = 0.0
 
@@ -43,7 +43,7 @@ class Arm(Part):
         """The arm after `count` more measurements that raised the hypervolume by `gain`."""
         kept = _KEPT**count
         return Arm(
-            measured=self.measured + count,
+            given=self.given + count,
             recent=kept * self.recent + count,
             gained=kept * self.gained + max(gain, 0.0),
         )
@@ -63,9 +63,9 @@ class Shares(Part):
 
     def refines(self, proposals: int) -> bool:
         """Whether it is refining's turn, after so many proposals of the chains."""
-        if self.refining.measured >= self.begun + proposals // _PROPOSALS:
+        if self.refining.given >= self.begun + proposals // _PROPOSALS:
             return False
         rates = self.refining.rate, self.walking.rate
         share = rates[0] / sum(rates) if min(self.refining.recent, sum(rates)) > 0.0 else 0.5
         share = min(max(share, _LEAST), 1.0 - _LEAST)
-        return self.refining.measured * (1.0 - share) <= self.walking.measured * share
+        return self.refining.given * (1.0 - share) <= self.walking.given * share
