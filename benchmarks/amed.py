@@ -24,26 +24,30 @@ from scipy import stats
 
 from mlq import hardware, targets
 from mlq.analysis import Subject
-from mlq.bitsearch.exploring import Effort, objective_of, warm_up
+from mlq.bitsearch.exploring import Effort, objective_of, refining, warm_up
 from mlq.bitsearch.judging import Judge
-from mlq.bitsearch.measuring import Measuring, kl_of
+from mlq.bitsearch.measuring import Measuring, kept, kl_of
 from mlq.bitsearch.preparing import Prepared, prepare
-from mlq.bitsearch.proxy import Noise, Proxy
+from mlq.bitsearch.proxy import Noise, Proxy, alone
 from mlq.bitsearch.rounding import multiplied
 from mlq.frontends.data import load_data
 from mlq.network import load
 from mlq.precision import Precision
 from mlq.progress import Stages
 from mlq.recipe import resolve
-from mlq.search import Archive, Objective, Point, Space, Visit, advance, begin, front, hypervolume
+from mlq.search import Archive, Objective, Point, Space, Visit, begin, front, hypervolume, turn
 from mlq.search.baselines import genetic, integer_programs, random_search, uniform
 
 PRESETS = ("scale-sim-32x32-os", "eyeriss-12x14-ws", "eyeriss-low-memory")
 METHODS = ("search", "integer programs", "genetic", "random", "uniform")
 # Methods without chance: one seed tells all.
 DETERMINED = ("integer programs", "uniform")
+# Methods whose whole front is judged.
+FRONTS = METHODS[:2]
 # The corner that hypervolumes are measured from, and the loss that allocations are compared at.
 FLOOR, MAX_DROP = 0.9, 0.02
+# Latency budgets of one row of integer programs over those of the row before.
+DENSER = 1.2
 # Steps after which a search that finds nothing new is ended.
 MOST_STEPS = 4000
 
@@ -72,40 +76,53 @@ class Memory:
         return float(self._known[key])
 
 
-def searched(memory: Memory, space: Space, options: argparse.Namespace, seed: int) -> Archive:
+def searched(
+    memory: Memory, space: Space, options: argparse.Namespace, seed: int
+) -> Sequence[Visit]:
     """`mlq search` for so many steps, or until it has measured as many allocations."""
     objective = objective_of(space, MAX_DROP)
     archive, noise = warm_up(space, memory, objective, Stages(visible=False))
     settings = Effort(max_drop=MAX_DROP, seed=seed).settings
-    proxy, state = Proxy(space, noise), begin(archive, objective, settings)
+    learn, refine = Proxy(space, noise), refining(space, noise, objective)
+    state = begin(archive, objective, settings)
     start, warm = (time.process_time(), time.perf_counter()), len(archive)
     most = options.steps or MOST_STEPS
     while state.step < most and (options.steps or len(archive) < options.evaluations):
-        state = advance(state, archive, proxy(archive.visits))
+        state = turn(state, archive, learn, refine)
     cpu, wall = time.process_time() - start[0], time.perf_counter() - start[1]
     accepted = sum(each.accepted for each in state.chains) / (state.step * len(state.chains))
     print(
         f"seed {seed}: {warm} allocations to begin with, {len(archive) - warm} in {state.step}"
-        f" steps of {len(state.chains)} chains; {cpu:.0f} CPU seconds, {wall:.0f} on the clock,"
+        f" steps of {len(state.chains)} chains, of which {state.shares.refining.given} to refine"
+        f" the front; {cpu:.0f} CPU seconds, {wall:.0f} on the clock,"
         f" {100 * accepted:.1f} % accepted"
     )
-    return archive
+    return archive.visits if options.steps else archive.visits[: options.evaluations]
 
 
 def programmed(
     memory: Memory, space: Space, objective: Objective, noise: Noise, budget: int
-) -> Archive:
-    """Integer programs on what layers lose alone, which is counted too."""
-    alone = sum(size - 1 for size in space.sizes) + 1
-    archive = Archive(space, memory)
-    integer_programs(archive, objective, noise, budget - alone)
-    return archive
+) -> Sequence[Visit]:
+    """Integer programs on what layers lose alone, which is counted too.
+
+    Many budgets have the same solution: the row is the densest whose solutions are no more than may
+    be measured.
+    """
+    best: Sequence[Visit] = ()
+    count = float(budget - len(alone(space)))
+    while True:
+        archive = Archive(space, memory)
+        archive.measure(alone(space))
+        integer_programs(archive, objective, noise, int(count))
+        if len(archive) > budget or len(archive) == len(best):
+            return best
+        best, count = archive.visits, count * DENSER
 
 
 def visited(
     method: str, memory: Memory, space: Space, options: argparse.Namespace, seed: int
-) -> Archive:
-    """What a method visited."""
+) -> Sequence[Visit]:
+    """What a method visited, no more than it may."""
     objective, budget = objective_of(space, MAX_DROP), options.evaluations
     archive = Archive(space, memory)
     match method:
@@ -120,7 +137,7 @@ def visited(
             random_search(archive, objective, budget, seed=seed)
         case _:
             uniform(archive, objective)
-    return archive
+    return archive.visits
 
 
 def share(space: Space, visits: Sequence[Visit]) -> float:
@@ -160,12 +177,19 @@ def bits_of(prepared: Prepared, space: Space, visit: Visit) -> dict[str, float]:
     return {form: float(np.mean(each)) for form, each in sorted(forms.items())}
 
 
-def judged(judge: Judge, archive: Archive) -> None:
+def judged_volume(judge: Judge, archive: Archive, visits: Sequence[Visit]) -> float:
+    """Hypervolume of a front as it is on the judge's samples, by KL over all of them."""
+    found = (judge.judge(archive, each) for each in front(visits) if each.accuracy > FLOOR)
+    again = [Visit((), kept(each.judged_kl_mnat), each.us, each.bytes) for each in found]
+    return share(archive.space, again)
+
+
+def judged(judge: Judge, archive: Archive, visits: Sequence[Visit]) -> None:
     """Measure on other samples what was found at half of the latency, and what would be taken."""
-    space, visits = archive.space, archive.front()
+    space, best = archive.space, front(visits)
     whole = space.us((0,) * len(space.sizes))
-    half = [each for each in visits if each.us <= 0.5 * whole][-1:]
-    for name, visit in [("taken", chosen(space, visits)), *(("at half", each) for each in half)]:
+    half = [each for each in best if each.us <= 0.5 * whole][-1:]
+    for name, visit in [("taken", chosen(space, best)), *(("at half", each) for each in half)]:
         found = judge.judge(archive, visit)
         low, high = found.drop_95
         print(
@@ -187,17 +211,23 @@ def prepared_for(network: Network, bits: Sequence[int], threads: int) -> Prepare
     return prepare(subject, bits, OUT / "amed" / f"{network.name}.npz")
 
 
+def judge_of(network: Network, prepared: Prepared, samples: int) -> Judge:
+    """What measures on so many evaluation samples, which no search sees."""
+    specs = load(network.model, batch=None).sample_specs
+    data = load_data(network.eval, specs, model_path=network.model, samples=samples)
+    return Judge(prepared, data)
+
+
 def report(network: Network, options: argparse.Namespace) -> None:
     """Run every method on every preset and print what came out."""
     prepared = prepared_for(network, options.bits, options.threads)
-    judge = None
-    if options.judge:
-        specs = load(network.model, batch=None).sample_specs
-        data = load_data(network.eval, specs, model_path=network.model, samples=options.judge)
-        judge = Judge(prepared, data)
     bits: dict[str, dict[str, float]] = {}
+    judges = [
+        judge_of(network, prepared, each) if each else None
+        for each in (options.judge, options.judge_fronts)
+    ]
     for preset in options.presets:
-        bits[preset] = on(preset, network, prepared, judge, options)
+        bits[preset] = on(preset, network, prepared, judges, options)
     print(f"\nmean bits of the fastest point that should lose {100 * MAX_DROP:g} points:")
     for preset, means in bits.items():
         print(f"{preset:22}" + "  ".join(f"{form} {mean:.2f}" for form, mean in means.items()))
@@ -207,7 +237,7 @@ def on(
     preset: str,
     network: Network,
     prepared: Prepared,
-    judge: Judge | None,
+    judges: Sequence[Judge | None],
     options: argparse.Namespace,
 ) -> dict[str, float]:
     """Every method on one preset; returns the mean bits by form that the search takes."""
@@ -220,7 +250,7 @@ def on(
         f"\n{network.name} on {preset}: {len(space.sizes)} layers, measured on"
         f" {measuring.samples} samples; noise = signal is {measuring.unit:.0f} mnat"
     )
-    archives = {
+    seen = {
         method: [
             visited(method, memory, space, options, seed)
             for seed in range(1 if method in DETERMINED else options.seeds)
@@ -228,14 +258,19 @@ def on(
         for method in options.methods
     }
     print(f"{'method':18}{'evaluations':>13}{'hypervolume':>20}{'least KL at half':>20}")
-    for method, each in archives.items():
-        volumes = [share(space, archive.visits) for archive in each]
-        halves = [at_half(space, archive.visits) for archive in each]
+    for method, each in seen.items():
+        volumes = [share(space, visits) for visits in each]
+        halves = [at_half(space, visits) for visits in each]
         most = max(map(len, each))
         print(f"{method:18}{most:>13}{interval(volumes):>20}{np.median(halves):>20.1f}")
-    means = [bits_of(prepared, space, chosen(space, each.visits)) for each in archives["search"]]
+    means = [bits_of(prepared, space, chosen(space, visits)) for visits in seen["search"]]
+    archive, (judge, of_fronts) = Archive(space, memory), judges
     if judge is not None:
-        judged(judge, archives["search"][0])
+        judged(judge, archive, seen["search"][0])
+    if of_fronts is not None:
+        for method in FRONTS:
+            volume = judged_volume(of_fronts, archive, seen[method][0])
+            print(f"{method}: hypervolume {volume:.4f} on {of_fronts.data.samples} other samples")
     print(f"{memory.measured} measured here in {memory.seconds:.0f} CPU seconds")
     return {form: float(np.mean([each[form] for each in means])) for form in means[0]}
 
@@ -249,6 +284,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--steps", type=int, help="of the search, whatever it measures")
     parser.add_argument("--judge", type=int, metavar="N", help="judge on N evaluation samples")
+    parser.add_argument("--judge-fronts", type=int, metavar="N", help="and fronts, on as many")
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=16)

@@ -22,12 +22,18 @@ from mlq.allocation import Budget
 from mlq.bitsearch.measuring import kl_of
 from mlq.bitsearch.proxy import Proxy, noise_alone
 from mlq.bitsearch.rounding import multiplied
+from mlq.hardware import Hardware
 from mlq.network import Layer, load
 from mlq.precision import Precision
 from mlq.search import Archive, Evaluate, Point, Space, space_of
 from mlq.search.baselines import integer_program
 
-PRESETS = ("scale-sim-32x32-os", "eyeriss-12x14-ws", "eyeriss-low-memory")
+PRESETS = (
+    "scale-sim-32x32-os",
+    "scale-sim-low-memory",
+    "eyeriss-12x14-ws",
+    "eyeriss-low-memory",
+)
 BUDGETS = 40
 
 
@@ -46,9 +52,9 @@ def fastest(space: Space, archive: Archive, kl: float) -> tuple[Point, float]:
     raise SystemExit(f"no allocation should lose less than {kl} mnat")
 
 
-def line(layers: list[Layer], space: Space, point: Point) -> str:
-    """Share of the time at 8 bits, and mean bits, by kind of layer."""
-    bits, times = defaultdict(list), defaultdict(float)
+def line(layers: list[Layer], space: Space, point: Point, device: Hardware) -> str:
+    """Share of the time at 8 bits, DRAM traffic there, and mean bits, by kind of layer."""
+    bits, times, moved = defaultdict(list), defaultdict(float), defaultdict(float)
     precisions = space.precisions(point)
     widest = space.us((0,) * len(space.sizes))
     costs = {name: each for each in space.decisions for name in each.layers}
@@ -56,8 +62,11 @@ def line(layers: list[Layer], space: Space, point: Point) -> str:
         form = layer.form or layer.kind
         bits[form].append(Precision.parse(precisions[layer.name]).weight_bits)
         times[form] += next(iter(costs[layer.name].options.values())).us / widest
+        if layer.product is not None:
+            moved[form] += device.memory_traffic(layer.product, 8, 8).total / 1e6
     return "  ".join(
-        f"{len(each)} {form}: {100 * times[form]:.0f} % of the time, {np.mean(each):.2f} bits"
+        f"{len(each)} {form}: {100 * times[form]:.0f} % of the time, {moved[form]:.1f} MB,"
+        f" {np.mean(each):.2f} bits"
         for form, each in bits.items()
     )
 
@@ -73,11 +82,12 @@ def report(network: Network, samples: int, kl: float) -> None:
     ends = {layers[0].name, layers[-1].name}
     print(f"{network.name}, no more than {kl:g} mnat expected")
     for preset in PRESETS:
-        space = space_of(products, hardware.load(preset), (2, 3, 4, 8), fixed=ends)
+        device = hardware.load(preset)
+        space = space_of(products, device, (2, 3, 4, 8), fixed=ends)
         point, lost = fastest(space, Archive(space, recalled(space, known)), kl)
         share = space.us(point) / space.us((0,) * len(space.sizes))
         print(f"{preset:20} {100 * share:.1f} % of the latency, {lost:.0f} mnat expected")
-        print(f"    {line(layers, space, point)}")
+        print(f"    {line(layers, space, point, device)}")
 
 
 def recalled(space: Space, known: dict[str, float]) -> Evaluate:

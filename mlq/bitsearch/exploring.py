@@ -9,21 +9,19 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from mlq.allocation import Budget
 from mlq.bitsearch.measuring import kept
 from mlq.bitsearch.proxy import Noise, Proxy, alone, noise_alone
-from mlq.errors import PlanError
+from mlq.bitsearch.refining import Refining
 from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.progress import Stages
-from mlq.search import Archive, Evaluate, Objective, Settings, Space, State, front, run
-from mlq.search.baselines import integer_program, integer_programs, uniform
+from mlq.search import Archive, Evaluate, Objective, Settings, Space, State, run
+from mlq.search.baselines import integer_programs, uniform
 from mlq.search.running import VISITS
 from mlq.values import Part
 
 TRACE = "trace.jsonl"
-# Latency budgets of the integer programs that chains may begin at, and how often they are solved
-# again on what the proxy has learned.
-_PROGRAMS, _ROUNDS = 16, 3
+# Latency budgets of the integer programs that chains may begin at.
+_PROGRAMS = 16
 # Points of one warm-up call: few, so that a kill loses little.
 _AT_ONCE = 8
 # Chains seek accuracies whose drops are up to so many times the user's, or as many times less.
@@ -93,39 +91,12 @@ def warm_up(
     with stages.stage("integer programs"):
         uniform(archive, objective)
         integer_programs(archive, objective, noise, _PROGRAMS)
-        proxy = Proxy(space, noise)
-        for number in range(1, _ROUNDS + 1):
-            _calibrated_programs(archive, objective, proxy, number / (_ROUNDS + 1))
     return archive, noise
 
 
-def _calibrated_programs(
-    archive: Archive, objective: Objective, proxy: Proxy, offset: float
-) -> None:
-    """Integer programs on what the proxy has learned, beside the points of the front so far.
-
-    Budgets are even between the latencies of the fastest that a chain could want and the widest,
-    and lie `offset` between those of a neighbouring round.
-    """
-    space, visits = archive.space, archive.visits
-    known = [each for each in visits if objective.admits(each.bytes)]
-    best = front(known)
-    if not best:
-        return
-    worst = objective.threshold**_SPREAD
-    wanted = [each for each in best if each.accuracy >= worst] or list(best[-1:])
-    step = (wanted[-1].us - wanted[0].us) / _PROGRAMS
-    points = []
-    for number in range(_PROGRAMS):
-        limit = wanted[0].us + (number + offset) * step
-        beside = [each for each in wanted if each.us <= limit][-1]
-        noise = proxy.tangent(visits, beside.point)
-        budget = Budget(us=limit, bytes=objective.max_bytes)
-        try:
-            points.append(integer_program(space, noise, budget)[0])
-        except PlanError:
-            continue  # too fast for the size
-    archive.measure(points)
+def refining(space: Space, noise: Noise, objective: Objective) -> Refining:
+    """What refines the front down to the greatest drop that a chain may seek."""
+    return Refining(space, Proxy(space, noise), objective, floor=objective.threshold**_SPREAD)
 
 
 def explore(
@@ -150,6 +121,7 @@ def explore(
             effort.steps,
             folder=folder,
             learn=Proxy(space, noise),
+            refine=refining(space, noise, objective),
             watch=_watch(folder / TRACE, advance),
         )
     return Explored(state, archive, noise)
@@ -161,6 +133,8 @@ def _watch(file: Path, advance: Callable[[int], None]) -> Callable[[State], None
 
     def note(state: State) -> None:
         nonlocal seen
+        if state.step == seen:
+            return  # it was not the chains' turn
         places = [[chain.place.us, chain.place.accuracy] for chain in state.chains]
         with file.open("a", encoding="utf-8") as out:
             out.write(json.dumps([state.step, places]) + "\n")

@@ -187,9 +187,11 @@ def _chains(told: Told) -> list[Block]:
     header = ("chain", "may lose", "temperature", "proposed", "accepted %", "ends at", "KL there")
     swapped = f"{state.swaps_accepted} of {state.swaps_proposed} swaps of neighbours"
     said = (
-        f"{state.step} steps, {told.visits} allocations measured; {swapped}. A chain's proposals"
-        " are first put to a model of what was visited; those that it thinks bad are not measured,"
-        " and acceptance makes up for its errors."
+        f"{state.step} steps, {told.visits} allocations measured, of which up to"
+        f" {state.shares.refining.given} were chosen not by the chains but because the front"
+        f" should gain most there; {swapped}. A chain's proposals are first put to a model of what"
+        " was visited; those that it thinks bad are not measured, and acceptance makes up for its"
+        " errors."
     )
     return [Table(header, rows), Paragraph(said)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,77 +58,86 @@ def noise_alone(space: Space, archive: Archive) -> Noise:
     return found
 
 
-class Proxy:
-    """Learns to predict from visits; equal visits give equal predictions."""
+class Fit(NamedTuple):
+    """A regression: log KL = a + b log(sum of losses alone) + sum of corrections.
 
-    def __init__(self, space: Space, noise: Mapping[str, Mapping[str, float]]) -> None:
-        self._space = space
-        self._alone = [
-            np.array([sum(noise[layer][name] for layer in each.layers) for name in each.options])
-            for each in space.decisions
-        ]
-        self._starts = np.cumsum([0, *space.sizes])[:-1]
-        self._width = sum(space.sizes)
-        self._fitted: tuple[int, Array] = (0, self._prior())
+    Losses and corrections lie one decision after the other, which begin at `starts`; `spread` is
+    the standard deviation of log KL about it.
+    """
 
-    def __call__(self, visits: Sequence[Visit]) -> Evaluate:
-        """Predict after so many visits; fitted anew whenever they grew by a share."""
-        weights = self._weights(visits)
-        return lambda points: [kept(math.exp(each)) for each in self._features(points) @ weights]
+    a: float
+    b: float
+    losses: Array
+    corrections: Array
+    starts: Array
+    spread: float
 
-    def tangent(self, visits: Sequence[Visit], near: Point) -> Noise:
+    def __call__(self, options: Array) -> Array:
+        """Log KL (milli-nats) of allocations, one a row."""
+        chosen = self.starts + options
+        return self.of_sums(self.losses[chosen].sum(axis=1), self.corrections[chosen].sum(axis=1))
+
+    def of_sums(self, losses: Array, corrections: Array) -> Array:
+        """Log KL where losses and corrections sum up to these."""
+        found: Array = self.a + self.b * np.log(np.maximum(losses, LEAST_KL)) + corrections
+        return found
+
+    def tangent(self, space: Space, near: Point) -> Noise:
         """What each option adds to log KL, for allocations that lose about as much as `near`.
 
         The sum over layers alone is inside the logarithm; beside `near` it is linear.
         """
-        weights = self._weights(visits)
-        steepness = weights[1] / self._total(near)
+        total = max(float(self.losses[self.starts + np.asarray(near)].sum()), LEAST_KL)
+        added = self.b / total * self.losses + self.corrections
         found: Noise = {}
-        for start, losses, decision in zip(
-            self._starts, self._alone, self._space.decisions, strict=True
-        ):
-            added = steepness * losses + weights[2 + start : 2 + start + len(losses)]
-            added -= added.min()
-            share = 1.0 / len(decision.layers)
-            named = dict(zip(decision.options, (share * added).tolist(), strict=True))
+        parts = np.split(added, self.starts[1:])
+        for part, decision in zip(parts, space.decisions, strict=True):
+            share = (part - part.min()) / len(decision.layers)
+            named = dict(zip(decision.options, share.tolist(), strict=True))
             found |= dict.fromkeys(decision.layers, named)
         return found
 
-    def _weights(self, visits: Sequence[Visit]) -> Array:
+
+class Proxy:
+    """Learns to predict from visits; equal visits give equal predictions."""
+
+    def __init__(self, space: Space, noise: Mapping[str, Mapping[str, float]]) -> None:
+        self._losses = np.array([
+            sum(noise[layer][name] for layer in each.layers)
+            for each in space.decisions
+            for name in each.options
+        ])  # fmt: skip
+        self._starts = np.cumsum([0, *space.sizes])[:-1]
+        self._fitted: tuple[int, Fit] = (0, self.fit(()))
+
+    def __call__(self, visits: Sequence[Visit]) -> Evaluate:
+        """Predict after so many visits; fitted anew whenever they grew by a share."""
         count = _stage(len(visits))
         if count != self._fitted[0]:
-            self._fitted = count, self._fit(visits[:count])
-        return self._fitted[1]
+            self._fitted = count, self.fit(visits[:count])
+        fit = self._fitted[1]
+        return lambda points: [kept(math.exp(each)) for each in fit(np.array(points))]
 
-    def _total(self, point: Point) -> float:
-        """What an allocation loses if losses add up."""
-        lost = (losses[option] for losses, option in zip(self._alone, point, strict=True))
-        return max(float(sum(lost)), LEAST_KL)
-
-    def _prior(self) -> Array:
-        prior = np.zeros(2 + self._width)
-        prior[1] = 1.0
-        return prior
-
-    def _fit(self, visits: Sequence[Visit]) -> Array:
-        prior = self._prior()
+    def fit(self, visits: Sequence[Visit]) -> Fit:
+        """The regression over all of the visits."""
+        width = len(self._losses)
+        prior = Fit(0.0, 1.0, self._losses, np.zeros(width), self._starts, 0.0)
         if not visits:
             return prior
-        features = self._features([visit.point for visit in visits])
-        found = np.log([max(kl_of(visit.accuracy), LEAST_KL) for visit in visits])
-        held = np.full(2 + self._width, _HELD)
-        held[:2] = _HELD_COMMON
-        gram = features.T @ features + np.diag(held)
-        moved: Array = np.linalg.solve(gram, features.T @ (found - features @ prior))
-        return prior + moved
-
-    def _features(self, points: Sequence[Point]) -> Array:
-        features = np.zeros((len(points), 2 + self._width))
+        options = np.array([visit.point for visit in visits])
+        added = prior(options)
+        features = np.zeros((len(visits), 2 + width))
         features[:, 0] = 1.0
-        for row, point in zip(features, points, strict=True):
-            row[1] = math.log(self._total(point))
-            row[2 + self._starts + np.asarray(point)] = 1.0
-        return features
+        features[:, 1] = added
+        np.put_along_axis(features, 2 + self._starts + options, 1.0, axis=1)
+        found = np.log([max(kl_of(visit.accuracy), LEAST_KL) for visit in visits])
+        held = np.full(2 + width, _HELD)
+        held[:2] = _HELD_COMMON
+        error = found - added
+        moved = np.linalg.solve(features.T @ features + np.diag(held), features.T @ error)
+        spread = float(np.sqrt(np.mean(np.square(error - features @ moved))))
+        a, b = float(moved[0]), 1.0 + float(moved[1])
+        return Fit(a, b, self._losses, moved[2:], self._starts, spread)
 
 
 def _stage(count: int) -> int:

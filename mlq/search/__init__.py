@@ -5,6 +5,7 @@
 `proposal`   where a chain may go next, guided by a learned table
 `sampler`    Metropolis-Hastings: `begin`, `advance`
 `archive`    every visited allocation, and the Pareto front
+`sharing`    how measurements are shared between the chains and what refines the front
 `running`    a search that can be killed and goes on
 `baselines`  uniform bits, integer program, random, genetic
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 from mlq.search.archive import Archive, Evaluate, Visit, front, hypervolume
 from mlq.search.objective import Objective
 from mlq.search.proposal import Guide, Scores
-from mlq.search.running import run
+from mlq.search.running import run, turn
 from mlq.search.sampler import Rung, Settings, State, advance, begin
+from mlq.search.sharing import Refine
 from mlq.search.space import Cost, Decision, Point, Space, space_of
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Guide",
     "Objective",
     "Point",
+    "Refine",
     "Rung",
     "Scores",
     "Settings",
@@ -38,4 +41,5 @@ __all__ = [
     "hypervolume",
     "run",
     "space_of",
+    "turn",
 ]

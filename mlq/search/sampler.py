@@ -21,6 +21,7 @@ from mlq.errors import PlanError
 from mlq.search.archive import Archive, Evaluate
 from mlq.search.objective import Objective
 from mlq.search.proposal import Guide, Scores, propose
+from mlq.search.sharing import Shares
 from mlq.search.space import Point, Space
 from mlq.values import Part, Value
 
@@ -92,6 +93,7 @@ class State(Value):
     chains: tuple[Chain, ...]
     swaps_proposed: NonNegativeInt = 0
     swaps_accepted: NonNegativeInt = 0
+    shares: Shares = Shares()
 
     def check(self, archive: Archive) -> None:
         """PlanError unless the state belongs to the archive's space."""
@@ -134,7 +136,11 @@ def begin(
     chain = Chain(place=places[0], scores=scores or Scores.flat(space.sizes))
     count = len(settings.rungs)
     state = State(
-        settings=settings, objective=objective, visited=len(archive), chains=(chain,) * count
+        settings=settings,
+        objective=objective,
+        visited=len(archive),
+        chains=(chain,) * count,
+        shares=Shares(begun=len(archive)),
     )
     chosen = [
         places[i % len(places)] if starts else min(places, key=partial(state.energy, i))
