@@ -33,7 +33,7 @@ import optuna
 from mlq.tuning.history import SHIPPED
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
 from mlq.tuning.space import SPACES, Configuration, Space, configuration
-from mlq.tuning.surrogate import Forecasts
+from mlq.tuning.surrogate import ForecastOf
 from mlq.tuning.trials import Trials, read
 
 # How near to the best counts as found: points of accuracy, and milli-nats of KL.
@@ -211,7 +211,7 @@ def make(
     )
 
 
-def forecasts_of(data: Trials, model: str) -> Forecasts | None:
+def forecasts_of(data: Trials, model: str) -> ForecastOf | None:
     """What was known of a network's configurations before their trials; None where nothing was."""
     found = {each.configuration: each.forecast for each in data.of(model)}
     return found.__getitem__ if all(each.noise for each in found.values()) else None

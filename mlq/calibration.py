@@ -31,9 +31,9 @@ _COUNTED = 4096
 # Samples on which calibrators are compared: an eighth of all within these bounds. What they tell is
 # averaged over the float outputs of all, so a dozen say as much as the KL of a hundred by itself
 # (benchmarks/choosing_calibrators.py). All race on a third of them, the best two on the rest.
-_PROBE_SHARE, _FEWEST_PROBED, _MOST_PROBED, _HEAT = 8, 12, 32, 3
+_PROBE_SHARE, _FEWEST_PROBED, _MOST_PROBED, _HEAT_SHARE = 8, 12, 32, 3
 # Elements of the float outputs that meet those of one simulated sample.
-_MET_ELEMENTS = 1 << 22
+_PREDICTED_ELEMENTS = 1 << 22
 _FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
@@ -148,7 +148,7 @@ def choose(
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
     predictions = _predictions(observations)
     few = _first(batches(), observations, _probe_samples(observations.samples))
-    heat = -(-len(few) // _HEAT)
+    heat = -(-len(few) // _HEAT_SHARE)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
     racing, tried, seen, probed = list(CALIBRATORS), dict[Calibrator, float](), 0, 0
     for part in (few[:heat], few[heat:]):
@@ -171,7 +171,7 @@ def _probe_samples(samples: int) -> int:
 
 def _predictions(observations: Observations) -> NDArray[np.float64]:
     """What the float network predicts, to judge changes of its output by: [N, ..., C]."""
-    rows = max(_MET_ELEMENTS // max(observations.outputs[0][:1].size, 1), 1)
+    rows = max(_PREDICTED_ELEMENTS // max(observations.outputs[0][:1].size, 1), 1)
     logits = np.concatenate(observations.outputs)[:rows]
     return metrics.softmax(logits if logits.ndim > 1 else logits[:, None])
 

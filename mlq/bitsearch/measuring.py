@@ -37,6 +37,12 @@ def kept(kl_mnat: float) -> float:
     return math.exp(-kl_mnat / MNAT_PER_UNIT_DROP)
 
 
+def kept_by_log(log_kl: Array) -> Array:
+    """`kept` of many, from the logarithms of their KL in milli-nats."""
+    shares: Array = np.exp(-np.exp(log_kl) / MNAT_PER_UNIT_DROP)
+    return shares
+
+
 def kl_of(share: float) -> float:
     """The KL (milli-nats) of which `share` is kept."""
     return -math.log(max(share, 1e-300)) * MNAT_PER_UNIT_DROP

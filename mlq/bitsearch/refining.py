@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.allocation import Budget
-from mlq.bitsearch.measuring import kept
+from mlq.bitsearch.measuring import kept, kept_by_log
 from mlq.bitsearch.proxy import Fit, Proxy
 from mlq.errors import PlanError
-from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.search import Objective, Point, Space, Visit, front, hypervolume
 from mlq.search.baselines import integer_program
 
@@ -147,7 +146,9 @@ class Refining:
         limit = self._objective.max_bytes
         fitting = np.ones(len(us), bool) if limit is None else total(self._bytes) <= limit
         log_kl = fit.of_sums(total(fit.losses), total(fit.corrections))
-        hoped = gained(us, _share(log_kl - fit.spread), best, us=self._widest, accuracy=self._floor)
+        hoped = gained(
+            us, kept_by_log(log_kl - fit.spread), best, us=self._widest, accuracy=self._floor
+        )
         hoped = np.where(fitting, hoped, 0.0)
         most = np.argsort(-hoped, kind="stable")[: _SHORTLISTED * count]
         most = most[hoped[most] > 0.0]
@@ -160,7 +161,7 @@ class Refining:
         """Expected gains of hypervolume, each alone."""
         gains = np.zeros(len(pool.us))
         for quantile in _QUANTILES:
-            share = _share(pool.log_kl + quantile * fit.spread)
+            share = kept_by_log(pool.log_kl + quantile * fit.spread)
             gains += gained(pool.us, share, best, us=self._widest, accuracy=self._floor)
         return gains / len(_QUANTILES)
 
@@ -197,9 +198,3 @@ def gained(
     more = (width[rest] - width[here]) * accuracy_of - (area[rest] - area[here])
     gain: Array = np.where((last >= here) & (us_of < us), own + more, 0.0)
     return gain
-
-
-def _share(log_kl: Array) -> Array:
-    """`kept` of many."""
-    share: Array = np.exp(-np.exp(log_kl) / MNAT_PER_UNIT_DROP)
-    return share

@@ -13,8 +13,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
-from mlq.kernels.movement import each_part
-from mlq.kernels.observing import each_vector
+from mlq.kernels.movement import SIDE_BY_SIDE, each_part, each_vector
 
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
@@ -140,7 +139,7 @@ class Energies:
         def step(offset: Index, *sums: Value) -> list[Value]:
             return added(sums, loaded(offset, lanes))
 
-        sums, whole = each_vector(elements, lanes, step, [zero, zero])
+        sums, whole = each_vector(elements, lanes, step, [zero, zero] * SIDE_BY_SIDE)
         for done, piece in code.pieces(elements - whole, lanes):
             rest = [code.inserted(each, zero, 0) for each in loaded(whole + done, piece)]
             sums[:2] = added(sums[:2], rest)

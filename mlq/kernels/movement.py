@@ -16,15 +16,16 @@ from mlq.kernels.isa import Isa
 from mlq.kernels.storage import Kind
 
 _GRAIN = 1 << 17  # elements that make a workgroup worthwhile
-_SIDE_BY_SIDE = 4  # vectors of one step, so that none waits for another
+SIDE_BY_SIDE = 4
+"""Vectors of one step, so that none waits for another."""
 
 
 def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
     """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
-    step = lanes * _SIDE_BY_SIDE
+    step = lanes * SIDE_BY_SIDE
 
     def several(at: Index) -> None:
-        for i in range(_SIDE_BY_SIDE):
+        for i in range(SIDE_BY_SIDE):
             body(code.plus(at, i * lanes), lanes)
 
     whole = elements // step * step
@@ -32,6 +33,30 @@ def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> 
     for done, piece in code.pieces(elements - whole, 2 * step):
         for start in range(0, piece, lanes):
             body(whole + done + start, min(piece, lanes))
+
+
+def each_vector(
+    elements: int, lanes: int, step: Callable[..., list[Value]], carried: Sequence[Value]
+) -> tuple[list[Value], int]:
+    """`step(offset, *pair)` at each whole vector; what is carried on, and where the vectors end.
+
+    `carried` are `SIDE_BY_SIDE` pairs, which take turns: an addition takes longer than its operands
+    take to load.
+    """
+
+    def several(first: Index, *found: Value) -> list[Value]:
+        parts = (
+            step(code.plus(first, i * lanes), *found[2 * i : 2 * i + 2])
+            for i in range(SIDE_BY_SIDE)
+        )
+        return [value for part in parts for value in part]
+
+    together = SIDE_BY_SIDE * lanes
+    many, whole = elements // together * together, elements // lanes * lanes
+    found = code.loop(0, many, together, several, carried)
+    for i, offset in enumerate(range(many, whole, lanes)):
+        found[2 * i : 2 * i + 2] = step(offset, *found[2 * i : 2 * i + 2])
+    return found, whole
 
 
 def each_block(channels: int, width: int, body: Callable[[int, Index], None]) -> None:

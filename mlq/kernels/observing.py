@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
 import numpy as np
 from torch_mlir.dialects import arith, memref, vector
-from torch_mlir.ir import IndexType, MemRefType, Value, VectorType
+from torch_mlir.ir import IndexType, MemRefType, Value
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
+from mlq.kernels.movement import SIDE_BY_SIDE, each_vector
 
 _EXTREMES = 2  # numbers before the counts
-_CHAINS = 4  # sums, extremes or histograms, of which each waits for itself only
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Observe:
         """One workgroup, which needs all extremes before it counts."""
         return 1, 1, 1
 
+    @property
+    def _rows(self) -> Image:
+        """The image, in as few rows as hold its elements side by side."""
+        return self.image.as_row() if self.image.is_dense else self.image
+
     def emit(self, memory: Sequence[Value], _group: Sequence[Index]) -> None:
         """The code of the workgroup."""
         least, greatest = self._extremes(memory[0])
@@ -59,15 +64,15 @@ class Observe:
 
     def _extremes(self, memory: Value) -> list[Value]:
         """The least and the greatest of all elements."""
-        shape = self.image.as_row() if self.image.is_dense else self.image
-        elements, lanes = shape.width * shape.channels, self.isa.lanes
+        rows = self._rows
+        elements, lanes = rows.width * rows.channels, self.isa.lanes
         while lanes > elements:
             lanes //= 2
         infinities = (code.constant(number, "f32") for number in (np.inf, -np.inf))
         start = [code.splat(each, lanes) for each in infinities]
 
         def row(batch: Index, y: Index, *found: Value) -> list[Value]:
-            first = shape.at(batch, y, 0)
+            first = rows.at(batch, y, 0)
 
             def step(at: Index, least: Value, greatest: Value) -> list[Value]:
                 x = code.load(memory, code.plus(first, at), lanes)
@@ -79,9 +84,9 @@ class Observe:
             return reached
 
         def image(batch: Index, *found: Value) -> list[Value]:
-            return code.loop(0, shape.height, 1, partial(row, batch), found)
+            return code.loop(0, rows.height, 1, partial(row, batch), found)
 
-        found = code.loop(0, shape.batch, 1, image, start * _CHAINS)
+        found = code.loop(0, rows.batch, 1, image, start * SIDE_BY_SIDE)
         scalar = code.element("f32")
         kinds = (("minimumf", code.lesser), ("maximumf", code.greater))
         return [
@@ -95,15 +100,15 @@ class Observe:
         In several histograms by turns: ReLU makes run after run of zeros, and a number that was
         just stored takes several cycles to be read again.
         """
-        kept = MemRefType.get([_CHAINS * self.bins], code.element("i32"))
+        kept = MemRefType.get([SIDE_BY_SIDE * self.bins], code.element("i32"))
         counts, none = memref.alloca(kept, [], []), code.splat(code.constant(0, "i32"), 1)
-        code.loop(0, _CHAINS * self.bins, 1, lambda at: code.store(none, counts, at))
+        code.loop(0, SIDE_BY_SIDE * self.bins, 1, lambda at: code.store(none, counts, at))
         place = partial(self._bins, least, self._per_unit(least, greatest))
-        shape = self.image.as_row() if self.image.is_dense else self.image
-        row, several = shape.width * shape.channels, _CHAINS * self.stride
+        rows = self._rows
+        row, several = rows.width * rows.channels, SIDE_BY_SIDE * self.stride
 
         def line(number: Index) -> None:
-            first = shape.at(*code.split(number, shape.height), 0)
+            first = rows.at(*code.split(number, rows.height), 0)
             # The first of the row is the next of a stride that does not end with rows.
             over = code.split(code.times(number, row), self.stride)[1]
             skipped = code.split(code.plus(code.times(over, -1), self.stride), self.stride)[1]
@@ -120,13 +125,11 @@ class Observe:
             code.loop(skipped, reached, several, together)
             code.loop(reached, row, self.stride, alone)
 
-        code.loop(0, shape.batch * shape.height, 1, line)
+        code.loop(0, rows.batch * rows.height, 1, line)
 
         def total(at: Index) -> None:
-            each = [code.load(counts, code.plus(at, i * self.bins), 1) for i in range(_CHAINS)]
-            number = arith.sitofp(
-                VectorType.get([1], code.element("f32")), reduce(arith.addi, each)
-            )
+            each = [code.load(counts, code.plus(at, i * self.bins), 1) for i in range(SIDE_BY_SIDE)]
+            number = arith.sitofp(code.vector_type(1, "f32"), reduce(arith.addi, each))
             code.store(number, memory[1], code.plus(at, _EXTREMES))
 
         code.loop(0, self.bins, 1, total)
@@ -134,9 +137,9 @@ class Observe:
     def _elements(self, memory: Value, at: Index) -> Value:
         """The next elements of the subsample, one for each of the histograms."""
         if self.stride == 1:
-            return code.load(memory, at, _CHAINS)
+            return code.load(memory, at, SIDE_BY_SIDE)
         return code.gathered(
-            [code.scalar(memory, code.plus(at, i * self.stride)) for i in range(_CHAINS)]
+            [code.scalar(memory, code.plus(at, i * self.stride)) for i in range(SIDE_BY_SIDE)]
         )
 
     def _per_unit(self, least: Value, greatest: Value) -> Value:
@@ -168,27 +171,3 @@ class Observe:
             index = arith.index_cast(IndexType.get(), code.lane(bins, i))
             at = code.plus(index, i * self.bins)
             code.store(arith.addi(code.load(counts, at, 1), one), counts, at)
-
-
-def each_vector(
-    elements: int, lanes: int, step: Callable[..., list[Value]], carried: Sequence[Value]
-) -> tuple[list[Value], int]:
-    """`step(offset, first, second)` at each whole vector; what is carried, and where they end.
-
-    `_CHAINS` pairs take turns, so that none waits for its last step: an addition takes longer than
-    what it adds. A single pair that is `carried` begins each of them.
-    """
-    carried = list(carried) * (2 * _CHAINS // len(carried))
-
-    def steps(first: Index, *found: Value) -> list[Value]:
-        parts = [
-            step(code.plus(first, i * lanes), *found[2 * i : 2 * i + 2]) for i in range(_CHAINS)
-        ]
-        return [value for part in parts for value in part]
-
-    together = _CHAINS * lanes
-    many, whole = elements // together * together, elements // lanes * lanes
-    found = code.loop(0, many, together, steps, carried)
-    for i, offset in enumerate(range(many, whole, lanes)):
-        found[2 * i : 2 * i + 2] = step(offset, *found[2 * i : 2 * i + 2])
-    return found, whole

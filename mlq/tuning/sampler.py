@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlq.errors import UsageError
 from mlq.precision import one_of
 from mlq.tuning.space import Configuration, Space, configuration
-from mlq.tuning.surrogate import Forecasts, Surrogate
+from mlq.tuning.surrogate import ForecastOf, Surrogate
 from mlq.tuning.trials import Trials
 
 try:
@@ -150,7 +150,7 @@ class QuantuneSampler(_PointSampler):
         *,
         caution: float = 0.0,
         known_us: KnownTime | None = None,
-        forecasts: Forecasts | None = None,
+        forecasts: ForecastOf | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(space)
@@ -211,7 +211,7 @@ def sampler(
     prior: Trials | None = None,
     features: Mapping[str, float] | None = None,
     known_us: KnownTime | None = None,
-    forecasts: Forecasts | None = None,
+    forecasts: ForecastOf | None = None,
     seed: int = 0,
 ) -> BaseSampler:
     """The sampler of that name; UsageError lists all of them.

@@ -30,7 +30,7 @@ except ImportError:
 _MODELS_PER_FEATURE = 2
 
 
-Forecasts = Callable[[Configuration], Forecast]
+ForecastOf = Callable[[Configuration], Forecast]
 """What is known of each configuration of the tuned network before its trial."""
 
 
@@ -55,7 +55,7 @@ class Surrogate:
 
     prior: Trials
     features: Features
-    forecasts: Forecasts | None = None
+    forecasts: ForecastOf | None = None
     members: int = 9
     share: float = 0.8
     rounds: int = 30
