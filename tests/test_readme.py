@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_pass_docs import ones
@@ -43,8 +45,8 @@ def test_links_lead_somewhere() -> None:
         assert not [link for link in links if not (page.parent / link).exists()], page
 
 
-def test_first_screen_is_what_make_demo_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_first_screen_works_as_it_stands(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shown, made = blocks(README, "console")[0], CliRunner().invoke(main, ["demo"]).stdout
@@ -53,6 +55,21 @@ def test_first_screen_is_what_make_demo_prints(
     printed = lines[lines.index(".venv/bin/mlq demo") + 1 :]
     assert shape("\n".join(printed)) == shape(made)
     assert (tmp_path / "out" / "demo" / "report.md").exists()
+    # What follows on the page is typed in the same folder.
+    given = {
+        "digits.onnx": "model.onnx",
+        "digits.json": "model.json",
+        "digits-calib.npz": "samples.npz",
+        "digits-eval.npz": "labelled.npz",
+    }
+    for name, called in given.items():
+        shutil.copy(demo / name, tmp_path / called)
+    with np.load(demo / "digits-eval.npz") as held_out:
+        np.savez(tmp_path / "new.npz", **{n: held_out[n][:3] for n in held_out if n != "labels"})
+    for line in blocks(README, "console")[1].splitlines():
+        command = line.removeprefix("$ .venv/bin/mlq ")
+        assert CliRunner().invoke(main, command.split()).exit_code == 0, line
+    assert (tmp_path / "logits.npz").exists()
 
 
 def shape(text: str) -> list[str]:
