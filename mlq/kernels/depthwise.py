@@ -85,6 +85,7 @@ class Depthwise:
     def blocks(self) -> tuple[tuple[int, int], ...]:
         """First channel and width of each block, the widest first."""
         channels, found = self.output.channels, []
+        assert channels >= self.least_channels(self.unit), self.label
         first = 0
         while first < channels:
             width = self.isa.lanes * self.unit.depth

@@ -119,15 +119,20 @@ def of(isa: Device) -> Library:
     return _OF_CPUS if isinstance(isa, Isa) else _OF_GPUS
 
 
-def unfit_conv(isa: Device, filters: Sequence[int], groups: int, *, kind: Kind) -> str | None:
-    """Why no kernel computes a convolution with filters [KH, KW, I / groups, O]."""
+def unfit_conv(
+    isa: Device, filters: Sequence[int], groups: int, *, kind: Kind, result: Kind
+) -> str | None:
+    """Why no kernel computes a convolution with filters [KH, KW, I / groups, O].
+
+    Images of integers are padded to the channels of a block, those of floats are not.
+    """
     *_, depth, channels = filters
     if isinstance(isa, Gpu):
         grouped = groups > 1 and not (depth == 1 and groups == channels)
         return f"has groups of {depth} channels" if grouped else None
     unit = isa.unit(kind)
     if depth == 1 and 1 < channels == groups:
-        few = kind == "f32" and channels < Depthwise.least_channels(unit)
+        few = "f32" in (kind, result) and channels < Depthwise.least_channels(unit)
         return f"is depthwise and has {channels} channels" if few else None
     whole = depth % unit.depth == 0 and (channels // groups) % isa.lanes == 0
     return None if groups == 1 or whole else f"has groups of {depth} channels"

@@ -34,7 +34,8 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
         return layer
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    reason = library.unfit_conv(isa, layer.shape, layer.groups, kind=kind_of(op.input))
+    kinds = {"kind": kind_of(op.input), "result": kind_of(op.output)}
+    reason = library.unfit_conv(isa, layer.shape, layer.groups, **kinds)
     if reason is not None:
         return reason
     top, left, bottom, right = _margin(op, layer.shape[:2])
