@@ -91,8 +91,9 @@ def find(names: Iterable[str] = ()) -> list[Network]:
         print(f"skipped: no networks in {data}; set MLQ_DATA to the folder that has models/")
         raise SystemExit(0)
     chosen = [name for name in names if name != "all"] or list(NAMES)
-    if unknown := sorted(set(chosen) - set(NAMES)):
-        raise SystemExit(f"unknown network {', '.join(unknown)}; known: {', '.join(NAMES)}")
+    known = {each.stem for each in (data / "models").glob("*.onnx")}
+    if unknown := sorted(set(chosen) - known):
+        raise SystemExit(f"unknown network {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     return [_network(data, name) for name in chosen]
 
 

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -36,6 +36,7 @@ OPSET, IR_VERSION = 17, 8
 LOWEST_ACCURACY = 0.97
 # Float sums in another order: both runtimes stay within this of each other on logits of about 10.
 TOLERANCE = 1e-3
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -238,11 +239,16 @@ def _shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def train(graph: Graph, data: Split) -> Network:
     """Train from scratch, the same way each time."""
+    return fit(lambda: Network(graph), data)
+
+
+def fit(make: Callable[[], Module], data: Split) -> Module:
+    """Make a network and train it on digits, the same way each time."""
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(mode=True)
     torch.set_num_threads(1)  # another number of threads sums in another order
     generator = torch.Generator().manual_seed(SEED)
-    network = Network(graph)
+    network = make()
     images, labels = data.tensors()
     steps = EPOCHS * (len(images) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
@@ -315,7 +321,7 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     return model
 
 
-def evaluate(model: onnx.ModelProto, network: Network, data: Split) -> float:
+def evaluate(model: onnx.ModelProto, network: nn.Module, data: Split) -> float:
     """Top-1 accuracy of the ONNX model in ONNX Runtime; it must also agree with PyTorch."""
     images, labels = data.tensors()
     session = onnxruntime.InferenceSession(model.SerializeToString())

@@ -5,7 +5,8 @@ steps. A factor s on a channel passes relu, pools and sums, so the layer that ma
 divide its weight and bias by s, and those that read it multiply theirs by s, and the float network
 computes what it did (Nagel et al. 2019, Data-Free Quantization, section 4.1). Weights have scales
 of their own for each output channel, so what is to be made alike are the activations, at the cost
-of the readers' weights (as SmoothQuant moves it: Xiao et al. 2023).
+of the readers' weights. Where a layer norm makes the channels its scale and bias take the factors
+in, which is SmoothQuant's migration (Xiao et al. 2023).
 
 A clip (relu6) is no obstacle to channels that stay below its bound: they keep a factor that leaves
 them there, with room for what the samples do not show; those that reach it keep their scale.
@@ -101,6 +102,10 @@ def observed(
 def _without_shared(network: Network, channels: Scaling) -> Scaling:
     """The same, in which channels at a weight or bias that several layers have are fixed."""
     keys = [key for layer in network.layers for key in (layer.weight, layer.bias) if key]
+    keys += [key for norm in channels.norms for key in norm.weights]
+    for norm in channels.norms:
+        if any(keys.count(key) > 1 for key in norm.weights):
+            channels.fixed[norm.outputs] = True
     named = {layer.name: layer for layer in network.layers}
     for each in channels.layers:
         layer = named[each.name]
@@ -228,6 +233,13 @@ class _Problem:
             if layer.bias is not None:
                 bias = self._network.weights[layer.bias] / self.factors[each.outputs]
                 found[layer.bias] = bias.astype(np.float32)
+        for norm in self._channels.norms:
+            factors = self.factors[norm.outputs]
+            if np.any(factors != 1.0):
+                found |= {
+                    key: (self._network.weights[key] / factors).astype(np.float32)
+                    for key in norm.weights
+                }
         return found
 
 

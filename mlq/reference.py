@@ -1,7 +1,8 @@
 """A network executed op by op in numpy: what every device must compute.
 
-It runs GRAPH and QUANTIZED modules, in either layout, with `mlq.numerics` and nothing else. Slow
-for a compiler's taste, but each integer is right by construction.
+It runs GRAPH and QUANTIZED modules, in either layout, with `mlq.numerics`; ONNX nodes that are no
+ops of mlq by ONNX's own reference. Slow for a compiler's taste, but each integer is right by
+construction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mlq import numerics
 from mlq.dialect import build, functions, layers, ops, quant, shapes, weights
 from mlq.errors import DataError, DiagnosticError
+from mlq.frontends import evaluating
 from mlq.numerics import QuantParams, nonlinear
 from mlq.numerics.sampling import energies, row_step, statistics, subsampling_step
 
@@ -35,7 +37,7 @@ def run(
 
     `inputs` are in order, or by `mlq.name`; weights are those of `store`, or the bound ones. The
     results are under the names of the ops that make them, and of the arguments. Raises
-    DiagnosticError at an op that is not mlq's.
+    DiagnosticError at a node that ONNX's reference cannot compute.
 
     `given` are named tensors as something else made them, such as a device: each op then computes
     on those, so that what it yields is right or wrong by itself, and ops that are not mlq's are
@@ -85,12 +87,10 @@ class _Machine:
         return array.transpose(_TO_NCHW) if _is_nhwc(op) else array
 
     def execute(self, op: Any) -> list[Array]:
-        """The results of one op."""
-        if op.operation.name == "quant.scast":
-            return [self[op.operation.operands[0]]]
+        """The results of one op, of an ONNX node by ONNX's own reference."""
         execute = _EXECUTE.get(type(op))
         if execute is None:
-            raise DiagnosticError(op, "is no op of mlq, so there is no reference for it")
+            return evaluating.execute(op, [self[each] for each in op.operation.operands])
         results = execute(op, self)
         return results if isinstance(results, list) else [results]
 

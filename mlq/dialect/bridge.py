@@ -15,6 +15,7 @@ from torch_mlir.ir import (
 from mlq.dialect.shapes import DYNAMIC
 
 FROM, TO = "torch_c.from_builtin_tensor", "torch_c.to_builtin_tensor"
+_NONE = "torch.constant.none"
 
 
 def builtin_of(vtensor: Type) -> RankedTensorType | None:
@@ -55,6 +56,11 @@ def from_builtin(value: Value) -> Value:
     """See a tensor of floats as a torch value."""
     vtensor = vtensor_of(value.type)
     return Operation.create(FROM, results=[vtensor], operands=[value]).result
+
+
+def is_none(value: Value) -> bool:
+    """Whether a torch value stands for an operand that an ONNX node leaves out."""
+    return not isinstance(value, BlockArgument) and value.owner.operation.name == _NONE
 
 
 def source(value: Value, bridge: str) -> Value | None:

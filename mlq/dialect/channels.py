@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_mlir.ir import OpView, Value
 
-from mlq.dialect import build, functions, layers
+from mlq.dialect import bridge, build, functions, layers, norms
 from mlq.dialect.ops import (
     ActivateOp,
     AddOp,
@@ -49,14 +49,24 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """What scales and shifts a tensor's last axis: keys of weights [C] that take factors in."""
+
+    weights: tuple[str, ...]
+    outputs: Channels
+
+
+@dataclass(frozen=True)
 class Scaling:
     """The channels of a network by number.
 
-    `fixed` [count] says which can have no factor but 1, `most` [count] what a channel is clipped
-    to (infinity where nothing does); `tensors` are those that layers read, by name.
+    `layers` and `norms` make and read them. `fixed` [count] says which can have no factor but 1,
+    `most` [count] what a channel is clipped to (infinity where nothing does); `tensors` are those
+    that layers read, by name.
     """
 
     layers: tuple[Layer, ...]
+    norms: tuple[Norm, ...]
     tensors: dict[str, Channels]
     fixed: NDArray[np.bool_] = field(repr=False)
     most: NDArray[np.float64] = field(repr=False)
@@ -83,6 +93,7 @@ class _Walk:
         self._most: dict[int, float] = {}
         self._of: dict[Value, Channels] = {}
         self._layers: list[Layer] = []
+        self._norms: list[Norm] = []
         self._tensors: dict[str, Channels] = {}
 
     def of(self, value: Value) -> Channels:
@@ -105,6 +116,8 @@ class _Walk:
         rule = _RULES.get(type(op))
         if rule is not None:
             rule(op, self)
+            return
+        if op.operation.name == bridge.TO and self._normed(op):
             return
         for value in (*op.operation.operands, *op.operation.results):
             if hasattr(value.type, "shape"):
@@ -132,6 +145,15 @@ class _Walk:
             self.fix(made)
             return
         self._layers.append(Layer(build.name_of(op) or "", self.of(read), self.of(made)))
+
+    def _normed(self, op: OpView) -> bool:
+        """Whether the op's result is that of a norm, whose constants take factors in."""
+        made = op.operation.results[0]
+        weights = norms.scaled_by(op.operation.operands[0])
+        if weights is None or axis_of(len(build.shape_of(made))) != -1:
+            return False
+        self._norms.append(Norm(weights, self.of(made)))
+        return True
 
     def clamped(self, op: OpView) -> None:
         """Only zero, and a bound above that no factor moves, may clamp what is scaled."""
@@ -161,6 +183,7 @@ class _Walk:
             tuple(
                 Layer(each.name, number[each.inputs], number[each.outputs]) for each in self._layers
             ),
+            tuple(Norm(each.weights, number[each.outputs]) for each in self._norms),
             {name: number[channels] for name, channels in self._tensors.items()},
             fixed,
             most,

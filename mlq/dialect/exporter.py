@@ -78,6 +78,25 @@ def _result_names(main: Any) -> list[str]:
     return found
 
 
+def node_of(op: OpView) -> Node | None:
+    """One op as an ONNX node between values called i0, i1, ... and o0, o1, ...
+
+    None if it is no ONNX node; DiagnosticError where it has subgraphs. A value that is left out
+    is "".
+    """
+    kind = _kind(op)
+    if kind is None:
+        return None
+    if any(list(region.blocks) for region in op.operation.regions):
+        raise DiagnosticError(op, "has subgraphs")
+    given = (
+        "" if bridge.is_none(value) else f"i{place}"
+        for place, value in enumerate(op.operation.operands)
+    )
+    made = (f"o{place}" for place in range(len(op.operation.results)))
+    return Node(kind, build.name_of(op) or "", tuple(given), tuple(made), _attributes(op))
+
+
 class _Exporter:
     """Names for every value of a module; no two values share one, nor do two nodes."""
 
@@ -111,7 +130,7 @@ class _Exporter:
         results = list(op.operation.results)
         if kind in {bridge.FROM, bridge.TO}:
             self._values[results[0]] = self._values[op.operation.operands[0]]
-        elif kind == "torch.constant.none":
+        elif results and bridge.is_none(results[0]):
             self._values[results[0]] = ""
         elif (key := layers.weight_key(results[0]) if results else None) is not None:
             self._values[results[0]] = name = _free(key, self._taken)

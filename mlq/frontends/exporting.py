@@ -88,7 +88,7 @@ def _graph(graph: Graph, weights: Mapping[str, Array], domains: Mapping[str, str
         [helper.make_empty_tensor_value_info(name) for name in names]
         for names in (graph.inputs, graph.outputs)
     )
-    nodes = [_node(node, weights, domains) for node in graph.nodes]
+    nodes = [proto_of(node, weights, domains) for node in graph.nodes]
     made = helper.make_graph(nodes, "subgraph", inputs, outputs)
     for name, array in graph.constants.items():
         made.initializer.append(numpy_helper.from_array(array, name))
@@ -99,7 +99,8 @@ def _graph(graph: Graph, weights: Mapping[str, Array], domains: Mapping[str, str
     return made
 
 
-def _node(node: Node, weights: Mapping[str, Array], domains: Mapping[str, str]) -> NodeProto:
+def proto_of(node: Node, weights: Mapping[str, Array], domains: Mapping[str, str]) -> NodeProto:
+    """A node for ONNX; `weights` by key are those of its subgraphs, `domains` those of nodes."""
     from onnx import helper
 
     domain, _, kind = node.kind.rpartition(".")
