@@ -60,8 +60,8 @@ STRATEGIES = (
     ("threshold", METRICS["combined"], "threshold"),
     ("knee", METRICS["combined"], "knee"),
     ("program quick", METRICS["combined"], "program"),
-    ("program default", METRICS["output-typical"], "program"),
-    ("program extensive", "oracle_typical_error", "program"),
+    ("program default", METRICS["output-expected"], "program"),
+    ("program extensive", "oracle_expected_mnat", "program"),
 )
 
 

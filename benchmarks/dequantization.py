@@ -40,6 +40,7 @@ ORDERS = {
         "propagated",
         "combined",
         "output-typical",
+        "output-expected",
     )
 } | {"O1": "oracle_kl_mnat"}
 SEEDS = 3

@@ -73,11 +73,10 @@ def _ranks(name: str, key: str, found: list[oracle.Measured], judged: list[int])
 
 def _costs(each: oracle.Measured) -> list[str]:
     parts = each.seconds
-    quick = parts["calibrate"] + parts["lockstep"]
     seconds = [f"{parts[part]:.2f}" for part in ("calibrate", "lockstep", "few", "oracle")]
     layers = str(len(each.sensitivities.layers))
     # A journal that was whole already says nothing about time.
-    ratio = f"{parts['oracle'] / quick:.1f}" if parts["oracle"] else ""
+    ratio = f"{each.gain:.1f}" if parts["oracle"] else ""
     return [each.name, layers, *seconds, ratio]
 
 

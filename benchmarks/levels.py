@@ -68,7 +68,8 @@ def _artifact(
     allowed = planning.supported(graph, target, [oracle.BASE])
     plan = planning.uniform_plan(graph, resolve({"ir_level": level}), oracle.BASE, allowed)
     variant = build(graph, plan, ranges, target)
-    return {kind: float(count) for kind, count in variant.casts().items()}, variant.vmfb
+    counts = variant.casts().model_dump(exclude={"borders"})
+    return {kind: float(count) for kind, count in counts.items()}, variant.vmfb
 
 
 def _call(network: networks.Network, vmfb: bytes) -> Any:

@@ -1,6 +1,7 @@
 """Sensitivities of the networks by every metric, and by layers tried alone on all samples (O1).
 
-    python benchmarks/oracle.py [NETWORK ...] [--levels onnx,folded,fused] [--again]
+    python benchmarks/oracle.py [NETWORK ...] [--levels onnx,folded,fused] [--precisions LIST]
+        [--again]
 
 What is measured is kept in benchmarks/out/oracle, one file for each network and IR level, and in a
 journal beside it while it is under way: killed, the same command goes on. CPU seconds are of one
@@ -37,6 +38,7 @@ from mlq.sensitivities import Sensitivities
 FOLDER = networks.OUT / "oracle"
 LEVELS = ("onnx", "folded", "fused")
 BASE = "w8a8"
+PRECISIONS = f"f32,{BASE}"
 # Not all samples where O1 on all would take a quarter of an hour.
 FEWER = {"resnet50_pqf": 20}
 T = TypeVar("T")
@@ -58,6 +60,11 @@ class Measured:
     params: int
     calibrator: str
 
+    @property
+    def gain(self) -> float:
+        """How many times cheaper effort quick is than the oracle."""
+        return self.seconds["oracle"] / (self.seconds["calibrate"] + self.seconds["lockstep"])
+
     def metric(self, key: str) -> list[float]:
         """A metric of the layers that can have the base precision, greater where more is lost."""
         sign = -1.0 if key.endswith("_db") else 1.0
@@ -78,9 +85,14 @@ class Measured:
         return {name: each.candidates[BASE] for name, each in layers if BASE in each.candidates}
 
 
-def subject_of(network: networks.Network, level: str = "fused", effort: str = "quick") -> Subject:
+def subject_of(
+    network: networks.Network,
+    level: str = "fused",
+    effort: str = "quick",
+    precisions: str = PRECISIONS,
+) -> Subject:
     """A network with its calibration samples, as `mlq sensitivity` has it."""
-    recipe = resolve({"ir_level": level, "effort": effort})
+    recipe = resolve({"ir_level": level, "effort": effort, "precisions": precisions})
     specs = load(network.model, batch=1).sample_specs
     few = FEWER.get(network.name)
     data = load_data(str(network.calib), specs, model_path=network.model, samples=few)
@@ -88,12 +100,19 @@ def subject_of(network: networks.Network, level: str = "fused", effort: str = "q
     return Subject.of(network.model, data, targets.by_name("x86"), recipe, stages)
 
 
-def measured(network: networks.Network, level: str = "fused", *, again: bool = False) -> Measured:
+def measured(
+    network: networks.Network,
+    level: str = "fused",
+    precisions: str = PRECISIONS,
+    *,
+    again: bool = False,
+) -> Measured:
     """What is known of a network, measured if it is not."""
-    file = FOLDER / f"{network.name}-{level}.json"
+    tried = "" if precisions == PRECISIONS else f"-{precisions}"
+    file = FOLDER / f"{network.name}-{level}{tried}.json"
     if again or not file.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        found = _measure(network, level)
+        found = _measure(network, level, precisions)
         content = {**vars(found), "sensitivities": found.sensitivities.model_dump()}
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(content))
@@ -103,8 +122,9 @@ def measured(network: networks.Network, level: str = "fused", *, again: bool = F
     return Measured(**content)
 
 
-def _measure(network: networks.Network, level: str) -> Measured:
-    subject, seconds = subject_of(network, level), dict[str, float]()
+def _measure(network: networks.Network, level: str, precisions: str) -> Measured:
+    subject = subject_of(network, level, precisions=precisions)
+    seconds = dict[str, float]()
     executable = calibration.instrument(subject.network, targets.host_target())
     seconds["calibrate"], observations = _spent(
         lambda: calibration.observe(subject.network, executable, subject.batches())
@@ -112,11 +132,12 @@ def _measure(network: networks.Network, level: str) -> Measured:
     simulation = analysis.simulate(subject)
     choice = analysis.choose_ranges(subject, observations, simulation)
     first = next(iter(subject.batches()))
-    simulation.lockstep(first, choice.ranges, [{}])  # what is loaded once is left out
+    # What is loaded once is left out.
+    simulation.lockstep(first, choice.ranges, [{}] * len(subject.recipe.integer_precisions()))
     seconds["lockstep"], found = _spent(
         lambda: analysis.measure(subject, observations, simulation, choice)
     )
-    default = replace(subject, recipe=resolve({"ir_level": level, "effort": "default"}))
+    default = replace(subject, recipe=subject.recipe.model_copy(update={"effort": "default"}))
     seconds["default"], tried = _spent(
         lambda: analysis.measure(default, observations, simulation, choice)
     )
@@ -140,7 +161,8 @@ def _oracle(
 ) -> tuple[float, Sensitivities, float | None]:
     """CPU seconds, sensitivities with O1, and how far halves of the samples agree."""
     known = found.sensitivities
-    digest = network.fingerprint(level, found.choice.ranges.to_json())[:12]
+    precisions = found.subject.recipe.precisions
+    digest = network.fingerprint(level, precisions, found.choice.ranges.to_json())[:12]
     file = FOLDER / f"{network.name}-{level}-{digest}.journal"
     journal = Journal(file)
     before = len(journal)
@@ -150,6 +172,7 @@ def _oracle(
             analysis.pairs(found),
             found.simulation,
             found.choice.ranges,
+            calibration.predictions(found.observations),
             names=alone.ORACLE,
             journal=journal,
         )
@@ -186,13 +209,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--levels", default="fused", help="IR levels, with commas")
+    parser.add_argument("--precisions", default=PRECISIONS, help=f"candidates ({PRECISIONS})")
     parser.add_argument("--again", action="store_true", help="measure what is known too")
     arguments: Any = parser.parse_args()
     for network in networks.find(arguments.names):
         for level in arguments.levels.split(","):
-            found = measured(network, level, again=arguments.again)
+            found = measured(network, level, arguments.precisions, again=arguments.again)
             seconds = ", ".join(f"{part} {value:.1f}" for part, value in found.seconds.items())
-            print(f"{network.name} at {level}: CPU s: {seconds}")
+            print(f"{network.name} at {level}: CPU s: {seconds}; oracle / quick {found.gain:.1f}")
             for name, key in METRICS.items():
                 print(f"  {name:20}{found.correlation(key):6.2f}", flush=True)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlq import metrics
 from mlq.calibration import Advance, Batch
@@ -28,8 +29,8 @@ _ENOUGH_SAMPLES = 16
 # Samples held in memory at once; binding a layer's weights takes about as long as running a few.
 _CHUNK_SAMPLES = 64
 # The names under which O1 stands beside the local metrics, and those of O1 on all samples.
-TRIED = ("output_error", "output_typical_error", "output_kl_mnat")
-ORACLE = ("oracle_output_error", "oracle_typical_error", "oracle_kl_mnat")
+TRIED = ("output_error", "output_typical_error", "output_kl_mnat", "output_expected_mnat")
+ORACLE = ("oracle_output_error", "oracle_typical_error", "oracle_kl_mnat", "oracle_expected_mnat")
 # What a sample without any change counts for in a mean of logarithms.
 _LEAST_ERROR = 1e-30
 
@@ -39,8 +40,9 @@ def try_alone(
     pairs: Iterable[Pair],
     simulation: Simulation,
     ranges: Ranges,
+    predictions: NDArray[np.float64],
     *,
-    names: tuple[str, str, str] = TRIED,
+    names: tuple[str, str, str, str] = TRIED,
     journal: Journal | None = None,
     advance: Advance = lambda _runs: None,
 ) -> Sensitivities:
@@ -48,8 +50,11 @@ def try_alone(
 
     Under `names`: the energy of the change over that of the output, logits less their mean, which
     no softmax sees; the geometric mean of that ratio over samples, which a few samples beyond the
-    calibrated ranges do not decide; and the KL to float, in milli-nats. `advance` counts runs over
-    a chunk of samples. What is in the `journal` is not run again.
+    calibrated ranges do not decide; the KL to float, in milli-nats; and the KL to be expected of
+    the change wherever the float network makes one of its `predictions` [N, ..., C], which few
+    samples tell as well as many: the square of its root's mean over samples, in which those beyond
+    the ranges count less. A lone output is no choice: there it is the energy of the change.
+    `advance` counts runs over a chunk of samples. What is in the `journal` is not run again.
     """
     journal = Journal() if journal is None else journal
     runs = _runs(known)
@@ -57,7 +62,7 @@ def try_alone(
     signal, samples = 0.0, 0
     for number, chunk in enumerate(_chunks(pairs)):
         for run in runs:
-            effect = partial(_effect, simulation, ranges, dict([run]), chunk)
+            effect = partial(_effect, simulation, ranges, predictions, dict([run]), chunk)
             totals[run] += journal.recall((number, *run), effect)
             advance(1)
         signal += sum(float(np.sum(_energies(_centred(ref)))) for _, ref in chunk)
@@ -117,9 +122,13 @@ def _samples(pairs: Sequence[Pair]) -> int:
 
 
 def _effect(
-    simulation: Simulation, ranges: Ranges, assignment: dict[str, str], chunk: Sequence[Pair]
+    simulation: Simulation,
+    ranges: Ranges,
+    predictions: NDArray[np.float64],
+    assignment: dict[str, str],
+    chunk: Sequence[Pair],
 ) -> Array:
-    """Summed over samples: energy of the change, logarithm of its ratio, KL in milli-nats."""
+    """Summed over samples: energy of the change, log of its ratio, KL, root of the expected KL."""
     sums = np.zeros(len(TRIED))
     for batch, reference in chunk:
         value = simulation.run(batch, ranges, assignment)[0]
@@ -127,16 +136,22 @@ def _effect(
         noise, signal = _energies(_centred(value) - exact), _energies(exact)
         ratio = np.divide(noise, signal, out=noise.copy(), where=signal > 0.0)
         divergence = metrics.kl_mnat(reference, value) * len(reference)
-        sums += np.sum(noise), np.sum(np.log(np.maximum(ratio, _LEAST_ERROR))), divergence
+        expected = noise
+        if predictions.shape[-1] > 1:
+            change = np.subtract(value, reference, dtype=np.float64)
+            expected = np.maximum(metrics.expected_divergences_mnat(predictions, change), 0.0)
+        logarithm = np.sum(np.log(np.maximum(ratio, _LEAST_ERROR)))
+        sums += np.sum(noise), logarithm, divergence, np.sum(np.sqrt(expected))
     return sums
 
 
-def _means(totals: Array, signal: float, samples: int) -> tuple[float, float, float]:
-    noise, logarithm, divergence = totals.tolist()
+def _means(totals: Array, signal: float, samples: int) -> tuple[float, float, float, float]:
+    noise, logarithm, divergence, root = totals.tolist()
     return (
         noise / signal if signal else noise,
         math.exp(logarithm / samples),
         divergence / samples,
+        (root / samples) ** 2,
     )
 
 

@@ -151,8 +151,11 @@ def measure(
     if subject.recipe.effort == "extensive":
         return replace(found, sensitivities=_tried_on_all(found, alone.TRIED))
     few = alone.few(sensitivities, pairs(found))
+    predictions = calibration.predictions(observations)
     with subject.stages.stage("try layers alone", alone.steps(sensitivities, 1, 1)) as advance:
-        tried = alone.try_alone(sensitivities, few, simulation, choice.ranges, advance=advance)
+        tried = alone.try_alone(
+            sensitivities, few, simulation, choice.ranges, predictions, advance=advance
+        )
     return replace(found, sensitivities=tried)
 
 
@@ -161,7 +164,7 @@ def with_oracle(found: Analysis) -> Analysis:
     return replace(found, sensitivities=_tried_on_all(found, alone.ORACLE))
 
 
-def _tried_on_all(found: Analysis, names: tuple[str, str, str]) -> Sensitivities:
+def _tried_on_all(found: Analysis, names: tuple[str, str, str, str]) -> Sensitivities:
     """Try layers alone on all samples; killed, the next run goes on from what was measured."""
     subject, simulation, ranges = found.subject, found.simulation, found.choice.ranges
     known = found.sensitivities
@@ -175,6 +178,7 @@ def _tried_on_all(found: Analysis, names: tuple[str, str, str]) -> Sensitivities
                 pairs(found),
                 simulation,
                 ranges,
+                calibration.predictions(found.observations),
                 names=names,
                 journal=measured,
                 advance=advance,

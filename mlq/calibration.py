@@ -146,7 +146,7 @@ def choose(
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
-    predictions = _predictions(observations)
+    known = predictions(observations)
     few = _first(batches(), observations, _probe_samples(observations.samples))
     heat = -(-len(few) // _HEAT_SHARE)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
@@ -157,7 +157,7 @@ def choose(
         for name in racing:
             for batch, reference in part:
                 value = simulation.run(batch, candidates[name], assignment)[0]
-                totals[name] += _expected_loss(predictions, reference, value)
+                totals[name] += _expected_loss(known, reference, value)
             tried[name] = float(totals[name][0]) / seen
         advance(len(racing) * samples)
         racing = sorted(racing, key=lambda name: (*totals[name], name))[:_FINALISTS]
@@ -169,7 +169,7 @@ def _probe_samples(samples: int) -> int:
     return min(max(samples // _PROBE_SHARE, _FEWEST_PROBED), _MOST_PROBED)
 
 
-def _predictions(observations: Observations) -> NDArray[np.float64]:
+def predictions(observations: Observations) -> NDArray[np.float64]:
     """What the float network predicts, to judge changes of its output by: [N, ..., C]."""
     rows = max(_PREDICTED_ELEMENTS // max(observations.outputs[0][:1].size, 1), 1)
     logits = np.concatenate(observations.outputs)[:rows]
@@ -177,14 +177,15 @@ def _predictions(observations: Observations) -> NDArray[np.float64]:
 
 
 def _expected_loss(
-    predictions: NDArray[np.float64], reference: Array, value: Array
+    known: NDArray[np.float64], reference: Array, value: Array
 ) -> NDArray[np.float64]:
     """KL (milli-nats) to be expected of a batch's change, and its energy; summed over samples.
 
-    The energy decides where there is no KL: a lone output is no choice. A NaN loses to everything.
+    `known` are predictions of the float network. The energy decides where there is no KL: a lone
+    output is no choice. A NaN loses to everything.
     """
     change = np.subtract(value, reference, dtype=np.float64)
-    divergences = metrics.expected_divergences_mnat(predictions, change)
+    divergences = metrics.expected_divergences_mnat(known, change)
     found = np.array([np.sum(divergences), np.vdot(change, change)])
     return np.where(np.isnan(found), np.inf, found)
 

@@ -29,6 +29,7 @@ IR_LEVELS = ("fused", "folded", "onnx")
 COSTS = ("measured", "table")
 EFFORTS = ("quick", "default", "extensive")
 METRICS = {
+    "output-expected": "output_expected_mnat",
     "output-typical": "output_typical_error",
     "output-error": "output_error",
     "output-kl": "output_kl_mnat",
@@ -46,7 +47,7 @@ METRICS = {
 }
 _FITTED_BELOW = 8
 # Those that two inferences do not give.
-_TRIED_ALONE = ("output-typical", "output-error", "output-kl")
+_TRIED_ALONE = ("output-expected", "output-typical", "output-error", "output-kl")
 
 
 class Recipe(Part):
@@ -112,7 +113,7 @@ class Recipe(Part):
     def sensitivity_metric(self) -> str:
         """The metric that allocation goes by, as sensitivities.json calls it."""
         if self.metric == "auto":
-            return METRICS["combined" if self.effort == "quick" else "output-typical"]
+            return METRICS["combined" if self.effort == "quick" else "output-expected"]
         return METRICS[self.metric]
 
     def uses(self, method: str) -> bool:

@@ -69,6 +69,16 @@ def test_combined_ranks_like_the_oracle(found: Analysis) -> None:
     assert np.corrcoef(*ranks)[0, 1] > 0.6
 
 
+def test_few_samples_expect_what_all_of_them_lose(found: Analysis) -> None:
+    """What a layer changes in a few samples, met by all predictions, ranks as its KL over all."""
+    few = values(with_effort(found, effort="default"), "output_expected_mnat")
+    whole = values(analysis.with_oracle(found), "oracle_kl_mnat")
+    ranks = [np.argsort(np.argsort(list(each.values()))) for each in (few, whole)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.8
+    # Samples beyond the ranges count less in it than in the mean.
+    assert 0.2 * sum(whole.values()) < sum(few.values()) < 1.2 * sum(whole.values())
+
+
 def test_oracle_predicts_what_all_layers_lose_together(found: Analysis) -> None:
     oracle = values(analysis.with_oracle(found), "oracle_output_error", "w4a8")
     pairs = list(analysis.pairs(found))
@@ -151,8 +161,8 @@ def pairs_of(found: Analysis) -> list[alone.Pair]:
     return list(analysis.pairs(found))
 
 
-def running(found: Analysis) -> tuple[object, object]:
-    return found.simulation, found.choice.ranges
+def running(found: Analysis) -> tuple[object, object, object]:
+    return found.simulation, found.choice.ranges, calibration.predictions(found.observations)
 
 
 def test_gains_multiply_along_a_chain_and_add_over_branches(found: Analysis) -> None:

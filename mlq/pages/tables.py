@@ -165,7 +165,7 @@ def _shares(known: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {name: each[best] / total for name, each in known.items()}
 
 
-_BY_TRUST = ("oracle_typical_error", "output_typical_error", "combined_error", "noise_share")
+_BY_TRUST = ("oracle_expected_mnat", "output_expected_mnat", "combined_error", "noise_share")
 
 
 _FIRST_TWO = frozenset({0, 1})

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from mlq import alone, planning, sensitivity, targets
-from mlq.calibration import Batch, Observations
+from mlq.calibration import Batch, Observations, predictions
 from mlq.costs import TableCosts
 from mlq.network import Network
 from mlq.ranges import Ranges
@@ -125,9 +125,9 @@ class Mixing:
             supported=self.supported,
             metric=metric,
         )
-        exact = known.observations(configuration.samples).outputs
-        few = alone.few(together, zip(known.calibration(samples), exact, strict=False))
-        return alone.try_alone(together, few, simulation, ranges)
+        seen = known.observations(configuration.samples)
+        few = alone.few(together, zip(known.calibration(samples), seen.outputs, strict=False))
+        return alone.try_alone(together, few, simulation, ranges, predictions(seen))
 
     @cached_property
     def _simulation(self) -> Simulation:
