@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from mlq import numerics, runtime
+from mlq.dialect.weights import WeightStore
 from mlq.network import Flow, Layer, Network
 from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
@@ -194,7 +195,7 @@ class Simulation(StoredNetwork):
         self._loaded: dict[str, runtime.Executable] = {}
         self._signature: dict[str, str] = {}
 
-    def _compiled(self, entry: str, target: Target) -> tuple[bytes, Mapping[str, Array]]:
+    def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore]:
         """The module with one function, and the weights that it reads."""
         pipeline = simulate_pipeline(
             entry,
@@ -247,19 +248,20 @@ class Simulation(StoredNetwork):
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
+        vmfb, weights = self._modules[entry]
+        parameters = weights.parameters(simulated)
         if executable is None:
-            vmfb, weights = self._modules[entry]
             # A network that is loaded packs its weights: of both entries that would be twice.
             self._loaded.clear()
             executable = runtime.load(
                 vmfb,
-                parameters={**weights, **simulated},
+                parameters={**weights, **parameters},
                 threads=self._threads,
                 entry=entry,
             )
             self._loaded[entry] = executable
         else:
-            executable.swap_parameters(simulated)
+            executable.swap_parameters(parameters)
         self._signature[entry] = signature
         return executable
 
