@@ -116,10 +116,11 @@ def measure(
 
 def objective_of(network: networks.Network, *, samples: int | None) -> Objective:
     """What measures a network on its samples; so many of those held out."""
-    specs = load(network.model).sample_specs
+    loaded = load(network.model)
+    specs = loaded.sample_specs
     calib = load_data(network.calib, specs, model_path=network.model)
     held_out = load_data(network.eval, specs, model_path=network.model, samples=samples)
-    return Objective(network.model, calib, held_out, targets.by_name("x86"))
+    return Objective(loaded, calib, held_out, targets.by_name("x86"))
 
 
 def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
         "evaluation_samples": objective.data.samples,
         "float_top1": float(hits.mean()),
         "float_hits": pack(hits),
-        "features": describe(objective.single, objective.observations(objective.calib.samples)),
+        "features": describe(objective.network, objective.observations(objective.calib.samples)),
     }
 
 

@@ -83,7 +83,7 @@ def main() -> None:
 def ours(
     network: networks.Network, trials: int, *, artifact: bool
 ) -> tuple[dict[str, float], float, Measurement, list[int]]:
-    """CPU seconds of a search by what they went to, of the artifact after it; the best, the samples.
+    """CPU seconds of a search by part, and of the artifact after it; the best; the samples taken.
 
     The best is run over all samples anew.
     """

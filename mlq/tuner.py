@@ -133,7 +133,7 @@ class Search:
         """What a surrogate is told of the network."""
         with self.stages.stage("calibrate"):
             observed = self.objective.observations(self.objective.calib.samples)
-        return describe(self.objective.single, observed)
+        return describe(self.objective.network, observed)
 
     @cached_property
     def prior(self) -> Trials:
@@ -277,13 +277,13 @@ class Search:
             threads=threads,
         )
         data = objective.calib.first(configuration.samples)
-        subject = Subject(objective.single, data, 1, target, recipe, self.stages)
+        subject = Subject(objective.network, data, 1, target, recipe, self.stages)
         choice = calibration.Choice(objective.ranges(configuration), {}, 0)
         observed = objective.observations(configuration.samples)
         simulation = objective.simulated(configuration, simulate(subject))
         rounding = objective.rounding(configuration)
         found = replace(measure(subject, observed, simulation, choice), rounding=rounding)
-        network = rounding.of(objective.single)
+        network = rounding.of(objective.network)
         planner = planning.Planner.of(network, target, recipe, found.sensitivities)
         precisions, reasons, _ = objective.decision(configuration)
         totals = planner.problem.totals(precisions)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 from scipy.special import ndtri
 
-from mlq import targets
+from mlq import calibration, targets
 from mlq.errors import DataError, UsageError
 from mlq.frontends.data import load_data
 from mlq.network import load
@@ -60,10 +60,11 @@ def quiet() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def objective(demo: Path) -> Objective:
     model = demo / "digits.onnx"
-    specs = load(model).sample_specs
+    network = load(model)
+    specs = network.sample_specs
     calib = load_data(demo / "digits-calib.npz", specs, model_path=model)
     held_out = load_data(demo / "digits-eval.npz", specs, model_path=model, samples=95)
-    return Objective(model, calib, held_out, targets.by_name("x86"))
+    return Objective(network, calib, held_out, targets.by_name("x86"))
 
 
 class Toy:
@@ -137,7 +138,7 @@ def test_configurations_are_encoded_one_hot() -> None:
 
 
 def test_network_is_described(objective: Objective) -> None:
-    facts = describe(objective.single, objective.observations(8))
+    facts = describe(objective.network, objective.observations(8))
     assert facts["layers"] == len(objective.network.layers)
     assert facts["depthwise"] > 0
     assert facts["skips"] > 0
@@ -401,13 +402,21 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     again = Simulation(
         objective.network, targets.by_name("x86"), scheme="symmetric", granularity="per_tensor"
     )
-    batch = next(objective._inputs(objective.network, objective.data, 10))
+    batch = next(objective._inputs(objective.data))
     arguments = (batch, objective.ranges(point), objective.decision(point).assignment)
     configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
     assert found.samples == 95
     assert found.accuracy > 0.9
     assert found.kl_mnat > 0.0
+
+
+def test_the_simulation_observes_what_the_float_network_holds(objective: Objective) -> None:
+    made = calibration.instrument(objective.network, targets.host_target())
+    found = calibration.observe(objective.network, made, objective.calibration(8))
+    here = objective.observations(8)
+    assert here.tensors == found.tensors
+    np.testing.assert_array_equal(np.concatenate(here.outputs), np.concatenate(found.outputs))
 
 
 def test_configurations_differ_and_come_back(objective: Objective) -> None:

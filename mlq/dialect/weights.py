@@ -15,10 +15,14 @@ from mlq.errors import ContractError
 
 
 class Arranged(NamedTuple):
-    """What a parameter holds: the weight of key `source`, not known yet, in another order."""
+    """What a parameter holds: the weight of key `source`, not known yet, in another order.
+
+    `kind` says which: two of one source and kind are the same.
+    """
 
     source: str
     make: Callable[[NDArray[Any]], NDArray[Any]]
+    kind: Any
 
 
 class WeightStore(MutableMapping[str, NDArray[Any]]):

@@ -55,15 +55,16 @@ class Task:
 
     def objective(self) -> Objective:
         """Read network and samples, and be ready to measure."""
+        network = load(self.model)
         opened = partial(
             load_data,
-            inputs=load(self.model).sample_specs,
+            inputs=network.sample_specs,
             preprocess=self.preprocess,
             model_path=self.model,
             seed=self.seed,
         )
         return Objective(
-            self.model,
+            network,
             opened(self.calib),
             opened(self.eval),
             targets.by_name(self.target),

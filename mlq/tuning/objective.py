@@ -9,18 +9,17 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, evaluation, runtime, targets
+from mlq import calibration, evaluation, targets
 from mlq.errors import DataError, DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
-from mlq.network import Network, load
+from mlq.network import Network
 from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
@@ -37,7 +36,8 @@ _Calibrated = tuple[int, Calibrator, Scheme]
 _FEWEST = 30
 # So many multiplications are done in any case: they take a second. Of small networks that is all.
 _CHEAP_MACS = 4 * 10**10
-
+# Samples between two looks at how a trial does.
+_TOGETHER = 10
 # Sets of rounded weights that are kept, each as large as the network: the last ones.
 _ROUNDINGS_KEPT = 4
 
@@ -52,22 +52,19 @@ class Objective:
 
     def __init__(
         self,
-        model: Path,
+        network: Network,
         calib: Dataset,
         evaluation_data: Dataset,
         target: Target,
         *,
-        batch: int = 10,
         threads: int = 1,
         seed: int = 0,
         tolerance: float = 0.0,
     ) -> None:
-        self.network = load(model, batch=batch)
-        self.single = load(model, batch=1)
+        self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._threads, self._batch, self._tolerance = threads, batch, tolerance
+        self._threads, self._tolerance = threads, tolerance
         self.mixing = Mixing(self, target, threads=threads)
-        self._instrumented: runtime.Executable | None = None
         self._observations: dict[int, calibration.Observations] = {}
         self._ranges: dict[_Calibrated, Ranges] = {}
         self._rounding: dict[_Calibrated, Rounding] = {}
@@ -76,14 +73,14 @@ class Objective:
 
     @cached_property
     def simulation(self) -> Simulation:
-        """The module that serves every trial, compiled when the first one needs it."""
+        """The module that calibrates and serves every trial, compiled when it is needed."""
         host = targets.host_target()
-        return Simulation(self.network, host, chains=0, threads=self._threads)
+        return Simulation(self.network, host, chains=0, observed=True, threads=self._threads)
 
     @cached_property
     def fewest(self) -> int:
         """The samples that a trial goes over unless it is lost: more of smaller networks."""
-        macs = sum(layer.macs for layer in self.single.layers)
+        macs = sum(layer.macs for layer in self.network.layers)
         return min(max(_FEWEST, _CHEAP_MACS // max(macs, 1)), self.data.samples)
 
     def prepare(self) -> None:
@@ -106,12 +103,8 @@ class Objective:
                 f"{samples}; list fewer calibration samples or give more data"
             )
         if samples not in self._observations:
-            if self._instrumented is None:
-                self._instrumented = calibration.instrument(
-                    self.single, targets.host_target(), threads=self._threads
-                )
             self._observations[samples] = calibration.observe(
-                self.single, self._instrumented, self.calibration(samples)
+                self.network, _Observing(self.simulation), self.calibration(samples)
             )
         return self._observations[samples]
 
@@ -143,11 +136,11 @@ class Objective:
                     self.simulation.configured(configuration.scheme, configuration.granularity),
                     self.ranges(configuration),
                     self.mixing.supported,
-                    network=self.single,
+                    network=self.network,
                 )
             except DiagnosticError as error:
                 raise UsageError(
-                    f"{self.single.model.path}: {error}: least squares cannot compute it in numpy;"
+                    f"{self.network.model.path}: {error}: least squares cannot compute it in numpy;"
                     " leave it out with --only rounding=nearest"
                 ) from None
             for oldest in list(self._rounding)[:-_ROUNDINGS_KEPT]:
@@ -199,20 +192,29 @@ class Objective:
     def _outputs(
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
     ) -> Iterator[Array]:
-        """Logits of batch after batch; the last is filled up to be run, and cut again."""
-        for arrays in self._inputs(self.network, self.data, self._batch):
-            filled = [evaluation.filled(array, self._batch) for array in arrays]
-            result = simulation.run(filled, ranges, assignment)[0]
-            yield evaluation.logits(result[: len(arrays[0])])
+        """Logits of some samples after the other."""
+        inputs = self._inputs(self.data)
+        while few := list(itertools.islice(inputs, _TOGETHER)):
+            results = [simulation.run(arrays, ranges, assignment)[0] for arrays in few]
+            yield np.concatenate([evaluation.logits(each) for each in results])
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""
-        return itertools.islice(self._inputs(self.single, self.calib, 1), samples)
+        return itertools.islice(self._inputs(self.calib), samples)
 
-    @staticmethod
-    def _inputs(network: Network, data: Dataset, size: int) -> Iterator[list[Array]]:
-        names = [spec.name for spec in network.model.inputs]
-        return ([batch[name] for name in names] for batch in data.batches(size))
+    def _inputs(self, data: Dataset) -> Iterator[list[Array]]:
+        names = [spec.name for spec in self.network.model.inputs]
+        return ([batch[name] for name in names] for batch in data.batches(1))
+
+
+@dataclass(frozen=True)
+class _Observing:
+    """What `calibration.observe` runs."""
+
+    simulation: Simulation
+
+    def run(self, *arrays: Array) -> list[Array]:
+        return self.simulation.observe(*arrays)
 
 
 def _calibrated(configuration: Configuration) -> _Calibrated:

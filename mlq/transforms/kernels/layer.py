@@ -122,7 +122,7 @@ class Layer:
             return numbers.with_channels(kernel.finish, ordered, scale, isa.storage_of)
 
         if self.filters is None and self.op.bias is not None:
-            return arranged(self.op.bias, "coefficients", made)
+            return arranged(self.op.bias, "coefficients", made, (kernel, numbers))
         return constant(f"{self.key}.coefficients", made(bias))
 
     def packed(self, kernel: Weighted) -> Value:
@@ -141,7 +141,7 @@ class Layer:
         def made(weight: NDArray[Any]) -> NDArray[Any]:
             return kernel.pack((weight.T if turned else weight).reshape(shape))
 
-        return arranged(weight_of(self.op), "packed", made)
+        return arranged(weight_of(self.op), "packed", made, (kernel, turned))
 
     def _limits(self) -> tuple[float, float]:
         bounds = bounds_of(self.op)

@@ -58,8 +58,13 @@ class Constant:
         return WeightOp(StringAttr.get(key), _type_of(self.array)).output
 
 
-def arranged(value: Value, name: str, make: Callable[[NDArray[Any]], NDArray[Any]]) -> Value:
-    """What `make` is to make of a weight, seen through transposes, that the store does not hold."""
+def arranged(
+    value: Value, name: str, make: Callable[[NDArray[Any]], NDArray[Any]], kind: Any
+) -> Value:
+    """What `make` is to make of a weight, seen through transposes, that the store does not hold.
+
+    What has the same `kind` is made the same way.
+    """
     orders: list[list[int]] = []
     while isinstance(owner := value.owner.opview, TransposeOp):
         orders.append(list(owner.permutation))
@@ -71,8 +76,10 @@ def arranged(value: Value, name: str, make: Callable[[NDArray[Any]], NDArray[Any
             array = array.transpose(order)
         return np.ascontiguousarray(make(array))
 
-    key = f"{source}.{name}.{len(store.arranged)}"
-    store.arranged[key] = weights.Arranged(source, made)
+    which = (name, orders, kind)
+    same = [k for k, each in store.arranged.items() if (each.source, each.kind) == (source, which)]
+    key = same[0] if same else f"{source}.{name}.{len(store.arranged)}"
+    store.arranged[key] = weights.Arranged(source, made, which)
     like = np.broadcast_to(np.float32(0.0), value.type.shape)
     return WeightOp(StringAttr.get(key), _type_of(made(like))).output
 
