@@ -2,19 +2,19 @@
 
     python benchmarks/tuning_time.py [NETWORK ...] [--trials N] [--configurations N] [--no-artifact]
 
-mlq's side is the whole search from nothing: import, calibration on all samples, forecasts of all
-configurations (with calibration on fewer samples, which they need), compilation (nothing cached),
+mlq's side is the whole search from nothing: import, compilation (nothing cached), calibration on
+all samples, forecasts of all configurations (with calibration on fewer samples, which they need),
 the float network over the first evaluation samples, and N trials of quantune, which does not know
-the network's own trials, over as many samples as they take (and the float network with them); then
-the artifact of the best. ONNX Runtime's side is what its user does for
-each configuration: `quantize_static` (calibrating anew), then every evaluation sample through the
-int8 file. It is timed on N of the configurations that it has (no power of two), drawn at random,
-as many with one calibrator as with the other, whose times differ most; the mean is multiplied by
-the 96 of Quantune's space (all), and by the half that random search needs on average to meet the
-best one (random). Seconds are CPU seconds of one core, children included, so that other work on
-the machine does not count. What is chosen is then run over all samples, which is not counted, as
-the artifact does it: `lost` are its points of accuracy and its milli-nats; in the next line stand
-the samples that each trial took.
+the network's own trials, over as many samples as they take, and the float network with them; then
+the artifact of the best. ONNX Runtime's side is what its user does for each configuration:
+`quantize_static` (calibrating anew), then every evaluation sample through the int8 file. It is
+timed on N of the configurations that it has (no power of two), drawn at random, as many with one
+calibrator as with the other, whose times differ most; the mean is multiplied by the 96 of
+Quantune's space (all), and by the half that random search needs on average to meet the best one
+(random). Seconds are CPU seconds of one core, children included, so that other work on the machine
+does not count (but for what it takes from the caches). What was chosen is then run over all
+samples, as its artifact is, which is not counted: `lost` are its points of accuracy and its
+milli-nats. In the next line stand the samples that each trial took.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ def ours(
 def steps(search: tuner.Search) -> Iterator[tuple[str, Callable[[], object]]]:
     """What a search does by itself, in this order."""
     objective = search.objective
+    yield "compile", lambda: objective.simulation
     yield "calibrate", lambda: objective.observations(objective.calib.samples)
     yield "forecast", lambda: [objective.forecasts.of(each) for each in search.space.points()]
-    yield "compile", lambda: objective.simulation
     yield "float", objective.prepare
     yield "trials", lambda: search.run(objective, 1)
 
