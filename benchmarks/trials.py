@@ -31,7 +31,8 @@ from mlq.frontends.data import load_data
 from mlq.network import load
 from mlq.tuning import history
 from mlq.tuning.features import describe
-from mlq.tuning.objective import Measurement, Objective
+from mlq.tuning.measurement import Measurement
+from mlq.tuning.objective import Objective
 from mlq.tuning.racing import pack
 from mlq.tuning.space import SPACES, Configuration, configuration
 
@@ -105,9 +106,8 @@ def measure(
         for number, point in enumerate(missing, start=1):
             found = objective.measure(point)
             write(file, trial(point, found, objective.predicted_us(point)))
-            lost = objective.float_hits.mean() - found.accuracy
             print(
-                f"  {number}/{len(missing)} {point}: lost {100 * lost:.2f} points,"
+                f"  {number}/{len(missing)} {point}: lost {found.lost_points:.2f} points,"
                 f" KL {found.kl_mnat:.2f} mnat, {found.seconds:.1f} s",
                 flush=True,
             )
@@ -116,22 +116,24 @@ def measure(
 
 def objective_of(network: networks.Network, *, samples: int | None) -> Objective:
     """What measures a network on its samples; so many of those held out."""
-    specs = load(network.model).sample_specs
+    loaded = load(network.model)
+    specs = loaded.sample_specs
     calib = load_data(network.calib, specs, model_path=network.model)
     held_out = load_data(network.eval, specs, model_path=network.model, samples=samples)
-    return Objective(network.model, calib, held_out, targets.by_name("x86"))
+    return Objective(loaded, calib, held_out, targets.by_name("x86"))
 
 
 def head(network: networks.Network, objective: Objective) -> dict[str, Any]:
     """The first line of a file: the network, in float."""
+    hits = objective.reference.hits(objective.data.samples)
     return {
         "model": network.name,
         "sha256": objective.network.model.sha256,
         "calibration_samples": objective.calib.samples,
         "evaluation_samples": objective.data.samples,
-        "float_top1": float(objective.float_hits.mean()),
-        "float_hits": pack(objective.float_hits),
-        "features": describe(objective.single, objective.observations(objective.calib.samples)),
+        "float_top1": float(hits.mean()),
+        "float_hits": pack(hits),
+        "features": describe(objective.network, objective.observations(objective.calib.samples)),
     }
 
 

@@ -2,16 +2,19 @@
 
     python benchmarks/tuning_time.py [NETWORK ...] [--trials N] [--configurations N] [--no-artifact]
 
-mlq's side is the whole search from nothing: import, calibration on all samples, forecasts of all
-configurations (with calibration on fewer samples, which they need), compilation (nothing cached),
-the float network over all evaluation samples, and N trials of quantune, which does not know the
-network's own trials; then the artifact of the best. ONNX Runtime's side is what its user does for
-each configuration: `quantize_static` (calibrating anew), then every evaluation sample through the
-int8 file. It is timed on N of the configurations that it has (no power of two), drawn at random,
-as many with one calibrator as with the other, whose times differ most; the mean is multiplied by
-the 96 of Quantune's space (all), and by the half that random search needs on average to meet the
-best one (random). Seconds are CPU seconds of one core, children included, so that other work on
-the machine does not count. `lost` are the points of accuracy and the milli-nats of the best.
+mlq's side is the whole search from nothing: import, compilation (nothing cached), calibration on
+all samples, forecasts of all configurations (with calibration on fewer samples, which they need),
+the float network over the first evaluation samples, and N trials of quantune, which does not know
+the network's own trials, over as many samples as they take, and the float network with them; then
+the artifact of the best. ONNX Runtime's side is what its user does for each configuration:
+`quantize_static` (calibrating anew), then every evaluation sample through the int8 file. It is
+timed on N of the configurations that it has (no power of two), drawn at random, as many with one
+calibrator as with the other, whose times differ most; the mean is multiplied by the 96 of
+Quantune's space (all), and by the half that random search needs on average to meet the best one
+(random). Seconds are CPU seconds of one core, children included, so that other work on the machine
+does not count (but for what it takes from the caches). What was chosen is then run over all
+samples, as its artifact is, which is not counted: `lost` are its points of accuracy and its
+milli-nats. In the next line stand the samples that each trial took.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import resource
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +43,7 @@ from mlq import tuner
 from mlq.progress import Stages
 from mlq.tuning import outcomes
 from mlq.tuning.cluster import Task
-from mlq.tuning.outcomes import Outcome
+from mlq.tuning.measurement import Measurement
 from mlq.tuning.settings import Settings
 from mlq.tuning.space import SPACES, Configuration
 
@@ -61,7 +65,9 @@ def main() -> None:
     header = f"{'mlq':>7} {'artifact':>9} {'each':>7} {'random':>8} {'all':>8} {'lost':>13}"
     print(f"{'CPU seconds':28} {header}")
     for network in networks.find(arguments.networks):
-        parts, artifact, best = ours(network, arguments.trials, artifact=not arguments.no_artifact)
+        parts, artifact, best, samples = ours(
+            network, arguments.trials, artifact=not arguments.no_artifact
+        )
         each = theirs(network, arguments.configurations)
         search = sum(parts.values())
         every, half = POINTS * each, (POINTS + 1) / 2 * each
@@ -70,17 +76,27 @@ def main() -> None:
             f" {half / search:7.1f}x {every / search:7.1f}x"
             f" {best.lost_points:6.2f} {best.kl_mnat:6.2f}"
         )
-        print("   of which", *(f"{part} {used:.1f}" for part, used in parts.items()), flush=True)
+        print("   of which", *(f"{part} {used:.1f}" for part, used in parts.items()), end="; ")
+        print("samples", *samples, flush=True)
 
 
 def ours(
     network: networks.Network, trials: int, *, artifact: bool
-) -> tuple[dict[str, float], float, Outcome]:
-    """CPU seconds of a search by what they went to, of the artifact after it; the best trial."""
+) -> tuple[dict[str, float], float, Measurement, list[int]]:
+    """CPU seconds of a search by part, and of the artifact after it; the best; the samples taken.
+
+    The best is run over all samples anew.
+    """
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLQ_CACHE"] = folder
         settings = Settings(trials=trials)
-        task = Task(network.model, network.calib, network.eval, settings.target)
+        task = Task(
+            network.model,
+            network.calib,
+            network.eval,
+            settings.target,
+            tolerance=settings.tolerance_mnat,
+        )
         start = cpu()
         search = tuner.Search(task.objective(), settings, Stages(visible=False), None)
         parts = {"read": cpu() - start}
@@ -91,18 +107,21 @@ def ours(
         start = cpu()
         if artifact:
             search.artifact("benchmarks/tuning_time.py")
-        best = outcomes.best(outcomes.outcomes(search.study))
+        used = cpu() - start
+        found = outcomes.outcomes(search.study)
+        best = outcomes.best(found)
         assert best is not None
-        return parts, cpu() - start, best
+        whole = replace(task, tolerance=0.0).objective().measure(best.configuration)
+        return parts, used, whole, [each.samples for each in found]
 
 
 def steps(search: tuner.Search) -> Iterator[tuple[str, Callable[[], object]]]:
     """What a search does by itself, in this order."""
     objective = search.objective
+    yield "compile", lambda: objective.simulation
     yield "calibrate", lambda: objective.observations(objective.calib.samples)
     yield "forecast", lambda: [objective.forecasts.of(each) for each in search.space.points()]
-    yield "compile", lambda: objective.simulation
-    yield "float", lambda: objective.float_hits
+    yield "float", objective.prepare
     yield "trials", lambda: search.run(objective, 1)
 
 

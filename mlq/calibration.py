@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlq import metrics, runtime
 from mlq.calibrators import Observation, Storage, calibrate
+from mlq.emulation import Runner
 from mlq.histograms import HistogramAccumulator
 from mlq.network import Network
 from mlq.precision import CALIBRATORS, Calibrator, Precision, Scheme
@@ -25,9 +26,6 @@ Batch = Sequence[Array]
 Advance = Callable[[int], None]
 """Called with the number of samples that were done since the last call."""
 
-BINS = 128
-# Elements of a tensor that are counted, of each sample: enough samples make up for few of them.
-_COUNTED = 4096
 # Samples on which calibrators are compared: an eighth of all within these bounds. What they tell is
 # averaged over the float outputs of all, so a dozen say as much as the KL of a hundred by itself
 # (benchmarks/choosing_calibrators.py). All race on a third of them, the best two on the rest.
@@ -69,9 +67,7 @@ class Choice:
 
 def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime.Executable:
     """The float network, compiled to measure its own tensors."""
-    pipeline = instrument_pipeline(
-        bins=BINS, max_elements=_COUNTED * network.batch, lower=lowering(target.features)
-    )
+    pipeline = instrument_pipeline(batch=network.batch, lower=lowering(target.features))
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)
     return runtime.load(vmfb, parameters=lowered.weights, threads=threads)
@@ -79,7 +75,7 @@ def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime
 
 def observe(
     network: Network,
-    executable: runtime.Executable,
+    executable: Runner,
     batches: Iterable[Batch],
     *,
     advance: Advance = lambda _samples: None,

@@ -93,6 +93,17 @@ def expected_divergences_mnat(predictions: Array, change: Array) -> NDArray[np.f
     return found
 
 
+def divergence_deviation_mnat(predictions: Array, change: Array) -> float:
+    """Standard deviation of KL (milli-nats) where any change [N, C] meets any prediction [N, C].
+
+    To second order, as above. Few samples hold few of those in doubt, whose KL is the greatest, so
+    that the KL of these few varies less than what is to come; all their pairs tell of that, too.
+    """
+    change = change - np.mean(change, axis=-1, keepdims=True)
+    means = predictions @ change.T
+    return float(np.std(500.0 * (predictions @ (change * change).T - means * means)))
+
+
 def top1(logits: Array, labels: Array) -> float:
     """Share of the rows of `logits` [N, C] that are greatest at their label, in [0, 1]."""
     return float(np.mean(correct(logits, labels)))

@@ -223,10 +223,10 @@ class Constraint(Part):
 
 
 class TrialReport(Part):
-    """A configuration that was tried; `accuracy` is an estimate if it was stopped early.
+    """A configuration that was tried on `evaluated` samples; `artifact` is its folder in OUT's.
 
-    `on_front`: no other trial over all samples has both less loss and less predicted time.
-    `artifact` is the folder, in the output folder, of what was compiled: "." is that itself.
+    `kl_within_mnat`: how far KL may be from that of more samples; None if it was stopped as worse,
+    figures are then estimates. `on_front`: no other trial has less loss and less predicted time.
     """
 
     number: int
@@ -240,6 +240,7 @@ class TrialReport(Part):
     lost_points: Real
     kl_mnat: Real
     evaluated: int
+    kl_within_mnat: Real | None = 0.0
     seconds: Real
     predicted_us: Real
     on_front: bool
@@ -296,5 +297,4 @@ class Report(Value):
     stand_in: StandIn | None = None
     targets: AgreementCheck | None = None
     tuning: TuningReport | None = None
-
     kind: Literal["mlq report"] = "mlq report"

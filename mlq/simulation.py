@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from mlq import numerics, runtime
+from mlq.dialect.weights import WeightStore
 from mlq.network import Flow, Layer, Network
 from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
-from mlq.transforms.pipelines import lowering, simulate_pipeline
+from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
 Array = NDArray[Any]
 Assignment = Mapping[str, str]
@@ -170,7 +171,8 @@ class Simulation(StoredNetwork):
     """A network whose quantization is chosen at run time; `batch` is that of the network.
 
     Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
-    each layer alone makes of float operands.
+    each layer alone makes of float operands. With `observed` the module serves calibration, too:
+    most kernels are the same.
     """
 
     def __init__(
@@ -180,26 +182,33 @@ class Simulation(StoredNetwork):
         *,
         chains: int = 1,
         own: bool = False,
+        observed: bool = False,
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
         threads: int = 1,
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
         self._threads, self._chains = threads, chains
-        self._own = own
+        self._own, self._observed = own, observed
         # A module for each function: one that is loaded holds the packed weights of all it has.
         self._modules = {"simulated": self._compiled("simulated", target)}
+        if observed:
+            self._modules["observed"] = self._modules["simulated"]
         if chains:
             self._modules["lockstep"] = self._compiled("lockstep", target)
         self._loaded: dict[str, runtime.Executable] = {}
         self._signature: dict[str, str] = {}
 
-    def _compiled(self, entry: str, target: Target) -> tuple[bytes, Mapping[str, Array]]:
+    def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore]:
         """The module with one function, and the weights that it reads."""
+        lower, batch = lowering(target.features), self.network.batch
+        if self._observed and entry == "simulated":
+            entry = "simulated+observed"
+            lower = instrument_pipeline(batch=batch, lower=lower, function="observed")
         pipeline = simulate_pipeline(
             entry,
-            lowering(target.features),
-            max_elements=_COMPARED * self.network.batch,
+            lower,
+            max_elements=_COMPARED * batch,
             chains=self._chains if entry == "lockstep" else 0,
             own=self._own,
         )
@@ -228,6 +237,11 @@ class Simulation(StoredNetwork):
         executable = self._prepared("simulated", {":simulated": assignment})
         return executable.run(*inputs, self.table(ranges, assignment))
 
+    def observe(self, *inputs: Array) -> list[Array]:
+        """What `calibration.instrument` makes of one batch: float outputs, and statistics."""
+        executable = self._prepared("observed", {":simulated": {}})
+        return executable.run(*inputs, np.zeros((len(self._rows), 4), np.float32))
+
     def lockstep(
         self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]
     ) -> list[Array]:
@@ -247,19 +261,20 @@ class Simulation(StoredNetwork):
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
+        vmfb, weights = self._modules[entry]
+        parameters = weights.parameters(simulated)
         if executable is None:
-            vmfb, weights = self._modules[entry]
             # A network that is loaded packs its weights: of both entries that would be twice.
             self._loaded.clear()
             executable = runtime.load(
                 vmfb,
-                parameters={**weights, **simulated},
+                parameters={**weights, **parameters},
                 threads=self._threads,
                 entry=entry,
             )
             self._loaded[entry] = executable
         else:
-            executable.swap_parameters(simulated)
+            executable.swap_parameters(parameters)
         self._signature[entry] = signature
         return executable
 

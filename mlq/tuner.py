@@ -75,13 +75,14 @@ def tune(
         preprocess=preprocess,
         seed=settings.seed,
         threads=settings.threads,
+        tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):
         objective = task.objective()
     search = Search(objective, settings, stages, work)
     with search.measuring(task) as (measuring, jobs):
-        float_accuracy, interrupted = search.run(measuring, jobs)
-    search.keep(float_accuracy)
+        interrupted = search.run(measuring, jobs)
+    search.keep()
     return Tuned(search.artifact(command), interrupted)
 
 
@@ -132,7 +133,7 @@ class Search:
         """What a surrogate is told of the network."""
         with self.stages.stage("calibrate"):
             observed = self.objective.observations(self.objective.calib.samples)
-        return describe(self.objective.single, observed)
+        return describe(self.objective.network, observed)
 
     @cached_property
     def prior(self) -> Trials:
@@ -179,15 +180,15 @@ class Search:
         with cluster.opened(task, self.subject, address=address, workers=workers or 1) as found:
             yield found
 
-    def run(self, measuring: studies.Measuring, jobs: int) -> tuple[float, bool]:
-        """Add trials; the accuracy of float, and whether that was stopped by hand meanwhile.
+    def run(self, measuring: studies.Measuring, jobs: int) -> bool:
+        """Add trials; whether that was stopped by hand.
 
-        KeyboardInterrupt passes through as long as no trial went over all samples.
+        KeyboardInterrupt passes through as long as there is no trial to choose.
         """
         settings, study = self.settings, self.study
         goal = min(settings.trials, len(self.space.points()))
         with self.stages.stage("compile simulation"):
-            float_accuracy = float(measuring.float_hits.mean())
+            measuring.prepare()
         watch = Watch(
             settings.loss, goal, self.stages.say, seconds=settings.seconds, timed=settings.timed
         )
@@ -209,14 +210,13 @@ class Search:
             if self._best is None:
                 raise
             self.stages.say("stopped; compiling the best so far (Ctrl-C again to give it up)")
-            return float_accuracy, True
-        return float_accuracy, False
+            return True
+        return False
 
-    def keep(self, float_accuracy: float) -> None:
+    def keep(self) -> None:
         """Keep the trials for the networks that are tuned next."""
         history.keep(
             history.Subject(self.name, self.objective.network.model.sha256, self.subject),
-            float_accuracy,
             self.features,
             outcomes.outcomes(self.study),
             self.objective.forecasts.of,
@@ -277,13 +277,13 @@ class Search:
             threads=threads,
         )
         data = objective.calib.first(configuration.samples)
-        subject = Subject(objective.single, data, 1, target, recipe, self.stages)
+        subject = Subject(objective.network, data, 1, target, recipe, self.stages)
         choice = calibration.Choice(objective.ranges(configuration), {}, 0)
         observed = objective.observations(configuration.samples)
         simulation = objective.simulated(configuration, simulate(subject))
         rounding = objective.rounding(configuration)
         found = replace(measure(subject, observed, simulation, choice), rounding=rounding)
-        network = rounding.of(objective.single)
+        network = rounding.of(objective.network)
         planner = planning.Planner.of(network, target, recipe, found.sensitivities)
         precisions, reasons, _ = objective.decision(configuration)
         totals = planner.problem.totals(precisions)

@@ -36,10 +36,11 @@ SHIPPED = sorted(history.SHIPPED.glob("*.jsonl"))
 @pytest.fixture(scope="module")
 def objective(demo: Path) -> Objective:
     model = demo / "digits.onnx"
-    specs = load(model).sample_specs
+    network = load(model)
+    specs = network.sample_specs
     calib = load_data(demo / "digits-calib.npz", specs, model_path=model)
     held_out = load_data(demo / "digits-eval.npz", specs, model_path=model, samples=20)
-    return Objective(model, calib, held_out, targets.by_name("x86"))
+    return Objective(network, calib, held_out, targets.by_name("x86"))
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +123,8 @@ def test_weight_noise_is_that_of_the_stored_weights(objective: Objective) -> Non
     for point in (PLAIN, replace(PLAIN, granularity="per_tensor")):
         stored = objective.simulated(point, objective.simulation)
         pairs = [
-            (objective.single.weights[each.weight], stored.stored_weight(each, PRECISION))
-            for each in objective.single.layers
+            (objective.network.weights[each.weight], stored.stored_weight(each, PRECISION))
+            for each in objective.network.layers
             if each.weight is not None
         ]
         ratios = [10.0 ** (-metrics.sqnr_db(*pair) / 10.0) for pair in pairs]

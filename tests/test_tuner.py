@@ -254,16 +254,16 @@ def test_wrong_options_name_themselves(
     assert not list(tmp_path.iterdir())
 
 
-def outcome(number: int, loss: float, *, whole: bool = True, us: float = 1.0) -> Outcome:
+def outcome(number: int, loss: float, *, settled: bool = True, us: float = 1.0) -> Outcome:
     point = Configuration(512, "power_of_two", "percentile", "per_tensor", "quantunev2")
-    return Outcome(number, point, loss, whole, 1.0 - loss / 100, loss, loss, 1.0, 100, 1.0, us)
+    return Outcome(number, point, loss, settled, 1.0 - loss / 100, loss, loss, 1.0, 100, 1.0, us)
 
 
 def test_lines_tell_estimates_and_the_best() -> None:
     said: list[str] = []
     watch = Watch("kl", 96, said.append, seconds=5.0)
     watch.begin([outcome(0, 3.0)])
-    watch.add(outcome(1, 2.0, whole=False))
+    watch.add(outcome(1, 2.0, settled=False))
     watch.add(outcome(2, 1.0))
     assert said[0] == "going on after 1 trial"
     assert said[2].split()[-4:-1] == ["~98.00", "2.00", "3.00"]
@@ -277,7 +277,7 @@ def test_lines_tell_what_no_trial_beats() -> None:
     watch.begin([outcome(0, 3.0, us=10.0)])
     for each in (outcome(1, 2.0, us=12.0), outcome(2, 2.5, us=13.0), outcome(3, 9.0, us=9.0)):
         watch.add(each)
-    watch.add(outcome(4, 99.99, us=1234567.0, whole=False))
+    watch.add(outcome(4, 99.99, us=1234567.0, settled=False))
     assert [line.split()[-3] for line in said[2:]] == ["2.00*", "2.50", "9.00*", "99.99"]
     assert max(map(len, said)) <= 80
 

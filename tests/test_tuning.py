@@ -16,24 +16,27 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from numpy.typing import NDArray
 from optuna.trial import TrialState
 from scipy.special import ndtri
 
-from mlq import targets
+from mlq import calibration, targets
 from mlq.errors import DataError, UsageError
 from mlq.frontends.data import load_data
 from mlq.network import load
 from mlq.simulation import Simulation
 from mlq.tuning import study as studies
 from mlq.tuning.features import NOISE, describe, encode
-from mlq.tuning.objective import Measurement, Objective, Racing, never
-from mlq.tuning.outcomes import best, front, outcomes
+from mlq.tuning.measurement import Measurement, Racing, Reference, never
+from mlq.tuning.objective import Objective
+from mlq.tuning.outcomes import best, front, is_settled, outcomes
 from mlq.tuning.racing import (
     DivergenceRace,
     Race,
     log_capital,
     pack,
     pack_divergences,
+    radius,
     unpack,
     unpack_divergences,
 )
@@ -57,10 +60,11 @@ def quiet() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def objective(demo: Path) -> Objective:
     model = demo / "digits.onnx"
-    specs = load(model).sample_specs
+    network = load(model)
+    specs = network.sample_specs
     calib = load_data(demo / "digits-calib.npz", specs, model_path=model)
     held_out = load_data(demo / "digits-eval.npz", specs, model_path=model, samples=95)
-    return Objective(model, calib, held_out, targets.by_name("x86"))
+    return Objective(network, calib, held_out, targets.by_name("x86"))
 
 
 class Toy:
@@ -68,8 +72,9 @@ class Toy:
 
     def __init__(self, goal: Configuration) -> None:
         self.goal = goal
-        self.float_hits = np.ones(200, np.bool_)
         self.measured: list[Configuration] = []
+
+    def prepare(self) -> None: ...
 
     def predicted_us(self, configuration: Configuration) -> float:
         return 2.0 if configuration.mixed == "ends" else 1.0
@@ -82,7 +87,7 @@ class Toy:
         for end in range(20, 200, 20):
             if racing(hits[:end], kl[:end]):
                 hits, kl = hits[:end], kl[:end]
-        return Measurement(hits, kl, float(hits.mean()), 0.0)
+        return Measurement(hits, kl, float(hits.mean()), 1.0, 0.0, lost=len(hits) < 200)
 
 
 def loss_of(point: Configuration, goal: Configuration) -> int:
@@ -133,7 +138,7 @@ def test_configurations_are_encoded_one_hot() -> None:
 
 
 def test_network_is_described(objective: Objective) -> None:
-    facts = describe(objective.single, objective.observations(8))
+    facts = describe(objective.network, objective.observations(8))
     assert facts["layers"] == len(objective.network.layers)
     assert facts["depthwise"] > 0
     assert facts["skips"] > 0
@@ -268,6 +273,63 @@ def test_a_more_divergent_network_is_stopped_within_a_few_samples() -> None:
     assert not race.is_lost(np.zeros(0))
 
 
+def test_means_stay_within_their_radius() -> None:
+    """At every look at once, which is more than to be so at the last."""
+    random = np.random.default_rng(0)
+    beyond = 0
+    for own in random.exponential(1.0, (400, 300)):
+        ends = range(30, 301, 10)
+        beyond += any(abs(own[:n].mean() - 1.0) > radius(float(own[:n].std()), n) for n in ends)
+    assert beyond <= 0.05 * 400
+    assert radius(1.0, 60) < radius(1.0, 60, alpha=0.01) < radius(2.0, 60, alpha=0.01)
+
+
+def trial_of(noise: float, *, tolerance: float, labels: bool = True) -> tuple[Measurement, int]:
+    """A network of ten classes against the same with noisy logits; how many samples float ran."""
+    random = np.random.default_rng(1)
+    exact = random.normal(0.0, 2.0, (600, 10))
+    noisy = exact + random.normal(0.0, noise, exact.shape)
+    ran: list[int] = []
+
+    def batches(logits: NDArray[np.float64], told: list[int]) -> Iterator[NDArray[np.float64]]:
+        for start in range(0, 600, 10):
+            told.append(10)
+            yield logits[start : start + 10]
+
+    known = np.argmax(exact, -1) if labels else None
+    reference = Reference(batches(exact, ran), known, 600)
+    found = reference.measure(batches(noisy, []), never, tolerance=tolerance, fewest=30)
+    return found, sum(ran)
+
+
+def test_a_trial_ends_when_its_divergence_is_known() -> None:
+    whole, ran = trial_of(0.1, tolerance=0.0)
+    assert (whole.samples, whole.within_mnat, ran) == (600, 0.0, 600)
+    known, ran = trial_of(0.1, tolerance=1.0)
+    assert known.samples <= ran < 600
+    assert 0.0 < known.within_mnat <= 1.0
+    assert known.kl_mnat == pytest.approx(whole.kl_mnat, abs=known.within_mnat)
+    assert not known.lost
+    assert trial_of(0.1, tolerance=1e9)[0].samples == 30
+    assert trial_of(0.2, tolerance=1.0)[0].samples > known.samples
+    assert trial_of(0.1, tolerance=1.0, labels=False)[0].float_accuracy == 1.0
+
+
+def test_a_race_is_run_as_far_as_both_went() -> None:
+    rival = np.random.default_rng(0).lognormal(0.0, 1.0, 100)
+    race = DivergenceRace(rival)
+    longer = np.append(3.0 * rival, np.zeros(500))
+    assert race.is_lost(longer)
+    assert race.estimate(longer) == pytest.approx(3.0 * rival.mean())
+    right = rival > 1.0
+    assert Race(right).estimate(np.append(right, [True] * 9)) == right.mean()
+
+
+def test_trials_of_former_versions_are_settled_where_they_were_whole() -> None:
+    assert [is_settled({"whole": each}) for each in (True, False)] == [True, False]
+    assert is_settled({"settled": True, "whole": False})
+
+
 def test_what_is_packed_comes_back() -> None:
     random = np.random.default_rng(0)
     hits, kl = random.random(99) < 0.5, random.lognormal(0.0, 3.0, 99)
@@ -340,13 +402,21 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     again = Simulation(
         objective.network, targets.by_name("x86"), scheme="symmetric", granularity="per_tensor"
     )
-    batch = next(objective._inputs(objective.network, objective.data, 10))
+    batch = next(objective._inputs(objective.data))
     arguments = (batch, objective.ranges(point), objective.decision(point).assignment)
     configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
     assert found.samples == 95
     assert found.accuracy > 0.9
     assert found.kl_mnat > 0.0
+
+
+def test_the_simulation_observes_what_the_float_network_holds(objective: Objective) -> None:
+    made = calibration.instrument(objective.network, targets.host_target())
+    found = calibration.observe(objective.network, made, objective.calibration(8))
+    here = objective.observations(8)
+    assert here.tensors == found.tensors
+    np.testing.assert_array_equal(np.concatenate(here.outputs), np.concatenate(found.outputs))
 
 
 def test_configurations_differ_and_come_back(objective: Objective) -> None:
@@ -469,8 +539,10 @@ def test_races_are_against_what_is_as_fast() -> None:
     study.enqueue_trial(goal.knobs)
     studies.run(study, Toy(goal), space, trials=32)
     slow = [each for each in outcomes(study) if each.configuration.mixed == "ends"]
-    assert [each.loss for each in slow if each.whole] == [0.0]
-    quick = [each for each in outcomes(study) if each.configuration.mixed == "none" and each.whole]
+    assert [each.loss for each in slow if each.settled] == [0.0]
+    quick = [
+        each for each in outcomes(study) if each.configuration.mixed == "none" and each.settled
+    ]
     assert min(each.loss for each in quick) == 1.0
 
 

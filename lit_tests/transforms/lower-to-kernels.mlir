@@ -117,13 +117,12 @@ func.func @joined(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<
 
 // -----
 
-// Floats have kernels of their own. A weight that is not known yet is packed when it is loaded.
+// Floats have kernels of their own. A weight that is not known yet is packed once it is.
 // CHECK:         func.func @real_conv1x1_16x8x8_16()
 // CHECK:           vector.fma
 // CHECK-LABEL: func.func @floats(
-// CHECK:         %[[W:.*]] = "mlq.weight"() {key = "later"} : () -> tensor<1x1x16x16xf32>
-// CHECK:         %[[P:.*]] = tensor.collapse_shape
-// CHECK:         "flow.dispatch"(%arg0, %{{.*}}@real_conv1x1_16x8x8_16::@real_conv1x1_16x8x8_16]{{.*}} -> tensor<1x8x8x16xf32>
+// CHECK-DAG:     %[[P:.*]] = "mlq.weight"() {key = "later.packed.0"} : () -> tensor<256xf32>
+// CHECK:         "flow.dispatch"(%arg0, %[[P]], %{{.*}}@real_conv1x1_16x8x8_16::@real_conv1x1_16x8x8_16]{{.*}} -> tensor<1x8x8x16xf32>
 // AVX2-LABEL:  func.func @floats(
 func.func @floats(%x: tensor<1x8x8x16xf32>) -> tensor<1x8x8x16xf32> {
   %w = "mlq.weight"() {key = "later"} : () -> tensor<1x1x16x16xf32>

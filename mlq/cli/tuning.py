@@ -56,6 +56,12 @@ class Counts(click.ParamType[tuple[int, ...]]):
 @click.option("--samples", "counts", type=Counts(), metavar="LIST", help="default: 1,128,512")
 @click.option("--loss", metavar="NAME", help="kl (default, in milli-nats) or accuracy")
 @click.option("--objectives", metavar="LIST", help="loss (default) or loss,latency")
+@click.option(
+    "--tolerance",
+    type=float,
+    metavar="POINTS",
+    help="of a trial's KL; 0: all samples (default: 0.1)",
+)
 @click.option("--study", metavar="ADDRESS", help="default: sqlite, in the folder OUT.tuning")
 @click.option("--workers", type=int, metavar="N", help="processes that measure (needs mlq[dask])")
 @click.option("--scheduler", metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786")

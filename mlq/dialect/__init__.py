@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from torch_mlir.dialects import torch
 from torch_mlir.ir import Context, Location, Module
 from torch_mlir.passmanager import PassManager
 
+from mlq.dialect import ops
 from mlq.dialect.ops import Mlq
+
+# For every op that is looked at the bindings import the Python module of its dialect and, where it
+# has none, search the disk for it once more: half the time that lowering to kernels takes.
+_MODULES = {"mlq": ops, **{name: ModuleType(name) for name in ("flow", "hal", "stream", "util")}}
+for _name, _module in _MODULES.items():
+    sys.modules.setdefault(f"torch_mlir.dialects.{_name}", _module)
 
 
 def context() -> Context:

@@ -25,24 +25,25 @@ from mlq.errors import ContractError
 Mapping = dict[Value, Value]
 
 
-def main_of(module: Operation) -> func.FuncOp:
-    """The function of a network: the module's only public one with a body, `@main`."""
+def main_of(module: Operation, name: str = "main") -> func.FuncOp:
+    """The function of a network: the module's only public one with a body, `@main`; or another."""
     for op in module.regions[0].blocks[0].operations:
-        if isinstance(op, func.FuncOp) and op.name.value == "main":
+        if isinstance(op, func.FuncOp) and op.name.value == name:
             return op
-    raise ContractError("the module has no function @main; is it a network that mlq imported?")
+    raise ContractError(f"the module has no function @{name}; is it a network that mlq imported?")
 
 
 def keep_public(module: Operation, entry: str) -> None:
     """Make all functions private but `entry`, for symbol-dce to drop; all stay for an empty one.
 
-    ContractError where there is no such function.
+    Several are joined by `+`. ContractError where there is no such function.
     """
     made = [op for op in module.regions[0].blocks[0].operations if isinstance(op, func.FuncOp)]
-    if entry and entry not in {op.name.value for op in made}:
-        raise ContractError(f"there is no function @{entry} to keep")
+    kept = {*entry.split("+")}
+    if entry and (missing := sorted(kept - {op.name.value for op in made})):
+        raise ContractError(f"there is no function @{missing[0]} to keep")
     for op in made:
-        if entry and op.name.value != entry:
+        if entry and op.name.value not in kept:
             op.attributes["sym_visibility"] = StringAttr.get("private")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,26 @@ from numpy.typing import NDArray
 from mlq.errors import ContractError
 
 
+class Arranged(NamedTuple):
+    """What a parameter holds: the weight of key `source`, not known yet, in another order.
+
+    `kind` says which: two of one source and kind are the same.
+    """
+
+    source: str
+    make: Callable[[NDArray[Any]], NDArray[Any]]
+    kind: Any
+
+
 class WeightStore(MutableMapping[str, NDArray[Any]]):
-    """Arrays by key; an array may be a memory map, so that large models stay on disk."""
+    """Arrays by key; an array may be a memory map, so that large models stay on disk.
+
+    `arranged` are parameters by key that are to be made of weights once these are known.
+    """
 
     def __init__(self, arrays: dict[str, NDArray[Any]] | None = None) -> None:
         self._arrays = dict(arrays or {})
+        self.arranged: dict[str, Arranged] = {}
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         try:
@@ -54,7 +69,14 @@ class WeightStore(MutableMapping[str, NDArray[Any]]):
 
     def copy(self) -> WeightStore:
         """A store that can grow without the other seeing it; the arrays are shared."""
-        return WeightStore(self._arrays)
+        made = WeightStore(self._arrays)
+        made.arranged.update(self.arranged)
+        return made
+
+    def parameters(self, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Weights that were not known before, and the parameters that are made of them."""
+        made = {key: each.make(given[each.source]) for key, each in self.arranged.items()}
+        return {**given, **made}
 
     def save(self, path: Path) -> None:
         """Write every array to one `.npz`, which `load` and `mlq-opt --weights` read."""

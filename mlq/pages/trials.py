@@ -41,26 +41,26 @@ class Watch:
         self._unit, self._goal, self._say, self._seconds = _UNITS[loss], goal, say, seconds
         self._start = time.monotonic()
         self._timed = timed
-        self._whole: list[Outcome] = []
+        self._settled: list[Outcome] = []
         self._known = self._added = 0
 
     def begin(self, known: Sequence[Outcome]) -> None:
         """Say what the columns are, and what an earlier run left."""
         self._known = len(known)
-        self._whole = [each for each in known if each.whole]
+        self._settled = [each for each in known if each.settled]
         if known:
             self._say(f"going on after {numbers.things(len(known), 'trial')}")
         columns = f"{'top-1':>6} {self._unit:>6}  {'us' if self._timed else 'best':>7} {'left':>5}"
         self._say(f"{'trial':>5} {'configuration':<45} {columns}")
 
     def add(self, outcome: Outcome) -> None:
-        """A trial was finished; an accuracy that is an estimate has a ~ before it."""
+        """A trial was finished; an accuracy that is not of all samples has a ~ before it."""
         self._added += 1
-        beaten = not outcome.whole or any(map(outcome.is_beaten_by, self._whole))
-        if outcome.whole:
-            self._whole.append(outcome)
+        beaten = not outcome.settled or any(map(outcome.is_beaten_by, self._settled))
+        if outcome.settled:
+            self._settled.append(outcome)
         done = self._known + self._added
-        accuracy = ("" if outcome.whole else "~") + numbers.percent(outcome.accuracy)
+        accuracy = ("" if outcome.is_exact else "~") + numbers.percent(outcome.accuracy)
         star = "*" if self._timed and not beaten else " "
         number = f"{done}/{self._goal}" if self._goal < _MANY else str(done)
         self._say(
@@ -72,7 +72,7 @@ class Watch:
         """What stands beside the loss: the best one so far, or the time."""
         if self._timed:
             return f"{outcome.predicted_us:.0f}"
-        return f"{min(each.loss for each in self._whole):.2f}" if self._whole else ""
+        return f"{min(each.loss for each in self._settled):.2f}" if self._settled else ""
 
     def _left(self, done: int) -> float:
         """Seconds to go at the pace of this run, or what the time limit leaves."""
@@ -109,8 +109,10 @@ def section(found: TuningReport | None) -> list[Block]:
     learned = ", ".join(f"`{name}`" for name in found.prior) or "no other network"
     said = (
         f"{sentence(found)} Sampler `{found.sampler}`, which had learned from {learned}. A trial"
-        " that was stopped early saw fewer samples; its accuracy is an estimate. Accuracy here"
-        " is on the samples that the choice was made on: measure it on others with `mlq eval`."
+        " ends when its KL is known well enough: with a probability of 95 %, that of more samples"
+        " is within what stands behind `±`, to either side. One that is worse than another before"
+        " that is stopped, and its figures, with a `~`, are estimates. Accuracy here is on the"
+        " samples that the choice was made on: measure it on others with `mlq eval`."
         " Microseconds are predicted; `front` are the configurations that no other one beats in"
         f" both loss and time: {_others(found)}."
     )
@@ -127,12 +129,11 @@ def _others(found: TuningReport) -> str:
 
 def sentence(found: TuningReport) -> str:
     """How many trials there were, and which was chosen."""
-    most = max(each.evaluated for each in found.trials)
-    early = sum(each.evaluated < most for each in found.trials)
+    worse = sum(each.kl_within_mnat is None for each in found.trials)
     (chosen,) = [each for each in found.trials if each.chosen][:1]
     return (
         f"{numbers.things(len(found.trials), 'trial')} in a space of {found.points}"
-        f" configurations, {early} stopped early; {_virtue(chosen, found)}:"
+        f" configurations, {worse} stopped as worse; {_virtue(chosen, found)}:"
         f" `{_configuration(chosen)}`.{_beside(found)}"
     )
 
@@ -172,11 +173,18 @@ def _row(trial: TrialReport) -> tuple[Cell, ...]:
         _configuration(trial),
         numbers.percent(trial.accuracy),
         f"{trial.lost_points:.2f}",
-        f"{trial.kl_mnat:.2f}",
+        _known(trial),
         f"{trial.predicted_us:.1f}",
         str(trial.evaluated),
         _mark(trial),
     )
+
+
+def _known(trial: TrialReport) -> str:
+    """The KL, with how well it is known."""
+    within = trial.kl_within_mnat
+    said = f"{trial.kl_mnat:.2f}"
+    return f"~{said}" if within is None else f"{said} ±{within:.1f}" if within else said
 
 
 def _mark(trial: TrialReport) -> str:

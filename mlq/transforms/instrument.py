@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch_mlir.ir import InsertionPoint, Operation
+from torch_mlir.dialects import func
+from torch_mlir.ir import InsertionPoint, Operation, Value
 
-from mlq.dialect import build, functions, layers, measures
+from mlq.dialect import build, functions, layers, measures, ops
 from mlq.transforms.base import Pass, option, register_pass, walk
 
 
@@ -12,8 +13,9 @@ from mlq.transforms.base import Pass, option, register_pass, walk
 class Instrument(Pass):
     """Return least, greatest and histogram of every tensor that a layer reads.
 
-    All in one result (see mlq.observe) after the network's own; the function's attribute
-    `mlq.observed` lists the tensors in their order there.
+    In a function of mlq-simulate these are the tensors before they are quantized. All are in one
+    result (see mlq.observe) after the network's own; the function's attribute `mlq.observed` lists
+    the tensors in their order there.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -38,16 +40,11 @@ class Instrument(Pass):
     name = "mlq-instrument"
     bins: int = option(128, help="bins of each histogram, over [least, greatest] of the batch")
     max_elements: int = option(65536, help="about how many elements of a tensor are binned")
+    function: str = option("main", help="which function, if not @main, is to measure itself")
 
     def run(self, module: Operation) -> None:
-        function = functions.main_of(module)
-        observed = {
-            name: flow.value
-            for op in walk(module)
-            if layers.is_layer(op)
-            for flow in layers.activations_of(op)
-            if (name := layers.tensor_name(flow.value)) is not None
-        }
+        function = functions.main_of(module, self.function)
+        observed = _read(function) if "mlq.rows" not in function.attributes else _stored(function)
         results, statistics = functions.results_of(function), []
         for value in observed.values():
             at = (
@@ -63,3 +60,22 @@ class Instrument(Pass):
             results += [build.concat(statistics, axis=0)] if statistics else []
         functions.set_results(function, results)
         function.attributes["mlq.observed"] = functions.strings([(name,) for name in observed])
+
+
+def _read(function: func.FuncOp) -> dict[str, Value]:
+    """The tensors that layers read, by name."""
+    return {
+        name: flow.value
+        for op in walk(function.operation)
+        if layers.is_layer(op)
+        for flow in layers.activations_of(op)
+        if (name := layers.tensor_name(flow.value)) is not None
+    }
+
+
+def _stored(function: func.FuncOp) -> dict[str, Value]:
+    """The same of a simulated network: what its table has rows for, by their names there."""
+    rows, found = functions.rows_of(function.attributes["mlq.rows"]), dict[str, Value]()
+    for op in walk(function.operation, ops.FakeQuantizeOp):
+        found.setdefault(rows[op.row.value][-1], op.input)
+    return found

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 from mlq.kernels import library
 
+# Bins of a histogram; and the elements of a tensor that are counted, of each sample: enough samples
+# make up for few of them.
+_BINS, _COUNTED = 128, 4096
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -87,14 +91,20 @@ def quantize_pipeline(
 def simulate_pipeline(
     entry: str, lower: str, *, max_elements: int, chains: int = 0, own: bool = False
 ) -> str:
-    """GRAPH to a LOWERED function that simulates quantization, steered by a run-time table."""
+    """GRAPH to a LOWERED function that simulates quantization, steered by a run-time table.
+
+    With "simulated+observed" for `entry`, a second one is there to be instrumented.
+    """
     options = f"entry={entry} chains={chains} own={str(own).lower()} max-elements={max_elements}"
+    if "observed" in entry:
+        options += " observed=true"
     return f"mlq-simulate{{{options}}},symbol-dce,cse,canonicalize,{lower}"
 
 
-def instrument_pipeline(*, bins: int, max_elements: int, lower: str) -> str:
+def instrument_pipeline(*, batch: int, lower: str, function: str = "main") -> str:
     """GRAPH to a LOWERED function that also returns statistics of what layers read."""
-    return f"mlq-instrument{{bins={bins} max-elements={max_elements}}},{lower}"
+    options = f"bins={_BINS} max-elements={_COUNTED * batch} function={function}"
+    return f"mlq-instrument{{{options}}},{lower}"
 
 
 def _option(key: str, value: str) -> str:

@@ -14,9 +14,9 @@ class Simulate(Pass):
     """Add `@simulated`, and `@lockstep` with float beside it, both steered by a run-time table.
 
     Each activation that a layer reads goes through `mlq.fake_quantize` by a table row of its own
-    (scale <= 0 passes it through), so that a layer is quantized or not without recompiling and a
-    float reader sees unrounded values, as in the integer network. Weights and biases are read from
-    "<key>:simulated", which the host fills. `mlq.rows` names the rows: layer, role, tensor.
+    (scale <= 0 passes it through): a layer is quantized or not without recompiling, and what reads
+    floats sees none rounded. Weights and biases are read from "<key>:simulated", which the host
+    fills. `mlq.rows` names the rows: layer, role, tensor.
 
     `@lockstep` computes the float network and `chains` simulated ones, one for each candidate
     precision (chain c's table and weights: at c * rows, "<key>:simulated.<c>"), returns all outputs
@@ -52,24 +52,25 @@ class Simulate(Pass):
     chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
     max_elements: int = option(65536, help="about how many elements of an image are compared")
     own: bool = option(default=True, help="compute each layer of float operands, too")
-    entry: str = option(default="", help="make all functions private but this one")
+    observed: bool = option(default=False, help="add @observed, the same, for mlq-instrument")
+    entry: str = option(default="", help="make all private but this, or these joined by +")
 
     def run(self, module: Operation) -> None:
         source = functions.main_of(module)
         rows = _rows(source)
-        names = functions.strings(rows)
-        simulated = _declare(source, "simulated", len(rows))
-        with InsertionPoint(functions.body_of(simulated)), source.location:
-            chain = _Chain(source, simulated, rows, first_row=0, suffix=":simulated")
-            for op in functions.ops_of(source):
-                chain.follow(op)
-            func.ReturnOp(chain.outputs(source))
-        functions.set_results(simulated, chain.outputs(source))
-        simulated.attributes["mlq.rows"] = names
+        for name in ("simulated", "observed")[: 1 + self.observed]:
+            simulated = _declare(source, name, len(rows))
+            with InsertionPoint(functions.body_of(simulated)), source.location:
+                chain = _Chain(source, simulated, rows, first_row=0, suffix=":simulated")
+                for op in functions.ops_of(source):
+                    chain.follow(op)
+                func.ReturnOp(chain.outputs(source))
+            functions.set_results(simulated, chain.outputs(source))
+            simulated.attributes["mlq.rows"] = functions.strings(rows)
         if self.chains > 0:
             lockstep = _declare(source, "lockstep", len(rows) * self.chains)
             compared = _fill_lockstep(source, lockstep, rows, self)
-            lockstep.attributes["mlq.rows"] = names
+            lockstep.attributes["mlq.rows"] = functions.strings(rows)
             lockstep.attributes["mlq.compared"] = functions.strings(compared)
         functions.keep_public(module, self.entry)
 
@@ -181,8 +182,7 @@ def _compare(
     op: OpView, reference: functions.Mapping, simulated: list[_Chain], options: Simulate
 ) -> list[tuple[str, str]]:
     """Compare a layer's operands and its result in each chain; returns layer and role of each."""
-    flows = layers.activations_of(op)
-    places = {flow.role: flow.index for flow in flows if layers.tensor_name(flow.value)}
+    places = {f.role: f.index for f in layers.activations_of(op) if layers.tensor_name(f.value)}
     operands = list(op.operation.operands)
     for chain in simulated:
         noisy = chain.flows[op.output]

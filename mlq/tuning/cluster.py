@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from mlq import targets
 from mlq.errors import MlqError, UsageError
 from mlq.frontends.data import Samples, load_data
 from mlq.network import load
-from mlq.tuning.objective import Measurement, Objective, Racing, never
-from mlq.tuning.racing import Hits
+from mlq.tuning.measurement import Measurement, Racing, never
+from mlq.tuning.objective import Objective
 from mlq.tuning.space import Configuration
 
 # Seconds until a scheduler that does not answer is given up.
@@ -34,7 +34,10 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be tuned, in a form that travels; paths mean the same on every machine."""
+    """What is to be tuned, in a form that travels; paths mean the same on every machine.
+
+    `tolerance` is how well the KL of a trial is to be known, in milli-nats; 0: over all samples.
+    """
 
     model: Path
     calib: Samples = field(repr=False)
@@ -43,6 +46,7 @@ class Task:
     preprocess: Path | None = None
     seed: int = 0
     threads: int = 1
+    tolerance: float = 0.0
 
     def absolute(self) -> Task:
         """The same for a process that runs in another folder."""
@@ -51,20 +55,22 @@ class Task:
 
     def objective(self) -> Objective:
         """Read network and samples, and be ready to measure."""
+        network = load(self.model)
         opened = partial(
             load_data,
-            inputs=load(self.model).sample_specs,
+            inputs=network.sample_specs,
             preprocess=self.preprocess,
             model_path=self.model,
             seed=self.seed,
         )
         return Objective(
-            self.model,
+            network,
             opened(self.calib),
             opened(self.eval),
             targets.by_name(self.target),
             threads=self.threads,
             seed=self.seed,
+            tolerance=self.tolerance,
         )
 
 
@@ -79,11 +85,9 @@ class Cluster:
         """Give up what is being measured; each caller gets a KeyboardInterrupt."""
         self._stopped.set()
 
-    @cached_property
-    def float_hits(self) -> Hits:
-        """Which samples float classifies right."""
-        hits: Hits = self._call(_float_hits)
-        return hits
+    def prepare(self) -> None:
+        """Have a worker compile; others take what it made, or compile for their first trial."""
+        self._call(_prepare)
 
     def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
         """Evaluate a configuration on a worker."""
@@ -182,9 +186,9 @@ def _stopping(measuring: Cluster, client: Any, *, whole: bool) -> Iterator[None]
         signal.signal(signal.SIGINT, before)
 
 
-def _float_hits(key: str, task: Task) -> Hits:
+def _prepare(key: str, task: Task) -> None:
     with _ONE_AT_A_TIME:
-        return _objective(key, task).float_hits
+        _objective(key, task).prepare()
 
 
 def _predicted_us(key: str, task: Task, configuration: Configuration) -> float:

@@ -55,7 +55,7 @@ class Forecasts:
 
     def __init__(self, calibrated: Calibrated, mixing: Mixing, samples: int) -> None:
         self._calibrated, self._mixing, self._samples = calibrated, mixing, samples
-        self._stored = StoredNetwork(calibrated.single)
+        self._stored = StoredNetwork(calibrated.network)
         self._known: dict[Configuration, Forecast] = {}
         self._sums = cache(self._added)
         self._configured = cache(self._stored.configured)

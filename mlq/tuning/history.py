@@ -52,19 +52,21 @@ class Subject(NamedTuple):
 
 def keep(
     subject: Subject,
-    float_accuracy: float,
     features: Mapping[str, float],
     outcomes: Sequence[Outcome],
     forecasts: Callable[[Configuration], Forecast] = lambda _configuration: Forecast(),
 ) -> Path | None:
     """Write a network's trials for later ones to learn from, with what was known before them.
 
-    Those that were stopped early are among them: an estimate says well enough how they rank.
+    Those that were stopped early are among them: an estimate says well enough how they rank. Float
+    is as right as on the most samples that any of them saw.
     A file that cannot be written is done without: what was tuned is worth more than its record.
     """
     own = folder()
     if own is None:
         return None
+    most = max(outcomes, key=lambda each: each.samples, default=None)
+    float_accuracy = 0.0 if most is None else most.accuracy + most.lost_points / 100.0
     head = {
         "model": f"{subject.name} {subject.sha256[:8]}",
         "sha256": subject.sha256,
@@ -74,7 +76,7 @@ def keep(
     rows = [
         {
             **each.configuration.knobs,
-            "top1": each.accuracy,
+            "top1": float_accuracy - each.lost_points / 100.0,
             "kl_mnat": each.kl_mnat,
             "predicted_us": each.predicted_us,
             **forecasts(each.configuration).row,

@@ -45,7 +45,7 @@ class Decision(NamedTuple):
 class Calibrated(Protocol):
     """A network for single samples, and what is known of it from calibration samples."""
 
-    single: Network
+    network: Network
 
     def calibration(self, samples: int) -> Iterator[Batch]:
         """The first so many samples, one by one."""
@@ -64,7 +64,7 @@ class Mixing:
     """Decides for configurations of one network."""
 
     def __init__(self, calibrated: Calibrated, target: Target, *, threads: int) -> None:
-        self._calibrated, self._network = calibrated, calibrated.single
+        self._calibrated, self._network = calibrated, calibrated.network
         self._target, self._threads = target, threads
         self.supported = planning.supported(self._network, target, [PRECISION])
         self._decided: dict[Configuration, Decision] = {}

@@ -8,125 +8,92 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, evaluation, metrics, runtime, targets
+from mlq import calibration, evaluation, targets
 from mlq.errors import DataError, DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
-from mlq.network import Network, load
+from mlq.network import Network
 from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
 from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
 from mlq.tuning.forecasts import Forecasts
+from mlq.tuning.measurement import Measurement, Racing, Reference, never
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
-from mlq.tuning.racing import Divergences, Hits
 from mlq.tuning.space import Configuration
 
 Array = NDArray[Any]
 _Calibrated = tuple[int, Calibrator, Scheme]
-Racing = Callable[[Hits, Divergences], bool]
-"""Told hits and KL so far, in the samples' order: whether the rest is not worth measuring."""
-
-
+# Fewer samples than these do not say how far their mean may be off.
+_FEWEST = 30
+# So many multiplications are done in any case: they take a second. Of small networks that is all.
+_CHEAP_MACS = 4 * 10**10
+# Samples between two looks at how a trial does.
+_TOGETHER = 10
 # Sets of rounded weights that are kept, each as large as the network: the last ones.
 _ROUNDINGS_KEPT = 4
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a trial found; `samples` is less than there are when it was stopped early.
-
-    `hits` says which samples are classified right (or, without labels, as float does).
-    """
-
-    hits: Hits = field(repr=False)
-    divergences: Divergences = field(repr=False)
-    agreement: float
-    seconds: float
-
-    @property
-    def samples(self) -> int:
-        """How many samples were evaluated."""
-        return len(self.hits)
-
-    @property
-    def accuracy(self) -> float:
-        """The share of hits, in [0, 1]."""
-        return float(self.hits.mean())
-
-    @property
-    def kl_mnat(self) -> float:
-        """The mean KL to float, in milli-nats."""
-        return max(float(self.divergences.mean()), 0.0)
-
-
-def never(_hits: Hits, _divergences: Divergences) -> bool:
-    """Measure all samples."""
-    return False
 
 
 class Objective:
     """Measures configurations of one network; not for use from two threads at once.
 
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
-    stand for all of them. It runs on this machine; `target` says what layers may be and cost.
+    stand for all of them. It runs on this machine; `target` says what layers may be and cost. A
+    trial ends when its KL is known within `tolerance` milli-nats; with 0, after all samples.
     """
 
     def __init__(
         self,
-        model: Path,
+        network: Network,
         calib: Dataset,
         evaluation_data: Dataset,
         target: Target,
         *,
-        batch: int = 10,
         threads: int = 1,
         seed: int = 0,
+        tolerance: float = 0.0,
     ) -> None:
-        self.network = load(model, batch=batch)
-        self.single = load(model, batch=1)
+        self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._threads, self._batch = threads, batch
+        self._threads, self._tolerance = threads, tolerance
         self.mixing = Mixing(self, target, threads=threads)
-        self._instrumented: runtime.Executable | None = None
         self._observations: dict[int, calibration.Observations] = {}
         self._ranges: dict[_Calibrated, Ranges] = {}
         self._rounding: dict[_Calibrated, Rounding] = {}
-        # Whole measurements, by what is computed.
+        # Measurements that were not lost, by what is computed.
         self._measured: dict[str, Measurement] = {}
 
     @cached_property
     def simulation(self) -> Simulation:
-        """The module that serves every trial, compiled when the first one needs it."""
+        """The module that calibrates and serves every trial, compiled when it is needed."""
         host = targets.host_target()
-        return Simulation(self.network, host, chains=0, threads=self._threads)
+        return Simulation(self.network, host, chains=0, observed=True, threads=self._threads)
 
     @cached_property
-    def float_outputs(self) -> Array:
-        """The float network's logits over all samples: [N, classes]."""
+    def fewest(self) -> int:
+        """The samples that a trial goes over unless it is lost: more of smaller networks."""
+        macs = sum(layer.macs for layer in self.network.layers)
+        return min(max(_FEWEST, _CHEAP_MACS // max(macs, 1)), self.data.samples)
+
+    def prepare(self) -> None:
+        """Compile, and run the float network over the first samples, so that no trial waits."""
+        self.reference.logits(self.fewest)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The float network, to which trials are compared."""
         # Nothing is quantized, so what the ranges are does not matter.
         unused = self.ranges(Configuration(1, "asymmetric", "minmax", "per_axis", "none"))
-        return self._concatenated(self._outputs(self.simulation, unused, {}))
-
-    @cached_property
-    def labels(self) -> Array:
-        """What is right: the data's labels or, without, what float predicts."""
-        known = self.data.labels
-        return np.argmax(self.float_outputs, -1) if known is None else known
-
-    @cached_property
-    def float_hits(self) -> Hits:
-        """Which samples float classifies right."""
-        return metrics.correct(self.float_outputs, self.labels)
+        outputs = self._outputs(self.simulation, unused, {})
+        return Reference(outputs, self.data.labels, self.data.samples)
 
     def observations(self, samples: int) -> calibration.Observations:
         """What the float network's tensors hold over the first `samples`; observed once."""
@@ -136,12 +103,8 @@ class Objective:
                 f"{samples}; list fewer calibration samples or give more data"
             )
         if samples not in self._observations:
-            if self._instrumented is None:
-                self._instrumented = calibration.instrument(
-                    self.single, targets.host_target(), threads=self._threads
-                )
             self._observations[samples] = calibration.observe(
-                self.single, self._instrumented, self.calibration(samples)
+                self.network, _Observing(self.simulation), self.calibration(samples)
             )
         return self._observations[samples]
 
@@ -173,11 +136,11 @@ class Objective:
                     self.simulation.configured(configuration.scheme, configuration.granularity),
                     self.ranges(configuration),
                     self.mixing.supported,
-                    network=self.single,
+                    network=self.network,
                 )
             except DiagnosticError as error:
                 raise UsageError(
-                    f"{self.single.model.path}: {error}: least squares cannot compute it in numpy;"
+                    f"{self.network.model.path}: {error}: least squares cannot compute it in numpy;"
                     " leave it out with --only rounding=nearest"
                 ) from None
             for oldest in list(self._rounding)[:-_ROUNDINGS_KEPT]:
@@ -209,57 +172,49 @@ class Objective:
         Configurations can compute the very same network (unsigned activations have the same range
         in two schemes): it is run once.
         """
-        exact = self.float_outputs  # which the first trial waits for, so it is not timed
+        self.prepare()
         start = time.perf_counter()
         simulation = self.simulated(configuration, self.simulation)
         ranges, assignment = self.ranges(configuration), self.decision(configuration).assignment
         computed = _digest(
             simulation.table(ranges, assignment), simulation.simulated_weights(assignment, "")
         )
-        if computed in self._measured:
-            return replace(self._measured[computed], seconds=time.perf_counter() - start)
-        outputs: list[Array] = []
-        hits: Hits = np.zeros(0, np.bool_)
-        divergences: Divergences = np.zeros(0)
-        for output in self._outputs(simulation, ranges, assignment):
-            outputs.append(output)
-            here = slice(len(hits), len(hits) + len(output))
-            hits = np.append(hits, metrics.correct(output, self.labels[here]))
-            divergences = np.append(divergences, metrics.divergences_mnat(exact[here], output))
-            if len(hits) < self.data.samples and racing(hits, divergences):
-                break
-        found = self._concatenated(outputs)
-        measured = Measurement(
-            hits=hits,
-            divergences=divergences,
-            agreement=metrics.agreement(exact[: len(found)], found),
-            seconds=time.perf_counter() - start,
-        )
-        if measured.samples == self.data.samples:
+        measured = self._measured.get(computed)
+        if measured is None:
+            outputs = self._outputs(simulation, ranges, assignment)
+            measured = self.reference.measure(
+                outputs, racing, tolerance=self._tolerance, fewest=self.fewest
+            )
+        if not measured.lost:
             self._measured[computed] = measured
-        return measured
+        return replace(measured, seconds=time.perf_counter() - start)
 
     def _outputs(
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
     ) -> Iterator[Array]:
-        """Logits of batch after batch; the last is filled up to be run, and cut again."""
-        for arrays in self._inputs(self.network, self.data, self._batch):
-            filled = [evaluation.filled(array, self._batch) for array in arrays]
-            result = simulation.run(filled, ranges, assignment)[0]
-            yield evaluation.logits(result[: len(arrays[0])])
+        """Logits of some samples after the other."""
+        inputs = self._inputs(self.data)
+        while few := list(itertools.islice(inputs, _TOGETHER)):
+            results = [simulation.run(arrays, ranges, assignment)[0] for arrays in few]
+            yield np.concatenate([evaluation.logits(each) for each in results])
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""
-        return itertools.islice(self._inputs(self.single, self.calib, 1), samples)
+        return itertools.islice(self._inputs(self.calib), samples)
 
-    @staticmethod
-    def _inputs(network: Network, data: Dataset, size: int) -> Iterator[list[Array]]:
-        names = [spec.name for spec in network.model.inputs]
-        return ([batch[name] for name in names] for batch in data.batches(size))
+    def _inputs(self, data: Dataset) -> Iterator[list[Array]]:
+        names = [spec.name for spec in self.network.model.inputs]
+        return ([batch[name] for name in names] for batch in data.batches(1))
 
-    @staticmethod
-    def _concatenated(outputs: Iterator[Array] | list[Array]) -> Array:
-        return np.concatenate(list(outputs))
+
+@dataclass(frozen=True)
+class _Observing:
+    """What `calibration.observe` runs."""
+
+    simulation: Simulation
+
+    def run(self, *arrays: Array) -> list[Array]:
+        return self.simulation.observe(*arrays)
 
 
 def _calibrated(configuration: Configuration) -> _Calibrated:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mlq.errors import UsageError
 from mlq.planning import MNAT_PER_UNIT_DROP
@@ -41,16 +41,17 @@ _FACTS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial; not `whole` if it was stopped early: its accuracy is then an estimate.
+    """A finished trial; figures are estimates if it is not `settled`, but stopped as worse.
 
-    `accuracy` and `agreement` are shares in [0, 1], `lost_points` is against float; `predicted_us`
-    are microseconds of a call by the target's costs.
+    `accuracy` and `agreement` are shares in [0, 1], `lost_points` is against float on the same
+    samples; `predicted_us` are microseconds of a call by the target's costs. `within_mnat` is how
+    far the KL may be from that of more samples, 0 where all were evaluated.
     """
 
     number: int
     configuration: Configuration
     loss: float
-    whole: bool
+    settled: bool
     accuracy: float
     lost_points: float
     kl_mnat: float
@@ -58,14 +59,25 @@ class Outcome:
     samples: int
     seconds: float
     predicted_us: float
+    within_mnat: float = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all samples were evaluated."""
+        return self.settled and self.within_mnat == 0.0
 
     def is_beaten_by(self, other: Outcome) -> bool:
         """Whether another trial loses less in no more time."""
         return other.loss < self.loss and other.predicted_us <= self.predicted_us
 
 
+def is_settled(facts: Mapping[str, Any]) -> bool:
+    """Whether a trial was not stopped for being worse; formerly it then went over all samples."""
+    return bool(facts["settled"] if "settled" in facts else facts["whole"])
+
+
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that are over, whether they went over all samples or not."""
+    """The trials that are over, however they ended."""
     return study.get_trials(deepcopy=False, states=FINISHED)
 
 
@@ -80,34 +92,35 @@ def outcome(trial: FrozenTrial) -> Outcome:
         number=trial.number,
         configuration=configuration(trial.params),
         loss=trial.values[0],
-        whole=trial.user_attrs["whole"],
+        settled=is_settled(trial.user_attrs),
+        within_mnat=trial.user_attrs.get("within_mnat", 0.0),
         **{name: trial.user_attrs[name] for name in _FACTS},
     )
 
 
 def best(found: Sequence[Outcome], loss: Loss = "kl", *, timed: bool = False) -> Outcome | None:
-    """The least loss over all samples; None while no trial went over all of them.
+    """The least loss of those settled; None while there is none.
 
     If it is `timed`, the fastest that loses hardly more.
     """
-    whole = [each for each in found if each.whole]
-    if not whole:
+    settled = [each for each in found if each.settled]
+    if not settled:
         return None
-    least = min(whole, key=_standing)
+    least = min(settled, key=_standing)
     if not timed:
         return least
-    near = [each for each in whole if each.loss <= least.loss + _TOLERANCE[loss]]
+    near = [each for each in settled if each.loss <= least.loss + _TOLERANCE[loss]]
     return min(near, key=lambda each: (each.predicted_us, *_standing(each)))
 
 
 def front(found: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    """The trials over all samples that no other one beats in loss and time; the fastest first.
+    """The settled trials that no other one beats in loss and time; the fastest first.
 
     Of those that are equal in both, the first.
     """
     kept: list[Outcome] = []
-    whole = (each for each in found if each.whole)
-    for each in sorted(whole, key=lambda each: (each.predicted_us, *_standing(each))):
+    settled = (each for each in found if each.settled)
+    for each in sorted(settled, key=lambda each: (each.predicted_us, *_standing(each))):
         if not kept or each.loss < kept[-1].loss:
             kept.append(each)
     return tuple(kept)

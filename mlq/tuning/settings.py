@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, ValidationError
 
 from mlq.errors import UsageError
+from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.precision import one_of
 from mlq.tuning.sampler import SAMPLERS
 from mlq.tuning.space import SPACES, Space
@@ -29,10 +30,11 @@ class Settings(Part):
     `trials` are those of the study in all, `seconds` those of this call. `counts` are the numbers
     of calibration samples to choose from; by default the space's, as far as there are so many.
     `only` are restrictions of the space, `knob=value,value` each.
-    `study` is an SQLAlchemy address. `loss` is what is made small: the KL to float, or the points
-    of accuracy that are lost; with `objectives` "loss,latency" the predicted time of a call is
-    made small beside it. Trials are measured here, by `workers` processes of this machine, or
-    by the workers of the Dask `scheduler` at an address.
+    `study` is an SQLAlchemy address. `tolerance` is how well the KL of a trial is to be known, as
+    points of accuracy that it is worth: with 0, over all samples. `loss` is what is made small: the
+    KL to float, or the points of accuracy that are lost; with `objectives` "loss,latency" the
+    predicted time of a call is made small beside it. Trials are measured here, by `workers`
+    processes of this machine, or by the workers of the Dask `scheduler` at an address.
     """
 
     trials: PositiveInt = 20
@@ -43,6 +45,7 @@ class Settings(Part):
     only: tuple[str, ...] = ()
     loss: Literal["kl", "accuracy"] = "kl"
     objectives: Literal["loss", "loss,latency"] = "loss"
+    tolerance: float = Field(default=0.1, ge=0.0)
     study: str | None = None
     target: str = "x86"
     seed: int = 0
@@ -75,6 +78,11 @@ class Settings(Part):
             knob, _, values = restriction.partition("=")
             space = space.only(knob, values.split(","))
         return space
+
+    @property
+    def tolerance_mnat(self) -> float:
+        """The same in milli-nats; no number of samples tells accuracy so well."""
+        return self.tolerance / 100.0 * MNAT_PER_UNIT_DROP if self.loss == "kl" else 0.0
 
     @property
     def transfers(self) -> bool:

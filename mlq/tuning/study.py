@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlq.errors import UsageError
-from mlq.tuning.objective import Measurement, Racing
-from mlq.tuning.outcomes import Loss, finished
-from mlq.tuning.racing import Hits, pack, pack_divergences
+from mlq.tuning.measurement import Measurement, Racing
+from mlq.tuning.outcomes import Loss, finished, is_settled
+from mlq.tuning.racing import pack, pack_divergences
 from mlq.tuning.rivalry import Rivalry
 from mlq.tuning.sampler import distributions
 from mlq.tuning.space import Configuration, Space, configuration
@@ -36,9 +36,8 @@ _PATIENCE = 120
 class Measuring(Protocol):
     """What a study asks for measurements: `Objective`, or what stands in for it."""
 
-    @property
-    def float_hits(self) -> Hits:
-        """Which samples float classifies right."""
+    def prepare(self) -> None:
+        """Compile, so that no trial waits for it."""
 
     def predicted_us(self, configuration: Configuration) -> float:
         """Microseconds of a call in a configuration, by the target's costs."""
@@ -141,9 +140,8 @@ def _evaluate(
     us = measuring.predicted_us(point)
     race = Rivalry.of(earlier, loss, us if len(trial.study.directions) > 1 else None)
     found = measuring.measure(point, race.is_lost)
-    whole = found.samples == len(measuring.float_hits)
-    accuracy, kl = (found.accuracy, found.kl_mnat) if whole else race.estimates(found)
-    lost = 100.0 * (float(measuring.float_hits.mean()) - accuracy)
+    figures = found.accuracy, found.lost_points, found.kl_mnat
+    accuracy, lost, kl = race.estimates(found) if found.lost else figures
     facts = {
         "accuracy": accuracy,
         "lost_points": lost,
@@ -152,7 +150,8 @@ def _evaluate(
         "samples": found.samples,
         "seconds": found.seconds,
         "predicted_us": us,
-        "whole": whole,
+        "settled": not found.lost,
+        "within_mnat": found.within_mnat,
         "hits": pack(found.hits),
         "divergences": pack_divergences(found.divergences),
     }
@@ -168,7 +167,7 @@ def _tell(trial: optuna.Trial, facts: Mapping[str, Any], value: float) -> list[f
         trial.set_user_attr(key, fact)
     if len(trial.study.directions) > 1:
         return [value, float(facts["predicted_us"])]
-    if facts["whole"]:
+    if is_settled(facts):
         return [value]
     trial.report(value, int(facts["samples"]))
     raise optuna.TrialPruned

@@ -34,7 +34,7 @@ def report(
     shown: Outcome,
 ) -> TuningReport:
     """The part on tuning for the report on the artifact of `shown`."""
-    whole = [each for each in found if each.whole]
+    settled = [each for each in found if each.settled]
     rows = [
         TrialReport(
             **each.configuration.knobs,
@@ -43,10 +43,11 @@ def report(
             lost_points=each.lost_points,
             kl_mnat=each.kl_mnat,
             evaluated=each.samples,
+            kl_within_mnat=each.within_mnat if each.settled else None,
             seconds=each.seconds,
             predicted_us=each.predicted_us,
-            on_front=each.whole and not any(map(each.is_beaten_by, whole)),
-            chosen=each.whole and each.configuration == shown.configuration,
+            on_front=each.settled and not any(map(each.is_beaten_by, settled)),
+            chosen=each.settled and each.configuration == shown.configuration,
             artifact=artifacts.get(each, ""),
         )
         for each in found

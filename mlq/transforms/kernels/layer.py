@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,16 +12,16 @@ from torch_mlir.ir import Value
 
 from mlq import numerics
 from mlq.dialect import linalg
-from mlq.dialect.ops import Conv2dOp
+from mlq.dialect.layers import weight_of
+from mlq.dialect.ops import Conv2dOp, MatmulOp
 from mlq.kernels import winograd
-from mlq.kernels.conv import Conv
-from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.library import Device, Weighted
 from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES, TAPS
 from mlq.transforms.kernels.images import constant, kind_of
+from mlq.transforms.linalg.constants import arranged
 from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
 _NIBBLE, _LOW = 4, 15
@@ -108,8 +106,6 @@ class Layer:
 
     def coefficients(self, kernel: Weighted) -> Value:
         """The numbers, the scales, and biases that make up for the input's zero point."""
-        if self.filters is None and self.op.bias is not None:
-            return self._coefficients_at_load(kernel)
         bias: NDArray[Any] = self.bias.astype(np.float32)
         if self.input is not None:
             assert self.filters is not None
@@ -118,26 +114,19 @@ class Layer:
             storage = self.isa.storage_of(kind_of(self.source))
             zero = storage.stored(self.input.zero_point[0])
             bias = (self.bias - zero * sums).astype(np.int32)
-        bias, scale = (np.broadcast_to(each, self.shape[3]) for each in (bias, self.scale))
-        ordered = kernel.ordered(bias), kernel.ordered(scale)
-        values = self.numbers().with_channels(kernel.finish, *ordered, self.isa.storage_of)
-        return constant(f"{self.key}.coefficients", values)
+        numbers, isa, channels = self.numbers(), self.isa, self.shape[3]
+        scale = kernel.ordered(np.broadcast_to(self.scale, channels))
 
-    def _coefficients_at_load(self, kernel: Weighted) -> Value:
-        """The same where the bias is swapped with the weight: numbers, then bits of reals."""
-        none, i32 = np.zeros(0, np.int32), linalg.integer_type(32)
-        header = self.numbers().with_channels(
-            kernel.finish, none, none.view(np.float32), self.isa.storage_of
-        )
-        rows = linalg.reshape(self.op.bias, [1, self.shape[3]])
-        bias = _packed(rows, kernel)
-        sizes = linalg.sizes_of(bias)
-        bits = linalg.elementwise([linalg.whole(bias)], i32, sizes, partial(arith.bitcast, i32))
-        scale = np.ones(prod(bias.type.shape), np.float32).view(np.int32)
-        return linalg.joined([constant("header", header), bits, constant("ones", scale)])
+        def made(bias: NDArray[Any]) -> NDArray[Any]:
+            ordered = kernel.ordered(np.broadcast_to(bias, channels))
+            return numbers.with_channels(kernel.finish, ordered, scale, isa.storage_of)
+
+        if self.filters is None and self.op.bias is not None:
+            return arranged(self.op.bias, "coefficients", made, (kernel, numbers))
+        return constant(f"{self.key}.coefficients", made(bias))
 
     def packed(self, kernel: Weighted) -> Value:
-        """The weight as the kernel reads it: now, or when the module is loaded."""
+        """The weight as the kernel reads it: now, or when it is known."""
         transformed = isinstance(kernel, Winograd)
         if self.filters is not None:
             packed = kernel.pack(self.filters)
@@ -146,15 +135,13 @@ class Layer:
             else:
                 stored = constant(f"{self.key}{TAPS if transformed else '.packed'}", packed)
             return _transformed(stored) if transformed else stored
-        *taps, channels = self.shape
-        if isinstance(self.op, Conv2dOp):
-            rows = self.op.weight
-            if self.is_depthwise:  # a column of taps after the other
-                rows = linalg.transpose(rows, [1, 0, 2, 3])
-        else:
-            transposed = self.op.transpose_rhs.value
-            rows = linalg.transpose(self.op.rhs, [1, 0]) if transposed else self.op.rhs
-        return _packed(linalg.reshape(rows, [prod(taps), channels]), kernel)
+        turned = isinstance(self.op, MatmulOp) and self.op.transpose_rhs.value
+        shape = self.shape
+
+        def made(weight: NDArray[Any]) -> NDArray[Any]:
+            return kernel.pack((weight.T if turned else weight).reshape(shape))
+
+        return arranged(weight_of(self.op), "packed", made, (kernel, turned))
 
     def _limits(self) -> tuple[float, float]:
         bounds = bounds_of(self.op)
@@ -219,17 +206,3 @@ def _transformed(taps: Value) -> Value:
         added,
     )
     return linalg.reshape(made, [places * each])
-
-
-def _packed(rows: Value, kernel: Weighted) -> Value:
-    """Weights [taps, O] of reals in the order of `kernel.pack`, by ops that run once, at load."""
-    assert isinstance(kernel, Conv | Depthwise)  # no others multiply reals
-    taps, channels = rows.type.shape
-    end = max(first + count * width for first, count, width in kernel.pieces)
-    rows = linalg.pad(rows, [0, 0], [0, max(0, end - channels)], 0.0)
-    parts = []
-    for first, count, width in kernel.pieces:
-        part = linalg.slice(rows, [0, first], [taps, count * width], [1, 1])
-        part = linalg.reshape(part, [taps, count, width])
-        parts.append(linalg.reshape(linalg.transpose(part, [1, 0, 2]), [taps * count * width]))
-    return linalg.joined(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,32 @@ class Constant:
         """The constant as an `mlq.weight` of storage, put into the store if it is not there."""
         key = _stored(self.key, np.ascontiguousarray(self.array))
         return WeightOp(StringAttr.get(key), _type_of(self.array)).output
+
+
+def arranged(
+    value: Value, name: str, make: Callable[[NDArray[Any]], NDArray[Any]], kind: Any
+) -> Value:
+    """What `make` is to make of a weight, seen through transposes, that the store does not hold.
+
+    What has the same `kind` is made the same way.
+    """
+    orders: list[list[int]] = []
+    while isinstance(owner := value.owner.opview, TransposeOp):
+        orders.append(list(owner.permutation))
+        value = owner.input
+    source, store = owner.key.value, weights.current()
+
+    def made(array: NDArray[Any]) -> NDArray[Any]:
+        for order in reversed(orders):
+            array = array.transpose(order)
+        return np.ascontiguousarray(make(array))
+
+    which = (name, orders, kind)
+    same = [k for k, each in store.arranged.items() if (each.source, each.kind) == (source, which)]
+    key = same[0] if same else f"{source}.{name}.{len(store.arranged)}"
+    store.arranged[key] = weights.Arranged(source, made, which)
+    like = np.broadcast_to(np.float32(0.0), value.type.shape)
+    return WeightOp(StringAttr.get(key), _type_of(made(like))).output
 
 
 def _stored(key: str, array: NDArray[Any]) -> str:
