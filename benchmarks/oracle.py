@@ -172,7 +172,7 @@ def _oracle(
             analysis.pairs(found),
             found.simulation,
             found.choice.ranges,
-            calibration.predictions(found.observations),
+            found.observations.predictions,
             names=alone.ORACLE,
             journal=journal,
         )

@@ -151,11 +151,9 @@ def measure(
     if subject.recipe.effort == "extensive":
         return replace(found, sensitivities=_tried_on_all(found, alone.TRIED))
     few = alone.few(sensitivities, pairs(found))
-    predictions = calibration.predictions(observations)
+    given = (simulation, choice.ranges, observations.predictions)
     with subject.stages.stage("try layers alone", alone.steps(sensitivities, 1, 1)) as advance:
-        tried = alone.try_alone(
-            sensitivities, few, simulation, choice.ranges, predictions, advance=advance
-        )
+        tried = alone.try_alone(sensitivities, few, *given, advance=advance)
     return replace(found, sensitivities=tried)
 
 
@@ -178,7 +176,7 @@ def _tried_on_all(found: Analysis, names: tuple[str, str, str, str]) -> Sensitiv
                 pairs(found),
                 simulation,
                 ranges,
-                calibration.predictions(found.observations),
+                found.observations.predictions,
                 names=names,
                 journal=measured,
                 advance=advance,

@@ -52,6 +52,13 @@ class Observations:
         """How many samples there are outputs of."""
         return sum(len(each) for each in self.outputs)
 
+    @property
+    def predictions(self) -> NDArray[np.float64]:
+        """What the float network predicts, to judge changes of its output by: [N, ..., C]."""
+        rows = max(_PREDICTED_ELEMENTS // max(self.outputs[0][:1].size, 1), 1)
+        logits = np.concatenate(self.outputs)[:rows]
+        return metrics.softmax(logits if logits.ndim > 1 else logits[:, None])
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -142,7 +149,7 @@ def choose(
         chosen: Calibrator = calibrator  # type: ignore[assignment]  # the command line checked it
         return Choice(ranges_by(chosen, observations, scheme=scheme), {}, 0)
     candidates = {name: ranges_by(name, observations, scheme=scheme) for name in CALIBRATORS}
-    known = predictions(observations)
+    known = observations.predictions
     few = _first(batches(), observations, _probe_samples(observations.samples))
     heat = -(-len(few) // _HEAT_SHARE)
     totals = {name: np.zeros(2) for name in CALIBRATORS}
@@ -163,13 +170,6 @@ def choose(
 def _probe_samples(samples: int) -> int:
     """How many samples calibrators are compared on, of those there are."""
     return min(max(samples // _PROBE_SHARE, _FEWEST_PROBED), _MOST_PROBED)
-
-
-def predictions(observations: Observations) -> NDArray[np.float64]:
-    """What the float network predicts, to judge changes of its output by: [N, ..., C]."""
-    rows = max(_PREDICTED_ELEMENTS // max(observations.outputs[0][:1].size, 1), 1)
-    logits = np.concatenate(observations.outputs)[:rows]
-    return metrics.softmax(logits if logits.ndim > 1 else logits[:, None])
 
 
 def _expected_loss(

@@ -162,7 +162,7 @@ def pairs_of(found: Analysis) -> list[alone.Pair]:
 
 
 def running(found: Analysis) -> tuple[object, object, object]:
-    return found.simulation, found.choice.ranges, calibration.predictions(found.observations)
+    return found.simulation, found.choice.ranges, found.observations.predictions
 
 
 def test_gains_multiply_along_a_chain_and_add_over_branches(found: Analysis) -> None:

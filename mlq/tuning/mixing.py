@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from mlq import alone, planning, sensitivity, targets
-from mlq.calibration import Batch, Observations, predictions
+from mlq.calibration import Batch, Observations
 from mlq.costs import TableCosts
 from mlq.network import Network
 from mlq.ranges import Ranges
@@ -127,7 +127,7 @@ class Mixing:
         )
         seen = known.observations(configuration.samples)
         few = alone.few(together, zip(known.calibration(samples), seen.outputs, strict=False))
-        return alone.try_alone(together, few, simulation, ranges, predictions(seen))
+        return alone.try_alone(together, few, simulation, ranges, seen.predictions)
 
     @cached_property
     def _simulation(self) -> Simulation:
