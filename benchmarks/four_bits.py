@@ -71,21 +71,29 @@ def plans(found: Analysis) -> dict[str, Mapping[str, str]]:
     return named
 
 
-def judged(
-    network: Network, found: Analysis, simulation: Simulation, precisions: Mapping[str, str]
-) -> tuple[float, float, float]:
-    """KL to float (milli-nats), and top-1 of float and of the network in these precisions."""
-    samples = network.samples(network.eval)
-    batch, made = found.subject.batch, []
-    chosen = {name: each for name, each in precisions.items() if each != "f32"}
-    for assignment in ({}, chosen):
+class Judge:
+    """The network on its evaluation samples."""
+
+    def __init__(self, network: Network, found: Analysis) -> None:
+        self._samples, self._found = network.samples(network.eval), found
+        self._float = self._outputs(found.simulation, {})
+
+    def __call__(self, simulation: Simulation, precisions: Mapping[str, str]) -> str:
+        """KL to float (milli-nats), top-1 and its difference to float's, as columns of a row."""
+        chosen = {name: each for name, each in precisions.items() if each != "f32"}
+        made = self._outputs(simulation, chosen)
+        labels = self._samples.labels[: len(made)]
+        exact, top1 = (metrics.top1(each, labels) for each in (self._float, made))
+        kl = metrics.kl_mnat(self._float, made)
+        return f"{kl:>8.1f} {100 * top1:>8.2f} {100 * (top1 - exact):>+9.2f}"
+
+    def _outputs(self, simulation: Simulation, assignment: Mapping[str, str]) -> Any:
+        batch, ranges, inputs = self._found.subject.batch, self._found.choice.ranges, self._samples
         parts: list[Any] = [
-            simulation.run([samples.inputs[at : at + batch]], found.choice.ranges, assignment)[0]
-            for at in range(0, len(samples.inputs) // batch * batch, batch)
+            simulation.run([inputs.inputs[at : at + batch]], ranges, assignment)[0]
+            for at in range(0, len(inputs.inputs) // batch * batch, batch)
         ]
-        made.append(np.concatenate(parts))
-    labels = samples.labels[: len(made[0])]
-    return metrics.kl_mnat(*made), *(metrics.top1(each, labels) for each in made)
+        return np.concatenate(parts)
 
 
 def main(names: list[str]) -> None:
@@ -93,12 +101,11 @@ def main(names: list[str]) -> None:
     print(f"{'network':28} {'form':13} {'KL mn':>8} {'top-1 %':>8} {'to float':>9} {'seconds':>8}")
     for network in find(names):
         found, plain, seconds = analysed(network)
-        named = plans(found)
+        named, judge = plans(found), Judge(network, found)
         forms = {"w4a8 nearest": (plain, named["w4a8"])}
         forms |= {name: (found.simulation, each) for name, each in named.items()}
         for form, (simulation, precisions) in forms.items():
-            kl, exact, top1 = judged(network, found, simulation, precisions)
-            row = f"{kl:>8.1f} {100 * top1:>8.2f} {100 * (top1 - exact):>+9.2f}"
+            row = judge(simulation, precisions)
             print(f"{network.name:28} {form:13} {row} {seconds:>8.1f}", flush=True)
 
 
