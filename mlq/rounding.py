@@ -29,6 +29,8 @@ Array = NDArray[Any]
 Arrays = dict[tuple[str, int], Array]
 
 FILE = "rounding.npz"
+# Another one where the same samples give other weights, so that no search goes on with old ones.
+METHOD = 2
 # Samples whose windows weights are rounded for: there are few windows in one of a deep layer.
 _SAMPLES = 128
 # The first samples, so many and a fifth at most, are those that layers are tried on alone and bits
