@@ -7,7 +7,7 @@ w4a8 nearest   all of 4 bits (per channel), each rounded to the nearest
 w4a8           the same, rounded by least squares on the calibration samples (mlq.rounding)
 60 %, 80 %     the plan of least noise within so much of the bytes of all weights of 8 bits
 
-KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are of rounding.
+KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are CPU time of rounding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRECISIONS = ("w8a8", "w4a8")
 
 
 def analysed(network: Network) -> tuple[Analysis, Simulation, float]:
-    """The network's analysis with fitted weights, its plain simulation, seconds of fitting."""
+    """The network's analysis with fitted weights, its plain simulation, CPU seconds of fitting."""
     device = targets.by_name("x86")
     recipe = resolve({"threads": 2, "precisions": f"f32,{','.join(PRECISIONS)}"})
     specs = load(network.model, batch=1).sample_specs
@@ -43,9 +43,9 @@ def analysed(network: Network) -> tuple[Analysis, Simulation, float]:
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
     observations, plain = observe(subject), simulate(subject)
     choice = choose_ranges(subject, observations, plain)
-    start = time.perf_counter()
+    start = time.process_time()
     rounding = fit_weights(subject, plain, choice)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     refined = plain.refined({}, rounding.weights, rounding.biases)
     return measure(subject, observations, refined, choice), plain, seconds
 
