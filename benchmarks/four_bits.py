@@ -7,7 +7,8 @@ w4a8 nearest   all of 4 bits (per channel), each rounded to the nearest
 w4a8           the same, rounded by least squares on the calibration samples (mlq.rounding)
 60 %, 80 %     the plan of least noise within so much of the bytes of all weights of 8 bits
 
-KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are CPU time of rounding.
+KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are CPU time of
+rounding.
 """
 
 from __future__ import annotations
