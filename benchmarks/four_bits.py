@@ -7,7 +7,8 @@ w4a8 nearest   all of 4 bits (per channel), each rounded to the nearest
 w4a8           the same, rounded by least squares on the calibration samples (mlq.rounding)
 60 %, 80 %     the plan of least noise within so much of the bytes of all weights of 8 bits
 
-KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are of rounding.
+KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are CPU time of
+rounding.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PRECISIONS = ("w8a8", "w4a8")
 
 
 def analysed(network: Network) -> tuple[Analysis, Simulation, float]:
-    """The network's analysis with fitted weights, its plain simulation, seconds of fitting."""
+    """The network's analysis with fitted weights, its plain simulation, CPU seconds of fitting."""
     device = targets.by_name("x86")
     recipe = resolve({"threads": 2, "precisions": f"f32,{','.join(PRECISIONS)}"})
     specs = load(network.model, batch=1).sample_specs
@@ -43,9 +44,9 @@ def analysed(network: Network) -> tuple[Analysis, Simulation, float]:
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
     observations, plain = observe(subject), simulate(subject)
     choice = choose_ranges(subject, observations, plain)
-    start = time.perf_counter()
+    start = time.process_time()
     rounding = fit_weights(subject, plain, choice)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     refined = plain.refined({}, rounding.weights, rounding.biases)
     return measure(subject, observations, refined, choice), plain, seconds
 
@@ -71,21 +72,29 @@ def plans(found: Analysis) -> dict[str, Mapping[str, str]]:
     return named
 
 
-def judged(
-    network: Network, found: Analysis, simulation: Simulation, precisions: Mapping[str, str]
-) -> tuple[float, float, float]:
-    """KL to float (milli-nats), and top-1 of float and of the network in these precisions."""
-    samples = network.samples(network.eval)
-    batch, made = found.subject.batch, []
-    chosen = {name: each for name, each in precisions.items() if each != "f32"}
-    for assignment in ({}, chosen):
+class Judge:
+    """The network on its evaluation samples."""
+
+    def __init__(self, network: Network, found: Analysis) -> None:
+        self._samples, self._found = network.samples(network.eval), found
+        self._float = self._outputs(found.simulation, {})
+
+    def __call__(self, simulation: Simulation, precisions: Mapping[str, str]) -> str:
+        """KL to float (milli-nats), top-1 and its difference to float's, as columns of a row."""
+        chosen = {name: each for name, each in precisions.items() if each != "f32"}
+        made = self._outputs(simulation, chosen)
+        labels = self._samples.labels[: len(made)]
+        exact, top1 = (metrics.top1(each, labels) for each in (self._float, made))
+        kl = metrics.kl_mnat(self._float, made)
+        return f"{kl:>8.1f} {100 * top1:>8.2f} {100 * (top1 - exact):>+9.2f}"
+
+    def _outputs(self, simulation: Simulation, assignment: Mapping[str, str]) -> Any:
+        batch, ranges, inputs = self._found.subject.batch, self._found.choice.ranges, self._samples
         parts: list[Any] = [
-            simulation.run([samples.inputs[at : at + batch]], found.choice.ranges, assignment)[0]
-            for at in range(0, len(samples.inputs) // batch * batch, batch)
+            simulation.run([inputs.inputs[at : at + batch]], ranges, assignment)[0]
+            for at in range(0, len(inputs.inputs) // batch * batch, batch)
         ]
-        made.append(np.concatenate(parts))
-    labels = samples.labels[: len(made[0])]
-    return metrics.kl_mnat(*made), *(metrics.top1(each, labels) for each in made)
+        return np.concatenate(parts)
 
 
 def main(names: list[str]) -> None:
@@ -93,12 +102,11 @@ def main(names: list[str]) -> None:
     print(f"{'network':28} {'form':13} {'KL mn':>8} {'top-1 %':>8} {'to float':>9} {'seconds':>8}")
     for network in find(names):
         found, plain, seconds = analysed(network)
-        named = plans(found)
+        named, judge = plans(found), Judge(network, found)
         forms = {"w4a8 nearest": (plain, named["w4a8"])}
         forms |= {name: (found.simulation, each) for name, each in named.items()}
         for form, (simulation, precisions) in forms.items():
-            kl, exact, top1 = judged(network, found, simulation, precisions)
-            row = f"{kl:>8.1f} {100 * top1:>8.2f} {100 * (top1 - exact):>+9.2f}"
+            row = judge(simulation, precisions)
             print(f"{network.name:28} {form:13} {row} {seconds:>8.1f}", flush=True)
 
 

@@ -34,6 +34,7 @@ from mlq.planning import empty_plan
 from mlq.progress import Stages
 from mlq.recipe import Recipe, resolve
 from mlq.rendering import archived, preprocessing
+from mlq.rounding import METHOD
 from mlq.values import Part
 from mlq.variant import build
 
@@ -152,6 +153,7 @@ def _identity(subject: Subject, device: Hardware, wish: Wish) -> dict[str, objec
         "calibration data": subject.data.sha256,
         "bits": sorted(set(wish.bits)),
         "samples": wish.samples,
+        "rounding": METHOD,
     }
 
 

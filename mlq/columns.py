@@ -24,8 +24,8 @@ def gather(
     """Windows [G, K, N] that layers with a weight read in the float network, by layer.
 
     G are the groups, K the inputs that an output sums over; the N windows are drawn evenly over
-    about `samples` samples and all positions, the same for a seed. DiagnosticError where an op that
-    is not mlq's stands between layers.
+    about `samples` samples, one after the other, and all positions, the same for a seed.
+    DiagnosticError where an op that is not mlq's stands between layers.
     """
     random = np.random.default_rng(seed)
     found: dict[str, list[Reals]] = {}
@@ -50,8 +50,8 @@ def _drawn(layer: Layer, x: Reals, share: float, random: np.random.Generator) ->
     wanted = min(max(_PER_INPUT * product.window, _LEAST), _MOST) * share / len(x)
     positions = min(max(int(wanted), 1), product.pixels)
     if layer.kind != "conv2d":
-        rows = x.reshape(-1, x.shape[-1])
-        return np.ascontiguousarray(rows.T[None, :, : positions * len(x)])
+        rows = x.reshape(len(x), -1, x.shape[-1])[:, :positions].reshape(-1, x.shape[-1])
+        return np.ascontiguousarray(rows.T[None])
     view = windows(
         x, product.kernel, strides=product.strides, pads=layer.pads, dilations=product.dilations
     )

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 # Scales tried for each row, as shares of the one that stores its greatest weight.
 _SHARES = np.linspace(0.3, 1.0, 29)
-# What is added to the diagonal of the moments, as a share of its mean: samples are few.
+# What is added to the diagonal of the moments, as a share of its mean, where nothing else is said.
 _DAMPING = 0.01
 # Coordinates that are rounded before the others hear of it: products of matrices, not of vectors.
 _BLOCK = 64
@@ -38,16 +38,23 @@ class Moments:
     `stored` is the covariance of the stored input x^ with itself, `crossed` that of the float input
     with it: [G, K, K] each, for G groups whose outputs sum over K inputs. `means` are those of the
     float and of the stored input, [2, G, K]. A layer without a bias cannot make up for means: its
-    moments are taken about zero, and `means` are zero.
+    moments are taken about zero, and `means` are zero. `damping` is what the diagonal of `stored`
+    is raised by, as a share of its mean: samples are few (`mlq.damping`).
     """
 
     stored: Array = field(repr=False)
     crossed: Array = field(repr=False)
     means: Array = field(repr=False)
+    damping: float = _DAMPING
 
     @classmethod
     def of(
-        cls, columns: Reals, input: QuantParams | None = None, *, biased: bool = True
+        cls,
+        columns: Reals,
+        input: QuantParams | None = None,
+        *,
+        biased: bool = True,
+        damping: float = _DAMPING,
     ) -> Moments:
         """Moments of `columns` [G, K, N], N samples of a group's window, stored as `input` says."""
         kept = columns if input is None else numerics.fake_quantize(columns, input)
@@ -58,12 +65,12 @@ class Moments:
         crossed = stored
         if input is not None:
             crossed = ((columns - means[0][..., None]) @ turned).astype(np.float64) / count
-        return cls(stored, crossed, means.astype(np.float64))
+        return cls(stored, crossed, means.astype(np.float64), damping)
 
     @property
     def damped(self) -> Array:
-        """`stored` with a little more on its diagonal, so that it can be inverted."""
-        extra = _DAMPING * np.mean(np.diagonal(self.stored, axis1=1, axis2=2), axis=1)
+        """`stored` with more on its diagonal, so that it can be inverted and trusted."""
+        extra = self.damping * np.mean(np.diagonal(self.stored, axis1=1, axis2=2), axis=1)
         # A group that reads nothing but zeros may store whatever it likes.
         extra = np.where(extra > 0.0, extra, 1.0)
         return self.stored + extra[:, None, None] * np.eye(self.stored.shape[-1])

@@ -7,15 +7,16 @@ biases that make up for what was rounded; weights that equalization gave other s
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import bias_correction, columns
+from mlq import bias_correction, columns, damping
 from mlq.dialect import weights as stored
 from mlq.network import Layer, Network
 from mlq.numerics import QuantParams
@@ -28,8 +29,13 @@ Array = NDArray[Any]
 Arrays = dict[tuple[str, int], Array]
 
 FILE = "rounding.npz"
-# Samples whose windows weights are rounded for.
-_SAMPLES = 32
+# Another one where the same samples give other weights, so that no search goes on with old ones.
+METHOD = 2
+# Samples whose windows weights are rounded for: there are few windows in one of a deep layer.
+_SAMPLES = 128
+# The first samples, so many and a fifth at most, are those that layers are tried on alone and bits
+# are searched by: what was fitted to them would seem to lose less than it does.
+_APART, _APART_SHARE = 16, 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,9 @@ def round_weights(
     ]
     if not layers:
         return Rounding()
-    windows = columns.gather(network, batches, min(samples, _SAMPLES), seed=seed)
+    apart = min(_APART, samples // _APART_SHARE)
+    others = min(samples - apart, _SAMPLES)
+    windows = columns.gather(network, _after(apart, batches), others, seed=seed)
     found = Rounding({}, {}, {})
     for layer in layers:
         fit = _Fit(layer, windows[layer.name], simulation, ranges, network)
@@ -126,6 +134,15 @@ def round_weights(
         fit.correct([Precision.parse(each) for each in corrected.get(layer.name, ())], found)
         advance(1)
     return found
+
+
+def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
+    """The batches without the first ones, of so many samples or fewer."""
+    for batch in batches:
+        if len(batch[0]) > samples:
+            yield batch
+        else:
+            samples -= len(batch[0])
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,8 @@ class _Fit:
     def round(self, precision: Precision, found: Rounding) -> None:
         """Add the layer's weight at a precision, its scales, and its bias."""
         layer, bits = self.layer, precision.weight_bits
-        moments = Moments.of(self.windows, self._storage(precision), biased=layer.bias is not None)
+        biased, storage = layer.bias is not None, self._storage(precision)
+        moments = Moments.of(self.windows, storage, biased=biased, damping=self._damping)
         made = reconstruct(self._weight, moments, bits=bits, axis=layer.weight_axis)
         found.weights[layer.weight or "", bits] = made.simulated
         found.scales[layer.weight or "", bits] = np.asarray(made.params.scale, np.float32)
@@ -159,6 +177,10 @@ class _Fit:
             axis = self.layer.weight_axis
             made = bias_correction.shift(self._weight, stored, self.windows, storage, axis=axis)
             self._move_bias(bits, made, found)
+
+    @cached_property
+    def _damping(self) -> float:
+        return damping.least_error(self.windows, centred=self.layer.bias is not None)
 
     @property
     def _weight(self) -> Array:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 from mlq import amed, calibration, columns, hardware, metrics, targets
 from mlq.analysis import Subject
+from mlq.bitsearch import rounding
 from mlq.bitsearch.exploring import Effort, explore, objective_of, read_trace
 from mlq.bitsearch.judging import Front, candidates
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
@@ -28,6 +30,7 @@ from mlq.network import load, tensors
 from mlq.plan import Plan
 from mlq.progress import Stages
 from mlq.recipe import resolve
+from mlq.rounding import Rounding, round_weights
 from mlq.search import Archive, Space, State
 
 HARDWARE = "eyeriss-12x14-ws"
@@ -89,6 +92,41 @@ def test_windows_are_what_weights_multiply(prepared: Prepared) -> None:
         assert gap.max() < 1e-4 * np.abs(ordered).max()
         compared += 1
     assert compared > 0
+
+
+def test_weights_are_not_fitted_to_what_layers_are_tried_on(prepared: Prepared) -> None:
+    """The first samples may be anything; the others are what weights are rounded for."""
+    subject, ranges = prepared.subject, prepared.choice.ranges
+    batches = [[np.array(each) for each in batch] for batch in subject.batches()]
+    first = subject.data.samples // 5 // subject.batch
+    assert 0 < first * subject.batch < 16
+    layer = [each for each in subject.network.layers if each.product is not None][1]
+
+    def rounded(samples: list[list[np.ndarray]]) -> np.ndarray:
+        wanted = {layer.name: ["w3a3"]}
+        count = subject.data.samples
+        made = round_weights(samples, count, prepared.simulation, ranges, wanted)
+        return made.weights[layer.weight or "", 3]
+
+    made, last = rounded(batches), len(batches) - 1
+    for place, same in [(0, True), (first - 1, True), (last, False)]:
+        other = list(batches)
+        other[place] = [np.zeros_like(each) for each in batches[place]]
+        assert np.array_equal(rounded(other), made) == same
+
+
+def test_weights_that_were_rounded_otherwise_are_not_taken_up(tmp_path: Path) -> None:
+    layer = SimpleNamespace(weight="w")
+    made = Rounding({("w", 3): np.ones((2, 2), np.float32)}, biases={("b", 3): np.zeros(2)})
+    kept = tmp_path / "weights.npz"
+    rounding._write(kept, made)
+    again = rounding._read(kept, [(layer, 3)])
+    assert again is not None
+    np.testing.assert_array_equal(again.weights["w", 3], 1.0)
+    assert rounding._read(kept, [(layer, 2)]) is None
+    with np.load(kept) as arrays:
+        np.savez(kept, **{name: arrays[name] for name in arrays if name != "method"})
+    assert rounding._read(kept, [(layer, 3)]) is None
 
 
 def test_least_squares_beats_nearest_rounding(prepared: Prepared, space: Space) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlq import numerics
-from mlq.reconstruction import Moments, error, reconstruct
+from mlq import damping, numerics, reconstruction
+from mlq.reconstruction import Moments, Rounded, error, reconstruct
 
 
 def correlated(inputs: int, count: int, seed: int, groups: int = 1) -> NDArray[np.float32]:
@@ -108,3 +108,54 @@ def test_means_are_kept_by_the_shift_of_the_bias(biased: bool) -> None:  # noqa:
         np.testing.assert_allclose(shifted, exact.mean(axis=1), rtol=1e-3, atol=1e-3)
     else:
         assert not rounded.shift.any()
+
+
+def _lost(weight: NDArray[np.float32], rounded: Rounded, columns: NDArray[np.float32]) -> float:
+    change = (weight - rounded.simulated) @ columns[0]
+    return float(np.mean(np.square(change - change.mean(axis=1, keepdims=True))))
+
+
+def test_few_samples_are_not_fitted_too_closely() -> None:
+    """With fewer windows than inputs the least damping is the least loss on them, on no others."""
+    columns = correlated(96, 2080, 11)
+    few, others = columns[..., :80], columns[..., 80:]
+    weight = np.random.default_rng(12).normal(size=(32, 96)).astype(np.float32)
+    chosen = damping.least_error(few)
+    assert chosen > 0.03
+    close, damped = (
+        reconstruct(weight, Moments.of(few, damping=each), bits=3) for each in (0.001, chosen)
+    )
+    assert _lost(weight, close, few) < _lost(weight, damped, few)
+    assert _lost(weight, damped, others) < 0.8 * _lost(weight, close, others)
+
+
+def test_many_samples_are_trusted() -> None:
+    columns = correlated(24, 4000, 13)
+    assert damping.least_error(columns) <= 0.01
+    assert damping.least_error(columns, centred=False) <= 0.01
+
+
+def test_the_expected_loss_is_that_of_what_is_rounded() -> None:
+    """Babai's box, over rows of weights: step^2 / 12 for each unit of what is expected."""
+    columns = correlated(40, 600, 14)
+    form = np.cov(columns[0], bias=True)
+    order = np.argsort(np.diagonal(form))
+    centred = columns[0] - columns[0].mean(axis=1, keepdims=True)
+    expected = damping._expected(form[order][:, order], centred[order], 0.01) / columns.shape[-1]
+    weight = np.random.default_rng(15).uniform(-1.0, 1.0, (400, 40)).astype(np.float32)
+    moments = Moments.of(columns, damping=0.01)
+    integers = reconstruction._nearest_plane(
+        (weight[:, order] * 100.0)[None].astype(np.float64),
+        moments.damped[:, order][:, :, order],
+        1000,
+    )
+    left = weight[:, order] * 100.0 - integers[0]
+    found = np.mean(np.einsum("ok,kl,ol->o", left, form[order][:, order], left))
+    assert found == pytest.approx(expected / 12.0, rel=0.05)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_a_handful_of_windows_says_little(count: int) -> None:
+    columns = correlated(8, count, 16)
+    assert damping.least_error(columns) >= 0.1
+    assert damping.least_error(np.zeros_like(columns)) >= 0.1

@@ -14,10 +14,12 @@ from mlq.errors import ModelError
 from mlq.network import Layer, Network
 from mlq.output import write_arrays
 from mlq.ranges import Ranges
-from mlq.rounding import Rounding, round_weights
+from mlq.rounding import METHOD, Rounding, round_weights
 from mlq.simulation import Simulation
 
 Array = NDArray[Any]
+
+_METHOD = "method"
 
 
 def multiplied(network: Network) -> list[Layer]:
@@ -65,16 +67,18 @@ def _write(file: Path, made: Rounding) -> None:
         for part, each in parts.items()
         for (key, width), array in each.items()
     }
-    write_arrays(file, arrays)
+    write_arrays(file, {_METHOD: np.asarray(METHOD), **arrays})
 
 
 def _read(file: Path, keys: Iterable[tuple[Layer, int]]) -> Rounding | None:
-    """What was written, if it is all that is wanted."""
+    """What was written, if it is all that is wanted and was made as it would be now."""
     if not file.exists():
         return None
     parts: dict[str, dict[tuple[str, int], Array]] = {"weight": {}, "bias": {}}
     with np.load(file) as arrays:
-        for name in arrays:
+        if _METHOD not in arrays or arrays[_METHOD] != METHOD:
+            return None
+        for name in arrays.keys() - {_METHOD}:
             part, width, key = name.split(":", 2)
             parts[part][key, int(width)] = arrays[name]
     wanted = {(layer.weight, width) for layer, width in keys}
