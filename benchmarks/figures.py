@@ -52,11 +52,14 @@ def ranking(chosen: Networks) -> None:
     found = [oracle.measured(network) for network in chosen]
     header = ["metric", *(each.name for each in found), "mean", "mean of those not designed on"]
     judged = [index for index, each in enumerate(found) if each.name not in DESIGN]
-    text = "Rank correlation (Spearman) with the KL of each layer alone over all samples.\n\n"
-    text += table(header, [_ranks(name, key, found, judged) for name, key in METRICS.items()])
-    agreement = [_number(each.agreement) for each in found]
-    text += "\nThe KL of one half of the samples with that of the other: "
-    text += ", ".join(f"{each.name} {value}" for each, value in zip(found, agreement, strict=True))
+    text = ""
+    for what, by in (("KL", "oracle_kl_mnat"), ("expected KL", "oracle_expected_mnat")):
+        text += f"Rank correlation (Spearman) with the {what} of each layer alone, all samples.\n\n"
+        rows = [_ranks(name, key, found, judged, by) for name, key in METRICS.items()]
+        text += table(header, rows) + "\n"
+    known = [(each.name, each.agreement) for each in found if each.agreement]
+    text += "Ranks by one half of the samples with those by the other, of KL and of expected KL: "
+    text += ", ".join(f"{name} {kl:.2f} and {expected:.2f}" for name, (kl, expected) in known)
     text += ".\n\nCPU seconds of one thread over the calibration samples, compilation left out:\n\n"
     text += table(
         ["network", "layers", "calibrate", "lockstep", "few", "oracle", "oracle / quick"],
@@ -65,8 +68,10 @@ def ranking(chosen: Networks) -> None:
     write("ranking.md", text)
 
 
-def _ranks(name: str, key: str, found: list[oracle.Measured], judged: list[int]) -> list[str]:
-    values = [each.correlation(key) for each in found]
+def _ranks(
+    name: str, key: str, found: list[oracle.Measured], judged: list[int], by: str
+) -> list[str]:
+    values = [each.correlation(key, by) for each in found]
     held_out = float(np.mean([values[index] for index in judged])) if judged else None
     return [f"`{name}`", *map(_number, values), _number(float(np.mean(values))), _number(held_out)]
 

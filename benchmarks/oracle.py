@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import networks
+import numpy as np
 from scipy.stats import spearmanr
 
 from mlq import alone, analysis, calibration, targets
@@ -41,6 +42,7 @@ BASE = "w8a8"
 PRECISIONS = f"f32,{BASE}"
 # Not all samples where O1 on all would take a quarter of an hour.
 FEWER = {"resnet50_pqf": 20}
+_HALVED = ("oracle_kl_mnat", "oracle_expected_mnat")
 T = TypeVar("T")
 
 
@@ -48,15 +50,15 @@ T = TypeVar("T")
 class Measured:
     """What stands in a file: sensitivities, CPU seconds by part, and how sure the oracle is.
 
-    `agreement` is the rank correlation of the KL of one half of the samples with that of the other;
-    None where there are too few samples for two chunks.
+    `agreement` is the rank correlation of one half of the samples with the other, by KL and by
+    expected KL; None where there are too few samples for two chunks.
     """
 
     name: str
     level: str
     sensitivities: Sensitivities
     seconds: dict[str, float]
-    agreement: float | None
+    agreement: tuple[float, float] | None
     params: int
     calibrator: str
 
@@ -158,7 +160,7 @@ def _measure(network: networks.Network, level: str, precisions: str) -> Measured
 
 def _oracle(
     network: networks.Network, level: str, found: Analysis
-) -> tuple[float, Sensitivities, float | None]:
+) -> tuple[float, Sensitivities, tuple[float, float] | None]:
     """CPU seconds, sensitivities with O1, and how far halves of the samples agree."""
     known = found.sensitivities
     precisions = found.subject.recipe.precisions
@@ -181,20 +183,22 @@ def _oracle(
     return spent * len(journal) / fresh if fresh else 0.0, whole, _agreement(file)
 
 
-def _agreement(file: Path) -> float | None:
-    """Rank correlation of the summed KL of even chunks with that of odd ones."""
-    halves: tuple[dict[str, float], dict[str, float]] = ({}, {})
+def _agreement(file: Path) -> tuple[float, float] | None:
+    """Rank correlation of sums over even chunks with those over odd ones, by each of `_HALVED`."""
+    halves: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for line in filter(None, file.read_text().split("\n")):
         (number, layer, precision), numbers = json.loads(line)
         half = halves[number % 2]
         if precision == BASE:
-            half[layer] = half.get(layer, 0.0) + numbers[-1]
+            half[layer] = half.get(layer, 0.0) + np.array(numbers)
     even, odd = halves
     if not odd:
         return None
-    return float(
-        spearmanr(*zip(*((even[name], odd[name]) for name in even), strict=True)).statistic
+    kl, expected = (
+        float(spearmanr([even[each][key] for each in even], [odd[each][key] for each in even])[0])
+        for key in map(alone.ORACLE.index, _HALVED)
     )
+    return kl, expected
 
 
 def _spent(call: Callable[[], T]) -> tuple[float, T]:
