@@ -47,4 +47,5 @@ def _constant(operand: Value, like: Value) -> str | None:
     if origin is None or key is None or tensor is None:
         return None
     alone = len(list(operand.uses)) == len(list(origin.uses)) == 1
-    return key if alone and build.shape_of(origin) == [list(tensor.shape)[-1]] else None
+    channels = list(tensor.shape)[-1:]
+    return key if alone and channels and build.shape_of(origin) == channels else None

@@ -96,11 +96,6 @@ class Depthwise:
         return tuple(found)
 
     @property
-    def pieces(self) -> tuple[tuple[int, int, int], ...]:
-        """Channels whose weights lie together: the first, how many blocks, the width of a block."""
-        return tuple((run.first, run.count, run.width) for run in self._runs())
-
-    @property
     def rows(self) -> int:
         """Output rows made at once: two where they share taps that would else be padding."""
         shares = self.strides[0] == self.dilations[0] == 1 and self.window[0] % self.together

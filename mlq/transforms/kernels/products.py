@@ -34,12 +34,12 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
         return layer
     if layer.is_depthwise and op.residual is not None:
         return "is depthwise and has a residual"
-    kinds = {"kind": kind_of(op.input), "result": kind_of(op.output)}
-    reason = library.unfit_conv(isa, layer.shape, layer.groups, **kinds)
+    kind, result = kind_of(op.input), kind_of(op.output)
+    reason = library.unfit_conv(isa, layer.shape, layer.groups, kind=kind, result=result)
     if reason is not None:
         return reason
     top, left, bottom, right = _margin(op, layer.shape[:2])
-    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, kind=kind_of(op.input))
+    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, kind=kind)
     images.need(op.input, (top, left, bottom, right + more))
     if layer.is_depthwise:
         return partial(_depthwise, layer)
