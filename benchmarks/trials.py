@@ -3,7 +3,7 @@
     python benchmarks/trials.py [NETWORK ...] [--space NAME] [--samples N] [--limit N] [--ship]
     python benchmarks/trials.py [NETWORK ...] --forecast
 
-The space is Quantune's with 96 points, or `full` with 396, of which those 96 come first.
+The space is Quantune's with 96 points, or `full` with 1080, of which those 96 come first.
 
 One line of JSON per trial is added to benchmarks/out/trials/NETWORK.jsonl; the first line describes
 the network. A run that was stopped goes on where it ended, whatever stopped it; one process per

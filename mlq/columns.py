@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq.network import Layer, Network, tensors
+from mlq.network import Layer, Network, computing
 from mlq.numerics import Reals
 from mlq.numerics.windows import windows
 
@@ -29,18 +29,24 @@ def gather(
     """
     random = np.random.default_rng(seed)
     found: dict[str, list[Reals]] = {}
-    done = 0
-    for batch in batches:
-        values = tensors(network, batch)
-        for layer in network.layers:
-            if layer.product is not None:
-                share = len(batch[0]) / samples
+    weighted = [layer for layer in network.layers if layer.product is not None]
+    with computing(network) as tensors_of:
+        for batch in first(batches, samples):
+            values, share = tensors_of(batch), len(batch[0]) / samples
+            for layer in weighted:
                 drawn = _drawn(layer, values[layer.flows[0].tensor], share, random)
                 found.setdefault(layer.name, []).append(drawn)
+    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
+
+
+def first(batches: Iterable[Sequence[Array]], samples: int) -> Iterator[Sequence[Array]]:
+    """The first batches, of so many samples or hardly more."""
+    done = 0
+    for batch in batches:
+        yield batch
         done += len(batch[0])
         if done >= samples:
             break
-    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
 
 
 def _drawn(layer: Layer, x: Reals, share: float, random: np.random.Generator) -> Reals:

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlq import columns
 from mlq.dialect.channels import Channels, Scaling, axis_of, scaling
 from mlq.dialect.channels import Layer as Reader
-from mlq.network import Network, tensors, walked
+from mlq.network import Network, computing, walked
 from mlq.precision import Granularity, Precision
 
 Array = NDArray[Any]
@@ -83,19 +84,17 @@ def observed(
     advance: Callable[[int], None] = lambda _samples: None,
 ) -> Statistics:
     """Statistics of the tensors that layers read, over the first samples."""
-    greatest, energy, done = dict[str, Reals](), dict[str, Reals](), 0
-    for batch in batches:
-        values = tensors(network, batch)
-        for name in channels.tensors:
-            x = np.abs(np.moveaxis(values[name], axis_of(values[name].ndim), -1))
-            rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
-            most = rows.max(axis=0)
-            greatest[name] = np.maximum(greatest.get(name, most), most)
-            energy[name] = energy.get(name, 0.0) + np.mean(np.square(rows), axis=0)
-        done += len(batch[0])
-        advance(len(batch[0]))
-        if done >= _SAMPLES:
-            break
+    greatest, energy = dict[str, Reals](), dict[str, Reals]()
+    with computing(network) as tensors_of:
+        for batch in columns.first(batches, _SAMPLES):
+            values = tensors_of(batch)
+            for name in channels.tensors:
+                x = np.abs(np.moveaxis(values[name], axis_of(values[name].ndim), -1))
+                rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
+                most = rows.max(axis=0)
+                greatest[name] = np.maximum(greatest.get(name, most), most)
+                energy[name] = energy.get(name, 0.0) + np.mean(np.square(rows), axis=0)
+            advance(len(batch[0]))
     return Statistics(greatest, energy)
 
 

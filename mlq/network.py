@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -153,10 +154,22 @@ def transform(
         return Transformed(out, store, tuple(skips), counts, _notes(module))
 
 
+TensorsOf = Callable[[Sequence[NDArray[Any]]], dict[str, NDArray[Any]]]
+"""Computes every named tensor of a network from its inputs."""
+
+
 def tensors(network: Network, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Every named tensor of the float network, by `mlq.reference`."""
+    with computing(network) as tensors_of:
+        return tensors_of(inputs)
+
+
+@contextmanager
+def computing(network: Network) -> Iterator[TensorsOf]:
+    """The same for batch after batch: to read the network takes longer than to run a small one."""
     with context(), Location.unknown(), bound(network.weights):
-        return reference.run(Module.parse(network.text), list(inputs))
+        module = Module.parse(network.text)
+        yield lambda inputs: reference.run(module, list(inputs))
 
 
 def walked(network: Network, read: Callable[[Any], None]) -> None:

@@ -236,6 +236,7 @@ class TrialReport(Part):
     granularity: str
     mixed: str
     rounding: str = "nearest"
+    methods: str = "none"
     accuracy: Real
     lost_points: Real
     kl_mnat: Real
@@ -249,10 +250,7 @@ class TrialReport(Part):
 
 
 class TuningReport(Part):
-    """How `mlq tune` came to the configuration; `prior` are the networks it had learned from.
-
-    `objectives` "loss,latency": the predicted time was made small beside the loss.
-    """
+    """How `mlq tune` came to the configuration; `prior` are networks that it had learned from."""
 
     sampler: str
     space: str

@@ -52,7 +52,7 @@ class StoredNetwork:
         self._stored: dict[tuple[str, int], Array] = {}
         self._rounded: Mapping[tuple[str, int], Array] = {}
         self._narrow: Mapping[int, Ranges] = {}
-        self._refinement = b""
+        self._refinement = self._origin = b""
         self._biases: Mapping[tuple[str, int], Array] = {}
         self._table: tuple[Ranges, Assignment, NDArray[np.float32]] | None = None
 
@@ -64,6 +64,14 @@ class StoredNetwork:
         other = copy.copy(self)
         vars(other).update(_scheme=scheme, _granularity=granularity, _stored={}, _table=None)
         return other
+
+    def reweighted(self, network: Network) -> Self:
+        """The same for a network that differs in its weights alone; shared as in `configured`."""
+        other, digest, weights = copy.copy(self), hashlib.sha256(), network.weights
+        for key in [key for key in weights if weights[key] is not self.network.weights[key]]:
+            digest.update(key.encode() + np.ascontiguousarray(weights[key]).tobytes())
+        vars(other).update(network=network, _origin=digest.digest())
+        return other.refined({}, {}, {})
 
     def refined(
         self,
@@ -77,7 +85,7 @@ class StoredNetwork:
         `weights` and `biases` (by key and bits) are what better rounding than the nearest made.
         """
         other = copy.copy(self)
-        digest = hashlib.sha256(repr(narrow).encode())
+        digest = hashlib.sha256(self._origin + repr(narrow).encode())
         for key, array in sorted([*weights.items(), *biases.items()], key=lambda each: each[0]):
             digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
         vars(other).update(_narrow=dict(narrow), _refinement=digest.digest(), _stored={})
@@ -261,14 +269,16 @@ class Simulation(StoredNetwork):
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
-        vmfb, weights = self._modules[entry]
-        parameters = weights.parameters(simulated)
+        own, (vmfb, weights) = self.network.weights, self._modules[entry]
+        # Of the network's own, not of those that the module was compiled with.
+        known = {key: (own if key in own else weights)[key] for key in weights}
+        parameters = {**known, **weights.parameters(simulated)}
         if executable is None:
             # A network that is loaded packs its weights: of both entries that would be twice.
             self._loaded.clear()
             executable = runtime.load(
                 vmfb,
-                parameters={**weights, **parameters},
+                parameters=parameters,
                 threads=self._threads,
                 entry=entry,
             )

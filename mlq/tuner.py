@@ -271,15 +271,17 @@ class Search:
             scheme=configuration.scheme,
             granularity=configuration.granularity,
             rounding=configuration.rounding,
+            methods=configuration.methods.replace("+", ","),
             costs="table",  # what trials were compared by
             samples=configuration.samples,
             seed=self.settings.seed,
             threads=threads,
         )
         data = objective.calib.first(configuration.samples)
-        subject = Subject(objective.network, data, 1, target, recipe, self.stages)
+        equalized = objective.network_of(configuration.equalized)
+        subject = Subject(equalized, data, 1, target, recipe, self.stages)
         choice = calibration.Choice(objective.ranges(configuration), {}, 0)
-        observed = objective.observations(configuration.samples)
+        observed = objective.observations(configuration.samples, configuration.equalized)
         simulation = objective.simulated(configuration, simulate(subject))
         rounding = objective.rounding(configuration)
         found = replace(measure(subject, observed, simulation, choice), rounding=rounding)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 40000  # lines in mlq/; kernels of Arm and of GPUs joined
+BUDGET = 40300  # lines in mlq/; kernels of Arm and of GPUs joined, and all methods became knobs
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from mlq import numerics
+from mlq import calibration, numerics, targets
 from mlq.compiler import quantize
 from mlq.equalization import equalize
 from mlq.errors import DiagnosticError
 from mlq.network import Network, load, tensors
 from mlq.precision import W8A8
 from mlq.rounding import FILE, Rounding
+from mlq.simulation import Simulation
 
 TOKENS, WIDTH, OUTLIERS, HOW_MUCH = 6, 12, [3, 7], 40.0
 # A block of attention behind a layer norm; a norm in pieces, as exporters wrote it before opset 17.
@@ -109,6 +110,26 @@ def test_norms_take_factors_in_and_the_float_network_stays(network: Network) -> 
     for batch in inputs(3):
         before, after = (tensors(each, batch)["output"] for each in (network, equal))
         np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
+
+
+def test_one_module_simulates_networks_of_other_weights(network: Network) -> None:
+    """Those that layers have, and those that norms have taken factors in."""
+    equal = Rounding(equalized=equalize(network, inputs(8), W8A8)).of(network)
+    made, again = (Simulation(each, targets.host_target(), chains=0) for each in (network, equal))
+    observed = calibration.observe(
+        equal, calibration.instrument(equal, targets.host_target()), inputs(8)
+    )
+    ranges = calibration.ranges_by("minmax", observed, scheme="asymmetric")
+    integer = {layer.name: "w8a8" for layer in network.layers if layer.weight is not None}
+    (batch,) = inputs(1)
+    for assignment in ({}, integer):
+        own = made.run(batch, ranges, assignment)[0]
+        (expected,) = again.run(batch, ranges, assignment)
+        np.testing.assert_array_equal(
+            made.reweighted(equal).run(batch, ranges, assignment)[0], expected
+        )
+        assert np.any(own != expected)
+        np.testing.assert_array_equal(made.run(batch, ranges, assignment)[0], own)
 
 
 @pytest.mark.parametrize(("norm", "weight"), [("a", "w1"), ("h", "w3")])

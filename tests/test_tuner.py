@@ -142,9 +142,15 @@ def test_two_objectives_leave_the_choice(demo: Path, tmp_path: Path) -> None:
     assert "more of the front" in " ".join(done.stdout.split())
 
 
-def test_fitted_weights_are_those_of_the_trial(demo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rounding", "methods"), [("least-squares", "none"), ("nearest", "equalize+bias-correction")]
+)
+def test_changed_weights_are_those_of_the_trial(
+    demo: Path, tmp_path: Path, rounding: str, methods: str
+) -> None:
     out = tmp_path / "out"
-    only = ("--only", "rounding=least-squares", "--only", "granularity=per_axis")
+    words = (f"rounding={rounding}", f"methods={methods}", "granularity=per_axis")
+    only = [each for word in words for each in ("--only", word)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "_SECONDS", 0.2)
         patch.setenv("MLQ_TRIALS", "off")
@@ -152,7 +158,7 @@ def test_fitted_weights_are_those_of_the_trial(demo: Path, tmp_path: Path) -> No
     report = Report.from_json(out / "report.json")
     assert report.tuning is not None
     (chosen,) = [each for each in report.tuning.trials if each.chosen]
-    assert chosen.rounding == "least-squares"
+    assert (chosen.rounding, chosen.methods) == (rounding, methods)
     assert report.agreement.mixed.kl_mnat == pytest.approx(chosen.kl_mnat, abs=0.2)
     assert report.device_check.max_abs_diff_lsb == 0
     assert (out / "rounding.npz").is_file()

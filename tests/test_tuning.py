@@ -24,6 +24,7 @@ from mlq import calibration, targets
 from mlq.errors import DataError, UsageError
 from mlq.frontends.data import load_data
 from mlq.network import load
+from mlq.pages.trials import _short
 from mlq.simulation import Simulation
 from mlq.tuning import study as studies
 from mlq.tuning.features import NOISE, describe, encode
@@ -41,7 +42,7 @@ from mlq.tuning.racing import (
     unpack_divergences,
 )
 from mlq.tuning.sampler import SAMPLERS, QuantuneSampler, distributions, sampler
-from mlq.tuning.space import SPACES, Configuration, Mixed, Space, configuration
+from mlq.tuning.space import METHODS, SPACES, Configuration, Mixed, Space, configuration
 from mlq.tuning.surrogate import Surrogate, _normal_scores
 from mlq.tuning.trials import Trial, Trials, read
 
@@ -114,12 +115,24 @@ def test_space_is_that_of_the_paper() -> None:
 def test_weights_are_fitted_where_channels_have_scales() -> None:
     points = SPACES["full"].points()
     fitted = [point for point in points if point.rounding == "least-squares"]
-    assert (len(points), len(fitted)) == (396, 108)
+    assert (len(points), len(fitted)) == (1080, 216)
     assert points[:288] == tuple(replace(each, rounding="nearest") for each in points[:288])
     assert {point.granularity for point in fitted} == {"per_axis"}
     assert configuration({**POINTS[0].knobs, "rounding": "least-squares"}) == POINTS[0]
     assert str(fitted[0]).endswith(" least-squares")
     assert "nearest" not in str(POINTS[0])
+
+
+def test_biases_are_corrected_where_channels_have_scales() -> None:
+    points = SPACES["full"].points()
+    corrected = [point for point in points if point.uses("bias-correction")]
+    assert len(corrected) == 288
+    assert {(each.granularity, each.rounding) for each in corrected} == {("per_axis", "nearest")}
+    both = {**POINTS[0].knobs, "methods": "equalize+bias-correction"}
+    assert configuration(both) == replace(POINTS[0], methods="equalize")
+    assert str(configuration(both)).endswith(" equalize")
+    assert configuration({**both, "granularity": "per_axis"}).equalized == "per_axis"
+    assert max(len(_short(replace(each, samples=512))) for each in points) <= 45
 
 
 @pytest.mark.parametrize(
@@ -134,7 +147,7 @@ def test_configurations_are_encoded_one_hot() -> None:
     rows = encode(POINTS)
     assert len(np.unique(rows, axis=0)) == 96
     assert set(np.unique(rows[:, 1:])) == {0.0, 1.0}
-    assert (rows[:, 1:].sum(axis=1) == 5).all()
+    assert (rows[:, 1:].sum(axis=1) == 6).all()
 
 
 def test_network_is_described(objective: Objective) -> None:
@@ -451,6 +464,16 @@ def test_fitted_weights_are_measured(objective: Objective, mixed: Mixed) -> None
     # What is measured between them is not computed with their weights, nor they with its.
     assert objective.measure(other).kl_mnat != found.kl_mnat
     assert objective.measure(fitted).kl_mnat == found.kl_mnat
+
+
+def test_methods_are_measured(objective: Objective) -> None:
+    """As `mlq quantize` would use them; what is measured between them has its own weights."""
+    plain = Configuration(200, "asymmetric", "minmax", "per_axis", "none")
+    found = {each: objective.measure(replace(plain, methods=each)).kl_mnat for each in METHODS}
+    assert len(set(found.values())) == len(METHODS)
+    assert max(found.values()) < 3.0 * found["none"]
+    for each in METHODS:
+        assert objective.measure(replace(plain, methods=each)).kl_mnat == found[each]
 
 
 def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:

@@ -81,10 +81,23 @@ class Watch:
         return left if self._seconds is None else min(left, max(self._seconds - elapsed, 0.0))
 
 
+_SHORT = {
+    "per_": "",
+    "symmetric": "sym",
+    "power_of_two": "pow2",
+    "percentile": "pctile",
+    "least-squares": "ls",
+    "equalize": "eq",
+    "bias-correction": "bc",
+}
+
+
 def _short(configuration: Configuration) -> str:
     """A configuration in 45 characters at most."""
-    said = str(configuration).replace("per_", "").replace("least-squares", "ls")
-    return said.replace("symmetric_uint8", "sym_uint8")
+    said = str(configuration)
+    for word, short in _SHORT.items():
+        said = said.replace(word, short)
+    return said
 
 
 def duration(seconds: float) -> str:
@@ -163,8 +176,8 @@ def _loss(trial: TrialReport, loss: str) -> float:
 
 def _configuration(trial: TrialReport) -> str:
     knobs = (trial.samples, trial.scheme, trial.calibrator, trial.granularity, trial.mixed)
-    fitted = () if trial.rounding == "nearest" else (trial.rounding,)
-    return " ".join(map(str, (*knobs, *fitted)))
+    added = {trial.rounding, trial.methods} - {"nearest", "none"}
+    return " ".join(map(str, (*knobs, *sorted(added, reverse=True))))
 
 
 def _row(trial: TrialReport) -> tuple[Cell, ...]:

@@ -16,7 +16,7 @@ from mlq.calibration import Observations
 from mlq.calibrators import Observation, keep_percentile
 from mlq.network import Network
 from mlq.precision import CALIBRATORS, GRANULARITIES, ROUNDINGS, SCHEMES
-from mlq.tuning.space import MIXED, Configuration
+from mlq.tuning.space import METHODS, MIXED, Configuration
 
 Features = Mapping[str, float]
 Matrix = NDArray[np.float64]
@@ -31,6 +31,7 @@ _ONE_HOT = (
     ("granularity", GRANULARITIES),
     ("mixed", MIXED),
     ("rounding", ROUNDINGS),
+    ("methods", METHODS),
 )
 # What a forecast says of a configuration (see mlq.tuning.forecasts), as `encode_noise` lists it.
 NOISE = ("rounding", "clipping", "weights", "channels")

@@ -64,13 +64,16 @@ class Forecasts:
         self._weight = cache(self._one_weight)
 
     def of(self, configuration: Configuration) -> Forecast:
-        """The forecast; where the allocator chooses float layers, of what it starts from.
+        """The forecast, without methods; where the allocator chooses, of what it starts from.
 
         What that computes is not known, so it has no identity then.
         """
         if configuration not in self._known:
-            chosen = configuration.mixed == "quantunev2"
-            plain = replace(configuration, mixed="none") if chosen else configuration
+            chosen, plain = (
+                configuration.mixed == "quantunev2",
+                replace(configuration, methods="none"),
+            )
+            plain = replace(plain, mixed="none") if chosen else plain
             octaves = np.log2(self._sums(plain) / self._least)
             noise = dict(zip(NOISE, octaves.tolist(), strict=True))
             identity = "" if chosen else self._identity(configuration)
@@ -104,12 +107,12 @@ class Forecasts:
         return np.maximum(total, _NONE)
 
     def _identity(self, configuration: Configuration) -> str:
-        """A hash of how everything is stored, and of what weights are fitted to, if they are."""
-        digest = hashlib.sha256(self._table(configuration).tobytes())
+        """A hash of how everything is stored, and of all that changes weights or biases."""
+        digest = hashlib.sha256(self._table(replace(configuration, methods="none")).tobytes())
         weights = self._weights(configuration.scheme, configuration.granularity)
         for name in sorted(self._mixing.decision(configuration).assignment):
             digest.update(name.encode() + (weights[name].digest if name in weights else b""))
-        if configuration.rounding != "nearest":
+        if (configuration.rounding, configuration.methods) != ("nearest", "none"):
             digest.update(str(configuration).encode())
         return digest.hexdigest()[:_IDENTITY_DIGITS]
 

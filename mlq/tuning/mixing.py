@@ -7,6 +7,7 @@ alone on a few of them, as `mlq quantize` does it; once for each way of quantizi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -19,7 +20,7 @@ from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities
 from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
-from mlq.tuning.space import Configuration
+from mlq.tuning.space import Configuration, Methods
 
 PRECISION = "w8a8"
 # The allocator's plan is the fastest with at most this part of the all-integer network's noise:
@@ -107,7 +108,10 @@ class Mixing:
             scheme=configuration.scheme,
             granularity=configuration.granularity,
         )
-        found = self._sensitivities(configuration, recipe.sensitivity_metric)
+        # The float half of the module that compares keeps the network's own weights.
+        kept: Methods = "bias-correction" if configuration.uses("bias-correction") else "none"
+        unscaled = replace(configuration, methods=kept)
+        found = self._sensitivities(unscaled, recipe.sensitivity_metric)
         planner = planning.Planner.of(self._network, self._target, recipe, found)
         plan = planner.solve(_NOISE_KEPT * found.kl_mnat)
         return Decision(plan.precisions, plan.reasons, plan.us)

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, evaluation, targets
+from mlq import calibration, equalization, evaluation, targets
 from mlq.errors import DataError, DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
 from mlq.network import Network
-from mlq.precision import Calibrator, Scheme
+from mlq.precision import Calibrator, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
 from mlq.simulation import Assignment, Simulation
@@ -28,10 +29,10 @@ from mlq.targets.base import Target
 from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
-from mlq.tuning.space import Configuration
+from mlq.tuning.space import Configuration, Equalized
 
 Array = NDArray[Any]
-_Calibrated = tuple[int, Calibrator, Scheme]
+_Calibrated = tuple[int, Calibrator, Scheme, Equalized]
 # Fewer samples than these do not say how far their mean may be off.
 _FEWEST = 30
 # So many multiplications are done in any case: they take a second. Of small networks that is all.
@@ -65,9 +66,10 @@ class Objective:
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
         self._threads, self._tolerance = threads, tolerance
         self.mixing = Mixing(self, target, threads=threads)
-        self._observations: dict[int, calibration.Observations] = {}
+        self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
+        self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
         self._ranges: dict[_Calibrated, Ranges] = {}
-        self._rounding: dict[_Calibrated, Rounding] = {}
+        self._rounding: dict[Configuration, Rounding] = {}
         # Measurements that were not lost, by what is computed.
         self._measured: dict[str, Measurement] = {}
 
@@ -95,18 +97,38 @@ class Objective:
         outputs = self._outputs(self.simulation, unused, {})
         return Reference(outputs, self.data.labels, self.data.samples)
 
-    def observations(self, samples: int) -> calibration.Observations:
-        """What the float network's tensors hold over the first `samples`; observed once."""
+    def observations(self, samples: int, equalized: Equalized = None) -> calibration.Observations:
+        """What the float network's tensors hold over the first `samples`; observed once.
+
+        `equalized`: those of the network whose channels were made alike, for this granularity.
+        """
         if samples > self.calib.samples:
             raise DataError(
                 f"{self.calib.name}: has {self.calib.samples} samples, the configuration asks for "
                 f"{samples}; list fewer calibration samples or give more data"
             )
-        if samples not in self._observations:
-            self._observations[samples] = calibration.observe(
-                self.network, _Observing(self.simulation), self.calibration(samples)
+        if (samples, equalized) not in self._observations:
+            observing = _Observing(self.simulation.reweighted(self.network_of(equalized)))
+            self._observations[samples, equalized] = calibration.observe(
+                self.network, observing, self.calibration(samples)
             )
-        return self._observations[samples]
+        return self._observations[samples, equalized]
+
+    def network_of(self, equalized: Equalized) -> Network:
+        """The network, its channels made alike if they are to be; made once.
+
+        UsageError where the float network has an op that numpy cannot compute.
+        """
+        if equalized not in self._equalized:
+            samples = equalization.samples(self.calib.samples)
+            with self._in_numpy("methods=none,bias-correction"):
+                self._equalized[equalized] = equalization.equalize(
+                    self.network,
+                    self.calibration(samples),
+                    Precision.parse(PRECISION),
+                    granularity=equalized or "per_axis",
+                )
+        return Rounding(equalized=self._equalized[equalized]).of(self.network)
 
     def ranges(self, configuration: Configuration) -> Ranges:
         """The ranges that a configuration computes with; calibrated once."""
@@ -114,44 +136,65 @@ class Objective:
         if key not in self._ranges:
             self._ranges[key] = calibration.ranges_by(
                 configuration.calibrator,
-                self.observations(configuration.samples),
+                self.observations(configuration.samples, key[-1]),
                 scheme=configuration.scheme,
                 precision=PRECISION,
             )
         return self._ranges[key]
 
     def rounding(self, configuration: Configuration) -> Rounding:
-        """Weights rounded for what layers read, where that is configured; fitted once for ranges.
+        """What takes the place of weights and biases, where that is configured; fitted once.
 
         UsageError where the float network has an op that numpy cannot compute.
         """
-        if configuration.rounding == "nearest":
-            return Rounding()
-        key = _calibrated(configuration)
+        network, key = (
+            self.network_of(configuration.equalized),
+            replace(configuration, mixed="none"),
+        )
         if key not in self._rounding:
-            try:
-                self._rounding[key] = round_weights(
-                    self.calibration(configuration.samples),
-                    configuration.samples,
-                    self.simulation.configured(configuration.scheme, configuration.granularity),
-                    self.ranges(configuration),
-                    self.mixing.supported,
-                    network=self.network,
-                )
-            except DiagnosticError as error:
-                raise UsageError(
-                    f"{self.network.model.path}: {error}: least squares cannot compute it in numpy;"
-                    " leave it out with --only rounding=nearest"
-                ) from None
+            equalized = self._equalized[configuration.equalized]
+            fitted = replace(self._fitted(configuration, network), equalized=equalized)
+            self._rounding[key] = fitted
             for oldest in list(self._rounding)[:-_ROUNDINGS_KEPT]:
                 del self._rounding[oldest]
         return self._rounding[key]
 
+    def _fitted(self, configuration: Configuration, network: Network) -> Rounding:
+        """Weights rounded for what layers read, or biases that make up for the nearest ones."""
+        supported, fits = self.mixing.supported, configuration.rounding != "nearest"
+        if not fits and not configuration.uses("bias-correction"):
+            return Rounding()
+        simulation = self.simulation.reweighted(network)
+        with self._in_numpy("rounding=nearest --only methods=none"):
+            return round_weights(
+                self.calibration(configuration.samples),
+                configuration.samples,
+                simulation.configured(configuration.scheme, configuration.granularity),
+                self.ranges(configuration),
+                supported if fits else {},
+                corrected={} if fits else supported,
+                network=network,
+            )
+
+    @contextmanager
+    def _in_numpy(self, instead: str) -> Iterator[None]:
+        """UsageError, which says what to search instead, where numpy cannot compute an op."""
+        try:
+            yield
+        except DiagnosticError as error:
+            raise UsageError(
+                f"{self.network.model.path}: {error}: numpy cannot compute it, as some"
+                f" configurations ask; leave these out with --only {instead}"
+            ) from None
+
     def simulated(self, configuration: Configuration, simulation: Simulation) -> Simulation:
-        """A simulation of the network, with the configuration's scheme, granularity, rounding."""
-        plain = simulation.configured(configuration.scheme, configuration.granularity)
+        """A simulation of the network, with the configuration's scheme, granularity, weights."""
+        network = self.network_of(configuration.equalized)
+        plain = simulation.reweighted(network).configured(
+            configuration.scheme, configuration.granularity
+        )
         fitted = self.rounding(configuration)
-        return plain.refined({}, fitted.weights, fitted.biases) if fitted.weights else plain
+        return plain.refined({}, fitted.weights, fitted.biases) if fitted.refines else plain
 
     def decision(self, configuration: Configuration) -> Decision:
         """The precision of every layer, with the reason, and the predicted time of a call."""
@@ -219,7 +262,8 @@ class _Observing:
 
 def _calibrated(configuration: Configuration) -> _Calibrated:
     """What decides the ranges of a configuration."""
-    return configuration.samples, configuration.calibrator, configuration.scheme
+    known = configuration
+    return known.samples, known.calibrator, known.scheme, known.equalized
 
 
 def _digest(table: Array, weights: Mapping[str, Array]) -> str:

@@ -14,6 +14,7 @@ from mlq.precision import (
     SCHEMES,
     Calibrator,
     Granularity,
+    Method,
     Rounding,
     Scheme,
     can_fit,
@@ -25,6 +26,13 @@ Mixed = Literal["none", "ends", "quantunev2"]
 those that the allocator chooses by the sensitivities under the rest of the configuration."""
 
 MIXED: tuple[Mixed, ...] = get_args(Mixed)
+Methods = Literal["none", "equalize", "bias-correction", "equalize+bias-correction"]
+"""The accuracy methods that are on (`mlq.precision.METHODS`)."""
+
+Equalized = Granularity | None
+"""The granularity of weights that channels are made alike for, if they are."""
+
+METHODS: tuple[Methods, ...] = get_args(Methods)
 # One sample, some, many: those of mlq's trials. Quantune's were 1, 1000 and 10000.
 SAMPLES = (1, 128, 512)
 
@@ -39,6 +47,16 @@ class Configuration:
     granularity: Granularity
     mixed: Mixed
     rounding: Rounding = "nearest"
+    methods: Methods = "none"
+
+    def uses(self, method: Method) -> bool:
+        """Whether an accuracy method is on."""
+        return method in self.methods.split("+")
+
+    @property
+    def equalized(self) -> Equalized:
+        """The granularity, if channels are made alike."""
+        return self.granularity if self.uses("equalize") else None
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -46,11 +64,12 @@ class Configuration:
         return asdict(self)
 
     def __str__(self) -> str:
-        words = self.knobs.values()
-        return " ".join(str(word) for word in words if word != "nearest")
+        return " ".join(str(word) for knob, word in self.knobs.items() if word != _USUAL.get(knob))
 
 
 KNOBS = tuple(field.name for field in fields(Configuration))
+# What is meant where nothing is said: by trials of others, and by mlq's of former days.
+_USUAL = {"rounding": "nearest", "methods": "none"}
 # Those whose values are words; calibration counts are another matter.
 _WORDS = tuple(knob for knob in KNOBS if knob != "samples")
 
@@ -65,6 +84,7 @@ class Space:
     granularity: tuple[Granularity, ...] = GRANULARITIES
     mixed: tuple[Mixed, ...] = ("none", "ends")
     rounding: tuple[Rounding, ...] = ("nearest",)
+    methods: tuple[Methods, ...] = ("none",)
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -73,7 +93,7 @@ class Space:
 
     def points(self) -> tuple[Configuration, ...]:
         """Every configuration, in the order of Quantune's grid search: the scheme runs fastest."""
-        order = ("rounding", "mixed", "samples", "granularity", "calibrator", "scheme")
+        order = ("methods", "rounding", "mixed", "samples", "granularity", "calibrator", "scheme")
         product = itertools.product(*(self.choices[knob] for knob in order))
         named = (dict(zip(order, values, strict=True)) for values in product)
         return tuple(dict.fromkeys(map(configuration, named)))
@@ -103,18 +123,23 @@ def quantune96() -> Space:
 
 
 def full() -> Space:
-    """Quantune's with all that mlq has: 3 x 4 x 4 x 2 x 3 points, and 108 by least squares."""
-    return Space(calibrator=CALIBRATORS, mixed=MIXED, rounding=ROUNDINGS)
+    """Quantune's with all that mlq has: 3 x 4 x 4 x 2 x 3 points, by the methods they go with."""
+    return Space(calibrator=CALIBRATORS, mixed=MIXED, rounding=ROUNDINGS, methods=METHODS)
 
 
 def configuration(knobs: Mapping[str, Any]) -> Configuration:
     """The configuration with these values by knob; other keys are left aside.
 
-    Weights are rounded to the nearest where nothing is said of that, or least squares cannot.
+    Weights are rounded to the nearest where nothing is said of that, or least squares cannot;
+    biases are corrected where there is a scale for each channel, and least squares does not do it.
     """
-    found = Configuration(**{knob: knobs[knob] for knob in KNOBS if knob != "rounding"})
-    fits = can_fit(found.scheme, found.granularity)
-    return replace(found, rounding=knobs.get("rounding", "nearest")) if fits else found
+    given = {**_USUAL, **knobs}
+    found = Configuration(**{knob: given[knob] for knob in KNOBS})
+    if not can_fit(found.scheme, found.granularity):
+        found = replace(found, rounding="nearest")
+    if found.granularity == "per_axis" and found.rounding == "nearest":
+        return found
+    return replace(found, methods="equalize" if found.uses("equalize") else "none")
 
 
 SPACES = {"quantune96": quantune96(), "full": full()}
