@@ -47,7 +47,8 @@ _GIGA_OPS = {
     "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
     "nonlinearity": {"f32": 1.4, "w8a8": 4.3},
 }
-_WIDE = ("w8a16", "w8a12")
+# Precisions of wide activations, and those of bytes with the same weights.
+_WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8"}
 _OF_BYTES_ONLY = frozenset({"mul", "nonlinearity"})  # what no kernel computes of words
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
 _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
@@ -59,7 +60,11 @@ def _costs(features: frozenset[str]) -> Costs:
     return Costs(
         giga_ops={
             row: rates
-            | dict.fromkeys(() if row in _OF_BYTES_ONLY else _WIDE, rates["w8a8"] / slower)
+            | {
+                wide: rates[narrow] / slower
+                for wide, narrow in _WIDE.items()
+                if narrow in rates and row not in _OF_BYTES_ONLY
+            }
             for row, rates in _GIGA_OPS.items()
         },
         bytes_per_us=24_900.0,
@@ -77,7 +82,9 @@ TARGET = Target(
         "f32": Storage(weight=4, activation=4),
         "w8a8": Storage(weight=1, activation=1),
         "w4a8": Storage(weight=0.5, activation=1),
-        **dict.fromkeys(_WIDE, Storage(weight=1, activation=2)),
+        "w8a16": Storage(weight=1, activation=2),
+        "w8a12": Storage(weight=1, activation=2),
+        "w4a16": Storage(weight=0.5, activation=2),
     },
     cpu_features=cpu_features(),
     menu="f32,w8a8,w8a16",
