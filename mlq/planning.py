@@ -22,7 +22,7 @@ from mlq.costs import Costs, TableCosts, work_of
 from mlq.errors import PlanError, TargetError
 from mlq.network import Layer, Network
 from mlq.plan import LayerPlan, Plan
-from mlq.precision import BYTE_BITS
+from mlq.precision import BYTE_BITS, Precision
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities, noise_from_sensitivities
 from mlq.targets.base import Target
@@ -56,11 +56,20 @@ def expect_offered(target: Target, precisions: Sequence[str]) -> None:
 
 
 def overflows(network: Network, layer: Layer, precision: str) -> bool:
-    """Whether sums of a layer may need more than 32 bits: of products of wide activations."""
+    """Whether sums of a layer may need more than 32 bits: of products of wide activations.
+
+    Weights of fewer than 8 bits are fitted later; of them it is known that they have so many.
+    """
     bits = stored_bits(precision)
-    most = (1 << bits) - 1
-    greatest = network.weight_sums.get(layer.name, 0) * most if bits > BYTE_BITS else 0
-    return greatest >= numerics.WIDE_SUM_LIMIT
+    if bits <= BYTE_BITS:
+        return False
+    sums, weight_bits = (
+        network.weight_sums.get(layer.name, 0),
+        Precision.parse(precision).weight_bits,
+    )
+    if weight_bits < BYTE_BITS and layer.product is not None:
+        sums = ((1 << weight_bits - 1) - 1) * layer.product.window
+    return sums * ((1 << bits) - 1) >= numerics.WIDE_SUM_LIMIT
 
 
 def predicted_us(network: Network, costs: Costs, precisions: Mapping[str, str]) -> float:

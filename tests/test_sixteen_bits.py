@@ -67,9 +67,9 @@ def test_what_may_overflow_is_not_offered_and_the_plan_says_so(network: Network)
     first, *_, last = network.layers
     vars(network)["weight_sums"] = {first.name: most - 1, last.name: most}
     try:
-        offered = planning.supported(network, X86, ["w8a8", "w8a12", "w8a16"])
-        assert offered[first.name] == ["w8a8", "w8a12", "w8a16"]
-        assert offered[last.name] == ["w8a8", "w8a12"]
+        offered = planning.supported(network, X86, ["w8a8", "w8a12", "w8a16", "w4a16"])
+        assert offered[first.name] == ["w8a8", "w8a12", "w8a16", "w4a16"]
+        assert offered[last.name] == ["w8a8", "w8a12", "w4a16"]
     finally:
         del vars(network)["weight_sums"]
 
