@@ -176,12 +176,13 @@ class _Fit:
     def round(self, precision: Precision, found: Rounding) -> None:
         """Add the layer's weight at a precision, its scales, and its bias."""
         layer, bits = self.layer, precision.weight_bits
-        windows, biased = self.windows, layer.bias is not None
-        storage: QuantParams | None = self._storage(precision)
-        if storage and precision.activation_bits >= _WIDE:
+        windows, storage = self.windows, self._storage(precision)
+        is_wide, biased = precision.activation_bits >= _WIDE, layer.bias is not None
+        if is_wide:
             # What these clip are outliers of a few windows; to make up for them ruins all others.
-            windows, storage = numerics.fake_quantize(windows, storage), None
-        moments = Moments.of(windows, storage, biased=biased, damping=self._damping)
+            windows = numerics.fake_quantize(windows, storage)
+        given = None if is_wide else storage
+        moments = Moments.of(windows, given, biased=biased, damping=self._damping)
         made = reconstruct(self._weight, moments, bits=bits, axis=layer.weight_axis)
         found.weights[layer.weight or "", bits] = made.simulated
         found.scales[layer.weight or "", bits] = np.asarray(made.params.scale, np.float32)
