@@ -104,8 +104,10 @@ def reconstruct(weight: Reals, moments: Moments, *, bits: int, axis: int = 0) ->
     wanted = rows.reshape(groups, -1, inputs).astype(np.float64)
     hessian = moments.damped
     # With float input the minimum is the weight itself; the damping pulls towards it.
-    target = wanted @ (moments.crossed + hessian - moments.stored)
-    target = np.linalg.solve(hessian, target.transpose(0, 2, 1)).transpose(0, 2, 1)
+    target = wanted
+    if moments.crossed is not moments.stored:
+        target = wanted @ (moments.crossed + hessian - moments.stored)
+        target = np.linalg.solve(hessian, target.transpose(0, 2, 1)).transpose(0, 2, 1)
     flat = numerics.weight_params(
         target.reshape(-1, inputs).astype(np.float32), bits=bits, granularity="per_axis", axis=0
     )

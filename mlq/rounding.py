@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import bias_correction, columns, damping
+from mlq import bias_correction, columns, damping, numerics
 from mlq.dialect import weights as stored
 from mlq.network import Layer, Network
 from mlq.numerics import QuantParams
@@ -30,12 +30,16 @@ Arrays = dict[tuple[str, int], Array]
 
 FILE = "rounding.npz"
 # Another one where the same samples give other weights, so that no search goes on with old ones.
-METHOD = 2
+METHOD = 3
 # Samples whose windows weights are rounded for: there are few windows in one of a deep layer.
 _SAMPLES = 128
 # The first samples, so many and a fifth at most, are those that layers are tried on alone and bits
 # are searched by: what was fitted to them would seem to lose less than it does.
 _APART, _APART_SHARE = 16, 5
+# Inputs [N, 3, H, W] are pictures.
+_PICTURE, _COLOURS = 4, 3
+# Activations of so many bits are what layers read, for all that a rounded weight can do about it.
+_WIDE = 8
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,9 @@ def round_weights(
     """Round each layer's weight for each of its `precisions` and what it reads (`reconstruct`).
 
     Of `corrected` precisions the weights stay the nearest, and biases make up for what that shifts
-    (`bias_correction`). `network` takes the batches, by default the simulation's. A weight that
-    several layers share stays as it is. DiagnosticError where the float network has an op that
-    numpy cannot compute.
+    (`bias_correction`). Pictures (inputs of three channels) are seen in a mirror, too. `network`
+    takes the batches, by default the simulation's. A weight that several layers share stays as it
+    is. DiagnosticError where the float network has an op that numpy cannot compute.
     """
     network, corrected = network or simulation.network, corrected or {}
     keys = [key for layer in network.layers for key in (layer.weight, layer.bias) if key]
@@ -125,7 +129,10 @@ def round_weights(
         return Rounding()
     apart = min(_APART, samples // _APART_SHARE)
     others = min(samples - apart, _SAMPLES)
-    windows = columns.gather(network, _after(apart, batches), others, seed=seed)
+    seen = _after(apart, batches)
+    if all(_is_picture(spec.shape) for spec in network.model.inputs):
+        seen, others = _mirrored(seen), 2 * others
+    windows = columns.gather(network, seen, others, seed=seed)
     found = Rounding({}, {}, {})
     for layer in layers:
         fit = _Fit(layer, windows[layer.name], simulation, ranges, network)
@@ -145,6 +152,17 @@ def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequenc
             samples -= len(batch[0])
 
 
+def _is_picture(shape: Sequence[int | None]) -> bool:
+    return len(shape) == _PICTURE and shape[1] == _COLOURS
+
+
+def _mirrored(batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
+    """Each batch of pictures, then the same in a mirror: few samples show twice as much."""
+    for batch in batches:
+        yield batch
+        yield [np.ascontiguousarray(each[..., ::-1]) for each in batch]
+
+
 @dataclass(frozen=True)
 class _Fit:
     """A layer, and the windows [G, K, N] that it reads in float."""
@@ -158,8 +176,13 @@ class _Fit:
     def round(self, precision: Precision, found: Rounding) -> None:
         """Add the layer's weight at a precision, its scales, and its bias."""
         layer, bits = self.layer, precision.weight_bits
-        biased, storage = layer.bias is not None, self._storage(precision)
-        moments = Moments.of(self.windows, storage, biased=biased, damping=self._damping)
+        windows, storage = self.windows, self._storage(precision)
+        is_wide, biased = precision.activation_bits >= _WIDE, layer.bias is not None
+        if is_wide:
+            # What these clip are outliers of a few windows; to make up for them ruins all others.
+            windows = numerics.fake_quantize(windows, storage)
+        given = None if is_wide else storage
+        moments = Moments.of(windows, given, biased=biased, damping=self._damping)
         made = reconstruct(self._weight, moments, bits=bits, axis=layer.weight_axis)
         found.weights[layer.weight or "", bits] = made.simulated
         found.scales[layer.weight or "", bits] = np.asarray(made.params.scale, np.float32)

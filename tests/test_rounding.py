@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
-from mlq import partial
+from mlq import numerics, partial
 from mlq.compiler import Result, quantize
 from mlq.dialect import weights
 from mlq.errors import UsageError
+from mlq.network import Network, load
 from mlq.recipe import resolve
-from mlq.rounding import FILE
+from mlq.rounding import FILE, Rounding, round_weights
 
 OPTIONS = {"precisions": "f32,w4a8", "calibrator": "minmax", "effort": "quick", "max_drop": None}
 
@@ -76,3 +82,60 @@ def test_rounded_weights_lie_on_their_grid(fitted: Result, tmp_path: Path) -> No
 def test_least_squares_wants_a_scale_for_each_channel() -> None:
     with pytest.raises(UsageError, match="rounding least-squares"):
         resolve({"rounding": "least-squares", "granularity": "per_tensor"})
+
+
+def convolution(folder: Path, channels: int) -> Network:
+    """One layer, which sees what is left and what is right."""
+    random = np.random.default_rng(3)
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[1,{channels},6,6] input) => (float[1,4,6,6] output) {{
+          output = Conv <pads = [1,1,1,1]> (input, w, b)
+        }}"""
+    )
+    arrays = {"w": random.normal(size=(4, channels, 3, 3)), "b": np.zeros(4)}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(array.astype(np.float32), key) for key, array in arrays.items()
+    )
+    onnx.save(model, folder / "model.onnx")
+    return load(folder / "model.onnx")
+
+
+def rounded(
+    network: Network, samples: NDArray[Any], precision: str, greatest: float = 9.0
+) -> Rounding:
+    """By samples [N, C, 6, 6], stored up to the `greatest`."""
+    storage = numerics.choose_params(0.0, greatest, bits=8)
+    simulation: Any = SimpleNamespace(
+        network=network, stored_activation=lambda *_flow_bits_ranges: storage
+    )
+    batches, ranges = [[each[None]] for each in samples], SimpleNamespace()
+    wanted = {network.layers[0].name: [precision]}
+    return round_weights(batches, len(samples), simulation, ranges, wanted)  # type: ignore[arg-type]  # ranges are asked for nothing
+
+
+def leaning(channels: int) -> NDArray[np.float32]:
+    """Samples that are zero but for their right edge."""
+    made = np.random.default_rng(4).uniform(0.0, 1.0, (40, channels, 6, 6)).astype(np.float32)
+    made[..., :-1] = 0.0
+    return made
+
+
+def test_pictures_are_seen_in_a_mirror_too(tmp_path: Path) -> None:
+    for channels, is_picture in ((3, True), (2, False)):
+        network, samples = convolution(tmp_path, channels), leaning(channels)[:5]
+        # Few samples, so that all positions are drawn, in whatever order.
+        made = [
+            next(iter(rounded(network, each, "w3a8").weights.values()))
+            for each in (samples, np.ascontiguousarray(samples[..., ::-1]))
+        ]
+        # In a mirror, left and right are of equal weight, and either may be rounded first.
+        assert (np.mean(np.isclose(*made)) > 0.9) == is_picture
+
+
+def test_what_eight_bits_clip_is_not_made_up_for(tmp_path: Path) -> None:
+    """One sample that is out of range moves no bias, by which all others would be wrong."""
+    network, samples = convolution(tmp_path, 2), leaning(2)
+    samples[20] *= 1000.0
+    (shift,) = rounded(network, samples, "w8a8", greatest=1.0).biases.values()
+    assert np.max(np.abs(shift)) < 0.05
