@@ -71,7 +71,7 @@ class QuantizeImage:
         width, emitted = self.isa.lanes, self._pixels
         while width > self.output.width:
             width //= 2
-        scale = code.splat(code.vector_scalar(finisher.scales(0, 1)), width)
+        scale = code.splat(code.lane(finisher.scales(0, 1), 0), width)
         if self._in_order and width * WORD_BYTES <= self.output.width:
             width, emitted = width * WORD_BYTES, self._words
         whole = self.output.width // width * width
@@ -179,7 +179,7 @@ class Quantize:
         """The code of one workgroup: vectors along rows, or along pixels where padding follows."""
         finisher = Finisher(self.finish, self.isa.storage_of, memory[1], 1)
         margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
-        scale, name = code.vector_scalar(finisher.scales(0, 1)), code.element_of(memory[-1])
+        scale, name = code.lane(finisher.scales(0, 1), 0), code.element_of(memory[-1])
         width, run = self.output.width, self.channels
         if self.output.channels == run:
             width, run = 1, width * run

@@ -77,8 +77,11 @@ def plus(one: Index, other: Index) -> Index:
     return Beyond(base, offset) if offset else base
 
 
-def times(one: Index, factor: int) -> Index:
-    """An index times a number."""
+def times(one: Index, factor: Index) -> Index:
+    """The product of two indices."""
+    one, factor = (factor, one) if isinstance(one, int) else (one, factor)
+    if not isinstance(factor, int):
+        return arith.muli(index(one), index(factor))
     base, offset = _apart(one)
     if base is None or factor == 0:
         return offset * factor
@@ -91,29 +94,35 @@ def _apart(one: Index) -> tuple[Value | None, int]:
     return (one.base, one.offset) if isinstance(one, Beyond) else (one, 0)
 
 
-def at_most(one: Index, limit: int) -> Index:
+def at_most(one: Index, limit: Index) -> Index:
     """An index, or the limit where that is less."""
-    return min(one, limit) if isinstance(one, int) else arith.minsi(index(one), index(limit))
+    if isinstance(one, int) and isinstance(limit, int):
+        return min(one, limit)
+    return arith.minsi(index(one), index(limit))
 
 
-def at_least(one: Index, limit: int) -> Index:
+def at_least(one: Index, limit: Index) -> Index:
     """An index, or the limit where that is more."""
-    return max(one, limit) if isinstance(one, int) else arith.maxsi(index(one), index(limit))
+    if isinstance(one, int) and isinstance(limit, int):
+        return max(one, limit)
+    return arith.maxsi(index(one), index(limit))
 
 
-def split(one: Index, by: int) -> tuple[Index, Index]:
+def split(one: Index, by: Index) -> tuple[Index, Index]:
     """Quotient and remainder of an index that is not negative."""
-    if isinstance(one, int):
+    if isinstance(one, int) and isinstance(by, int):
         return divmod(one, by)
-    whole = index(one)
-    return (one, 0) if by == 1 else (arith.divui(whole, index(by)), arith.remui(whole, index(by)))
+    if isinstance(by, int) and by == 1:
+        return one, 0
+    whole, part = index(one), index(by)
+    return arith.divui(whole, part), arith.remui(whole, part)
 
 
-def share(count: int, identity: Index, of: int) -> tuple[Index, Index]:
+def share(count: Index, identity: Index, of: Index) -> tuple[Index, Index]:
     """The part of range(count) that worker `identity` takes `of` workers."""
-    if of == 1:
+    if isinstance(of, int) and of == 1:
         return 0, count
-    each = -(-count // of)
+    each = split(plus(count, plus(of, -1)), of)[0]
     low = times(identity, each)
     return low, at_most(plus(low, each), count)
 
@@ -195,12 +204,7 @@ def inserted(piece: Value, value: Value, first: int) -> Value:
 
 def scalar(memory: Value, at: Index) -> Value:
     """One element from memory."""
-    return vector_scalar(load(memory, at, 1))
-
-
-def vector_scalar(value: Value) -> Value:
-    """The first element of a vector."""
-    return vector.extract(value, [], [0])
+    return lane(load(memory, at, 1), 0)
 
 
 def lane(value: Value, number: int) -> Value:
@@ -234,14 +238,6 @@ def constant(number: float, name: str) -> Value:
 def splat(value: Value, lanes: int) -> Value:
     """A scalar in every lane."""
     return vector.broadcast(VectorType.get([lanes], value.type), value)
-
-
-def spread(memory: Value, at: Index, count: int, lanes: int) -> Value:
-    """`count` elements from memory side by side over and over, in `lanes` lanes."""
-    elements = load(memory, at, count)
-    name = element_of(memory)
-    word = elements if count == 1 else view(elements, f"i{count * int(name[1:])}")
-    return view(splat(vector_scalar(word), lanes // count), name)
 
 
 def view(value: Value, name: str) -> Value:

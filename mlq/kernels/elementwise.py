@@ -123,7 +123,7 @@ class Pairwise:
         storage, stored = self.isa.storage, code.load(memory, place, size)
         single = self.finish.result == "f32"
         whole = [storage.extended(stored)] if single else lanes.unpacked(storage, stored)
-        zero = code.splat(code.vector_scalar(finisher.biases(side, 1)), code.lanes_of(whole[0]))
+        zero = code.splat(code.lane(finisher.biases(side, 1), 0), code.lanes_of(whole[0]))
         real = code.vector_type(code.lanes_of(whole[0]), "f32")
         terms = [arith.sitofp(real, arith.subi(each, zero)) for each in whole]
         if self.operation == "mul":
@@ -208,4 +208,4 @@ def _run_on(images: Sequence[Image]) -> bool:
 
 
 def _scale(finisher: Finisher, number: int, like: Value) -> Value:
-    return code.splat(code.vector_scalar(finisher.scales(number, 1)), code.lanes_of(like))
+    return code.splat(code.lane(finisher.scales(number, 1), 0), code.lanes_of(like))

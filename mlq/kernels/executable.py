@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch_mlir.dialects import func
+from torch_mlir.dialects import arith, func
 from torch_mlir.ir import (
     ArrayAttr,
     Attribute,
+    Block,
     DenseI32ArrayAttr,
     IndexType,
     InsertionPoint,
@@ -17,17 +18,21 @@ from torch_mlir.ir import (
     Location,
     MemRefType,
     Operation,
+    ShapedType,
     StringAttr,
     SymbolRefAttr,
     Type,
     Value,
 )
 
-from mlq.kernels import code
+from mlq.kernels import code, sized
 from mlq.kernels.code import Index
+from mlq.kernels.sized import Size, Sized
 
 _ALIGNMENT = 64
 _AXES = 3
+# Elements of a buffer whose size is known at run time: at most so many.
+_ENOUGH = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Executables:
     def __init__(self, module: Operation) -> None:
         self._top = module.regions[0].blocks[0]
         self._symbols: dict[Kernel, str] = {}
+        self._block: Block | None = None
+        self._numbers: dict[tuple[int, str], Value] = {}
         self.calls: list[tuple[str, str]] = []
 
     def dispatch(
@@ -79,18 +86,37 @@ class Executables:
     ) -> Value:
         """Call a kernel on tensors, whatever their shapes: it knows where elements are.
 
-        `calls` remembers for which layer, the `caller`, it was.
+        One whose sizes are known at run time gets them as well, and its grid. `calls` remembers for
+        which layer, the `caller`, it was.
         """
-        name = self._symbol(kernel)
+        name = self._symbol(sized.form(kernel))
         self.calls.append((caller, name))
+        sizes = [self._number(number, "i32") for number in sized.numbers(kernel)]
+        grid = [self._number(number, "index") for number in kernel.grid if sizes]
         attributes = {
             "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
-            "operandSegmentSizes": DenseI32ArrayAttr.get([0, len(operands), 0, 0]),
+            "operandSegmentSizes": DenseI32ArrayAttr.get(
+                [len(grid), len(sizes) + len(operands), 0, 0]
+            ),
         }
         made = Operation.create(
-            "flow.dispatch", results=[result], operands=list(operands), attributes=attributes
+            "flow.dispatch",
+            results=[result],
+            operands=[*grid, *sizes, *operands],
+            attributes=attributes,
         )
         return made.result
+
+    def _number(self, number: int, name: str) -> Value:
+        """A constant at the beginning of the function, the same one for all its calls."""
+        block = InsertionPoint.current.block
+        if self._block is None or block != self._block:
+            self._block, self._numbers = block, {}
+        if (number, name) not in self._numbers:
+            with InsertionPoint.at_block_begin(block):
+                made = code.index(number) if name == "index" else code.constant(number, name)
+            self._numbers[number, name] = made
+        return self._numbers[number, name]
 
     def _symbol(self, kernel: Kernel) -> str:
         """The kernel's name, with a number where another kernel has its label."""
@@ -112,10 +138,12 @@ def _define(kernel: Kernel, name: str) -> None:
         export = Operation.create(
             "hal.executable.export", attributes={**visible, "layout": layout}, regions=2
         )
-        device = Type.parse("!hal.device")
-        count = export.regions[0].blocks.append(device, arg_locs=[Location.current])
+        device, given = Type.parse("!hal.device"), _AXES * isinstance(kernel, Sized)
+        types = [device, *[IndexType.get()] * given]
+        count = export.regions[0].blocks.append(*types, arg_locs=[Location.current] * len(types))
         with InsertionPoint(count):
-            Operation.create("hal.return", operands=[code.index(n) for n in kernel.grid])
+            grid = list(count.arguments)[1:] if given else map(code.index, kernel.grid)
+            Operation.create("hal.return", operands=list(grid))
         inner = Operation.create("builtin.module", regions=1)
         with InsertionPoint(inner.regions[0].blocks.append()):
             _function(kernel, name, layout)
@@ -128,30 +156,50 @@ def _function(kernel: Kernel, name: str, layout: Attribute) -> None:
         for key, value in kernel.attributes.items():
             function.attributes[key] = value
     with InsertionPoint(function.add_entry_block()):
-        memory = [_bound(i, buffer, layout) for i, buffer in enumerate(kernel.buffers)]
-        group = [_identity(axis) if kernel.grid[axis] > 1 else 0 for axis in range(_AXES)]
-        kernel.emit(memory, group)
+        sizes = [_given(i, layout) for i in range(len(sized.numbers(kernel)))]
+        memory = [_bound(i, buffer, layout, sizes) for i, buffer in enumerate(kernel.buffers)]
+        axes = range(_AXES)
+        group = [_place("id", i) if sizes or kernel.grid[i] > 1 else 0 for i in axes]
+        sized.filled(kernel, iter(sizes)).emit(memory, group)
         func.ReturnOp([])
 
 
-def _bound(number: int, buffer: Buffer, layout: Attribute) -> Value:
-    count = IndexType.get()
+def _given(number: int, layout: Attribute) -> Size:
+    """A size that comes with a call."""
+    place = IntegerAttr.get(IndexType.get(), number)
+    word = Operation.create(
+        "hal.interface.constant.load",
+        results=[code.element("i32")],
+        attributes={"layout": layout, "ordinal": place},
+    )
+    return Size(arith.index_castui(IndexType.get(), word.result))
+
+
+def _bound(number: int, buffer: Buffer, layout: Attribute, sizes: Sequence[Size]) -> Value:
+    count, dynamic = IndexType.get(), ShapedType.get_dynamic_size()
     return Operation.create(
         "hal.interface.binding.subspan",
-        results=[MemRefType.get([buffer.count], code.element(buffer.element))],
-        operands=[code.index(0)],
+        results=[
+            MemRefType.get([dynamic if sizes else buffer.count], code.element(buffer.element))
+        ],
+        operands=[code.index(0), *[code.index(_ENOUGH)] * bool(sizes)],
         attributes={
             "layout": layout,
             "binding": IntegerAttr.get(count, number),
             "alignment": IntegerAttr.get(count, _ALIGNMENT),
-            "operandSegmentSizes": DenseI32ArrayAttr.get([1, 0]),
+            "operandSegmentSizes": DenseI32ArrayAttr.get([1, int(bool(sizes))]),
         },
     ).result
 
 
-def _identity(axis: int) -> Value:
+def workers() -> Value:
+    """Workgroups along the first axis, of a kernel that is told its grid with each call."""
+    return _place("count", 0)
+
+
+def _place(what: str, axis: int) -> Value:
     return Operation.create(
-        "hal.interface.workgroup.id",
+        f"hal.interface.workgroup.{what}",
         results=[IndexType.get()],
         attributes={"dimension": IntegerAttr.get(IndexType.get(), axis)},
     ).result
@@ -160,4 +208,5 @@ def _identity(axis: int) -> Value:
 def _layout(kernel: Kernel) -> Attribute:
     read = "#hal.pipeline.binding<storage_buffer, ReadOnly>"
     bindings = [read] * (len(kernel.buffers) - 1) + ["#hal.pipeline.binding<storage_buffer>"]
-    return Attribute.parse(f"#hal.pipeline.layout<bindings = [{', '.join(bindings)}]>")
+    constants = f"constants = {count}, " if (count := len(sized.numbers(kernel))) else ""
+    return Attribute.parse(f"#hal.pipeline.layout<{constants}bindings = [{', '.join(bindings)}]>")

@@ -15,7 +15,7 @@ _WIDEST, _UNROLLED = 64, 8
 
 
 def fill(
-    image: Image, memory: Value, number: Value, group: Sequence[Index], grid: Sequence[int]
+    image: Image, memory: Value, number: Value, group: Sequence[Index], grid: Sequence[Index]
 ) -> None:
     """Write a number (an i32, or the bits of an f32) to a workgroup's share of the margin."""
     if image.is_dense:
@@ -40,8 +40,11 @@ def fill(
     code.loop(code.at_least(low, bottom), high, 1, whole)
 
 
-def _run(memory: Value, zero: Value, at: Index, count: int) -> None:
+def _run(memory: Value, zero: Value, at: Index, count: Index) -> None:
     """Write `count` elements from `at` on."""
+    if not isinstance(count, int):
+        code.loop(0, count, 1, partial(_store, code.splat(zero, 1), memory, at))
+        return
     width = next((w for w in (_WIDEST, 32, 16, 8, 4, 2, 1) if w <= count), 0)
     if not width:
         return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch_mlir.dialects import arith, vector
-from torch_mlir.ir import F64Type, IndexType, Value, VectorType
+from torch_mlir.ir import F64Type, Value, VectorType
 
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
-from mlq.kernels.executable import Buffer
+from mlq.kernels.executable import Buffer, workers
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import SIDE_BY_SIDE, each_part, each_vector
@@ -21,27 +22,22 @@ _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
 @dataclass(frozen=True)
 class FakeQuantize:
-    """numerics.fake_quantize_row of an image of floats, by a row that is chosen at run time."""
+    """numerics.fake_quantize_row of an image of floats, by a `row` that is chosen at run time."""
 
     isa: Isa
     input: Image
     output: Image
-    rows: int
-
-    @property
-    def label(self) -> str:
-        """As `fake_quantize_64x56x56`."""
-        return f"fake_quantize_{_size(self.output)}"
+    row: int
+    sizes: ClassVar[tuple[str, ...]] = ("input", "output", "row")
+    label: ClassVar[str] = "fake_quantize"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """Image, table, number of the row; the result."""
-        return (
-            Buffer("f32", self.input.batch * self.input.size),
-            Buffer("f32", self.rows * _ROW),
-            Buffer("i32", 1),
-            Buffer("f32", self.output.batch * self.output.size),
+        """Image, table; the result."""
+        source, result = (
+            Buffer("f32", each.batch * each.size) for each in (self.input, self.output)
         )
+        return source, Buffer("f32", (self.row + 1) * _ROW), result
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -50,11 +46,10 @@ class FakeQuantize:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        image = self.output
-        margins.fill(image, memory[-1], code.constant(0, "i32"), group, self.grid)
-        first = code.times(arith.index_cast(IndexType.get(), code.scalar(memory[2], 0)), _ROW)
-        row = [code.scalar(memory[1], code.plus(first, i)) for i in range(_ROW)]
-        low, high = code.share(image.height, group[0], self.grid[0])
+        image, among = self.output, workers()
+        margins.fill(image, memory[-1], code.constant(0, "i32"), group, [among])
+        row = [code.scalar(memory[1], code.plus(self.row * _ROW, i)) for i in range(_ROW)]
+        low, high = code.share(image.height, group[0], among)
 
         def line(y: Index) -> None:
             source, target = self.input.at(group[2], y, 0), image.at(group[2], y, 0)

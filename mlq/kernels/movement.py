@@ -20,8 +20,13 @@ SIDE_BY_SIDE = 4
 """Vectors of one step, so that none waits for another."""
 
 
-def each_part(elements: int, lanes: int, body: Callable[[Index, int], None]) -> None:
+def each_part(elements: Index, lanes: int, body: Callable[[Index, int], None]) -> None:
     """`body(first, lanes)` for vectors that cover the elements; the last ones may be narrower."""
+    if not isinstance(elements, int):
+        whole = code.times(code.split(elements, lanes)[0], lanes)
+        code.loop(0, whole, lanes, lambda at: body(at, lanes))
+        code.loop(whole, elements, 1, lambda at: body(at, 1))
+        return
     step = lanes * SIDE_BY_SIDE
 
     def several(at: Index) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import ClassVar
 
 import numpy as np
 from torch_mlir.dialects import arith, memref, vector
@@ -15,7 +16,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
-from mlq.kernels.movement import SIDE_BY_SIDE, each_vector
+from mlq.kernels.movement import SIDE_BY_SIDE
 
 _EXTREMES = 2  # numbers before the counts
 
@@ -31,11 +32,8 @@ class Observe:
     image: Image
     bins: int
     stride: int
-
-    @property
-    def label(self) -> str:
-        """As `observe_64x56x56`."""
-        return f"observe_{self.image.channels}x{self.image.height}x{self.image.width}"
+    sizes: ClassVar[tuple[str, ...]] = ("image", "stride")
+    label: ClassVar[str] = "observe"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -50,11 +48,6 @@ class Observe:
         """One workgroup, which needs all extremes before it counts."""
         return 1, 1, 1
 
-    @property
-    def _rows(self) -> Image:
-        """The image, in as few rows as hold its elements side by side."""
-        return self.image.as_row() if self.image.is_dense else self.image
-
     def emit(self, memory: Sequence[Value], _group: Sequence[Index]) -> None:
         """The code of the workgroup."""
         least, greatest = self._extremes(memory[0])
@@ -64,24 +57,32 @@ class Observe:
 
     def _extremes(self, memory: Value) -> list[Value]:
         """The least and the greatest of all elements."""
-        rows = self._rows
-        elements, lanes = rows.width * rows.channels, self.isa.lanes
-        while lanes > elements:
-            lanes //= 2
+        rows, lanes = self.image, self.isa.lanes
+        elements = rows.width * rows.channels
+        together = SIDE_BY_SIDE * lanes
+        whole = elements // together * together
         infinities = (code.constant(number, "f32") for number in (np.inf, -np.inf))
         start = [code.splat(each, lanes) for each in infinities]
+
+        def met(x: Value, least: Value, greatest: Value) -> list[Value]:
+            return [code.lesser(x, least), code.greater(x, greatest)]
 
         def row(batch: Index, y: Index, *found: Value) -> list[Value]:
             first = rows.at(batch, y, 0)
 
-            def step(at: Index, least: Value, greatest: Value) -> list[Value]:
-                x = code.load(memory, code.plus(first, at), lanes)
-                return [code.lesser(x, least), code.greater(x, greatest)]
+            def several(at: Index, *found: Value) -> list[Value]:
+                places = [code.plus(code.plus(first, at), i * lanes) for i in range(SIDE_BY_SIDE)]
+                pairs = zip(places, found[::2], found[1::2], strict=True)
+                return [
+                    each for at, *pair in pairs for each in met(code.load(memory, at, lanes), *pair)
+                ]
 
-            reached, whole = each_vector(elements, lanes, step, found)
-            if whole < elements:
-                reached[:2] = step(elements - lanes, *reached[:2])
-            return reached
+            def alone(at: Index, *found: Value) -> list[Value]:
+                x = code.splat(code.scalar(memory, code.plus(first, at)), lanes)
+                return [*met(x, *found[:2]), *found[2:]]
+
+            reached = code.loop(0, whole, together, several, found)
+            return code.loop(whole, elements, 1, alone, reached)
 
         def image(batch: Index, *found: Value) -> list[Value]:
             return code.loop(0, rows.height, 1, partial(row, batch), found)
@@ -104,7 +105,7 @@ class Observe:
         counts, none = memref.alloca(kept, [], []), code.splat(code.constant(0, "i32"), 1)
         code.loop(0, SIDE_BY_SIDE * self.bins, 1, lambda at: code.store(none, counts, at))
         place = partial(self._bins, least, self._per_unit(least, greatest))
-        rows = self._rows
+        rows = self.image
         row, several = rows.width * rows.channels, SIDE_BY_SIDE * self.stride
 
         def line(number: Index) -> None:
@@ -136,8 +137,6 @@ class Observe:
 
     def _elements(self, memory: Value, at: Index) -> Value:
         """The next elements of the subsample, one for each of the histograms."""
-        if self.stride == 1:
-            return code.load(memory, at, SIDE_BY_SIDE)
         return code.gathered(
             [code.scalar(memory, code.plus(at, i * self.stride)) for i in range(SIDE_BY_SIDE)]
         )

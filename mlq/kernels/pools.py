@@ -160,8 +160,8 @@ class MeanPool(_Pool):
 
             count = max(1, width // self.isa.lanes)
             size = width // count
-            bias = code.splat(code.vector_scalar(finisher.biases(0, 1)), size)
-            scale = code.splat(code.vector_scalar(finisher.scales(number, 1)), size)
+            bias = code.splat(code.lane(finisher.biases(0, 1), 0), size)
+            scale = code.splat(code.lane(finisher.scales(number, 1), 0), size)
             sums = code.loop(0, self.window[0], 1, row, [bias] * count)
             place = code.plus(target, channel)
             finisher.store([sums], [scale] * count, Pixels(memory[-1], [place]))

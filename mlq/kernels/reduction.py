@@ -158,7 +158,7 @@ class Spread:
         lanes = code.lanes_of(done[0]) * step.span
         weights = [step.weight(i, lanes) for i in range(count)]
         for p in range(pixels):
-            x = code.spread(step.image, step.place(p), step.span, lanes)
+            x = _spread(step.image, step.place(p), step.span, lanes)
             for i, weight in enumerate(weights, p * count):
                 done[i] = self.dot(done[i], x, weight)
         return done
@@ -166,3 +166,11 @@ class Spread:
     def ended(self, sums: Sequence[Value], _biases: Sequence[Value]) -> list[Value]:
         """They are it."""
         return list(sums)
+
+
+def _spread(memory: Value, at: Index, count: int, lanes: int) -> Value:
+    """`count` elements from memory side by side over and over, in `lanes` lanes."""
+    elements = code.load(memory, at, count)
+    name = code.element_of(memory)
+    word = elements if count == 1 else code.view(elements, f"i{count * int(name[1:])}")
+    return code.view(code.splat(code.lane(word, 0), lanes // count), name)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
-import numpy as np
-
 from mlq.dialect import build
 from mlq.dialect.ops import CompareOp, FakeQuantizeOp, ObserveOp
 from mlq.dialect.shapes import DYNAMIC
@@ -15,7 +13,7 @@ from mlq.kernels.isa import Isa
 from mlq.kernels.measuring import Energies, FakeQuantize
 from mlq.kernels.observing import Observe
 from mlq.numerics.sampling import row_step, subsampling_step
-from mlq.transforms.kernels.images import Images, Lower, constant
+from mlq.transforms.kernels.images import Images, Lower
 
 
 def fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> Lower | str:
@@ -45,10 +43,8 @@ def observe(op: ObserveOp, isa: Isa, images: Images) -> Lower | str:
 
 def _fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
-    row, rows = op.row.value, op.table.type.shape[0]
-    kernel = FakeQuantize(isa, source.image, output, rows)
-    number = constant(f"row.{row}", np.array([row], np.int32))
-    images.call(kernel, [source.value, op.table, number], op.output, output)
+    kernel = FakeQuantize(isa, source.image, output, op.row.value)
+    images.call(kernel, [source.value, op.table], op.output, output)
 
 
 def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
@@ -62,6 +58,7 @@ def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
 def _observe(op: ObserveOp, isa: Isa, images: Images) -> None:
     source, bins = images.read(op.input), op.bins.value
     stride = subsampling_step(prod(build.shape_of(op.input)), op.max_elements.value)
-    kernel = Observe(isa, source.image, bins, stride)
+    image = source.image.as_row() if source.image.is_dense else source.image
+    kernel = Observe(isa, image, bins, stride)
     made = images.dispatch(kernel, [source.value], op.statistics.type)
     op.statistics.replace_all_uses_with(made)
