@@ -1,19 +1,20 @@
 """Weights of 4 bits: what rounding them by least squares saves, alone and mixed with 8 bits.
 
-    python benchmarks/four_bits.py [NETWORK ...]      (default: all networks; activations of 8 bits)
+    python benchmarks/four_bits.py [NETWORK ...] [--precisions w8a8,w4a8] [--methods none]
 
-w8a8           all weights of 8 bits
+w8a8           all weights of 8 bits; so with each of the precisions
 w4a8 nearest   all of 4 bits (per channel), each rounded to the nearest
 w4a8           the same, rounded by least squares on the calibration samples (mlq.rounding)
-60 %, 80 %     the plan of least noise within so much of the bytes of all weights of 8 bits
+60 %, 80 %     the plan of least noise within so much of the bytes of all weights of 8 bits, each
+               layer in one of the precisions
 
 KL to float (milli-nats) and top-1 on the evaluation samples, simulated; seconds are CPU time of
-rounding.
+rounding and of the methods.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -32,13 +33,13 @@ from mlq.recipe import resolve
 from mlq.simulation import Simulation, uniform
 
 SHARES = (0.6, 0.8)
-PRECISIONS = ("w8a8", "w4a8")
+BASE, NARROW = "w8a8", "w4a8"
 
 
-def analysed(network: Network) -> tuple[Analysis, Simulation, float]:
+def analysed(network: Network, precisions: str, methods: str) -> tuple[Analysis, Simulation, float]:
     """The network's analysis with fitted weights, its plain simulation, CPU seconds of fitting."""
     device = targets.by_name("x86")
-    recipe = resolve({"threads": 2, "precisions": f"f32,{','.join(PRECISIONS)}"})
+    recipe = resolve({"threads": 2, "precisions": f"f32,{precisions}", "methods": methods})
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model)
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
@@ -55,7 +56,8 @@ def plans(found: Analysis) -> dict[str, Mapping[str, str]]:
     """Precisions by layer: uniform ones, and the least noise within shares of the bytes of w8a8."""
     subject = found.subject
     named: dict[str, Mapping[str, str]] = {
-        each: uniform(subject.network, each, subject.allowed) for each in PRECISIONS
+        each: uniform(subject.network, each, subject.allowed)
+        for each in subject.recipe.integer_precisions()
     }
     planner = Planner.of(subject.network, subject.target, subject.recipe, found.sensitivities)
     integers = [
@@ -65,7 +67,7 @@ def plans(found: Analysis) -> dict[str, Mapping[str, str]]:
         for layer in planner.problem.layers
     ]
     problem = Problem(integers, planner.problem.borders)
-    whole = sum(layer.options["w8a8"].bytes for layer in integers if "w8a8" in layer.options)
+    whole = sum(layer.options[BASE].bytes for layer in integers if BASE in layer.options)
     for share in SHARES:
         made = solve(problem, minimise="noise", budget=Budget(bytes=share * whole))
         named[f"{share:.0%}"] = made.precisions
@@ -97,13 +99,18 @@ class Judge:
         return np.concatenate(parts)
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print a row a network and form."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", default=["all"])
+    parser.add_argument("--precisions", default=f"{BASE},{NARROW}", help="w8a8 is one of them")
+    parser.add_argument("--methods", default="none", help="accuracy methods (none)")
+    given = parser.parse_args()
     print(f"{'network':28} {'form':13} {'KL mn':>8} {'top-1 %':>8} {'to float':>9} {'seconds':>8}")
-    for network in find(names):
-        found, plain, seconds = analysed(network)
+    for network in find(given.networks):
+        found, plain, seconds = analysed(network, given.precisions, given.methods)
         named, judge = plans(found), Judge(network, found)
-        forms = {"w4a8 nearest": (plain, named["w4a8"])}
+        forms = {f"{NARROW} nearest": (plain, named[NARROW])} if NARROW in named else {}
         forms |= {name: (found.simulation, each) for name, each in named.items()}
         for form, (simulation, precisions) in forms.items():
             row = judge(simulation, precisions)
@@ -111,4 +118,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
