@@ -4,8 +4,9 @@
 
 Error of a layer's results over their energy, in percent, when its weight (64 of its output
 channels) is rounded by windows of so many calibration samples: on these windows, and on those of
-as many evaluation samples. `0.01` is the damping that all layers once had, `chosen` that of
-mlq.damping. 32 samples are what was fitted once, 84 what is left now of 100.
+84 evaluation samples. `0.01` is the damping that all layers once had, the other mlq.damping's.
+32 samples are what was fitted once, 84 what is left now of 100, 168 the same with their mirror
+images, as mlq.rounding sees pictures.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ from mlq.network import Layer, load
 from mlq.network import Network as Loaded
 from mlq.numerics import Reals
 from mlq.reconstruction import Moments, error, reconstruct
+from mlq.rounding import mirrored
 
 FEW, MOST, ROWS, BITS, ONCE = 32, 84, 64, 4, 0.01
 
 
-def windows(loaded: Loaded, network: Network, source: Path, samples: int) -> dict[str, Reals]:
-    """Windows of the first samples, by layer."""
+def windows(
+    loaded: Loaded, network: Network, source: Path, samples: int, *, twice: bool = False
+) -> dict[str, Reals]:
+    """Windows of the first samples, by layer; `twice` in a mirror, too."""
     data = load_data(str(source), loaded.sample_specs, model_path=network.model, samples=samples)
     names = [spec.name for spec in loaded.model.inputs]
     batches: Iterator[list[Any]] = ([batch[name] for name in names] for batch in data.batches(1))
+    if twice:
+        return columns.gather(loaded, mirrored(batches), 2 * samples)
     return columns.gather(loaded, batches, samples)
 
 
@@ -60,13 +66,13 @@ def main(name: str, layers: Sequence[str]) -> None:
     print(
         f"{'layer':12} {'inputs':>6} {'samples':>8} {'damping':>8} {'on these':>8} {'on others':>9}"
     )
-    for samples in (FEW, MOST):
-        found = windows(loaded, network, network.calib, samples)
+    for samples, twice in ((FEW, False), (MOST, False), (MOST, True)):
+        found = windows(loaded, network, network.calib, samples, twice=twice)
         for layer, is_chosen in itertools.product(chosen, (False, True)):
             weight, x = rows(loaded, layer), found[layer.name]
             damped = damping.least_error(x) if is_chosen else ONCE
             said = row(weight, x, others[layer.name], damped)
-            print(f"{layer.name:12} {weight.shape[1]:>6} {samples:>8} {said}", flush=True)
+            print(f"{layer.name:12} {weight.shape[1]:>6} {samples << twice:>8} {said}", flush=True)
 
 
 def rows(loaded: Loaded, layer: Layer) -> Reals:

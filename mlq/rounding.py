@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlq import bias_correction, columns, damping, numerics
 from mlq.dialect import weights as stored
+from mlq.frontends.specs import TensorSpec
 from mlq.network import Layer, Network
 from mlq.numerics import QuantParams
 from mlq.precision import Precision
@@ -130,8 +131,8 @@ def round_weights(
     apart = min(_APART, samples // _APART_SHARE)
     others = min(samples - apart, _SAMPLES)
     seen = _after(apart, batches)
-    if all(_is_picture(spec.shape) for spec in network.model.inputs):
-        seen, others = _mirrored(seen), 2 * others
+    if any(precisions.values()) and all(map(_is_picture, network.model.inputs)):
+        seen, others = mirrored(seen), 2 * others
     windows = columns.gather(network, seen, others, seed=seed)
     found = Rounding({}, {}, {})
     for layer in layers:
@@ -152,11 +153,11 @@ def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequenc
             samples -= len(batch[0])
 
 
-def _is_picture(shape: Sequence[int | None]) -> bool:
-    return len(shape) == _PICTURE and shape[1] == _COLOURS
+def _is_picture(input: TensorSpec) -> bool:
+    return len(input.shape) == _PICTURE and input.shape[1] == _COLOURS
 
 
-def _mirrored(batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
+def mirrored(batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
     """Each batch of pictures, then the same in a mirror: few samples show twice as much."""
     for batch in batches:
         yield batch
