@@ -1,4 +1,4 @@
-"""Convolutions of floats that share their code: as many kernels as there are kinds of tiles."""
+"""Convolutions of floats that share their code, whatever their sizes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from mlq.kernels import tiling
 from mlq.kernels.code import Index
 from mlq.kernels.conv import Conv
+from mlq.kernels.depthwise import Depthwise, Run
 from mlq.kernels.executable import workers
 from mlq.kernels.reduction import Part
 from mlq.kernels.tiling import Columns
@@ -91,3 +92,35 @@ def conv(**description: Any) -> Conv:
 
 def _single(run: int) -> Part:
     return Part(0, run, 1, 1)
+
+
+@dataclass(frozen=True)
+class SizedDepthwise(Depthwise):
+    """A depthwise convolution of floats whose sizes are known at run time, all but its window's."""
+
+    sizes: ClassVar[tuple[str, ...]] = ("input", "output", "pads")
+
+    @property
+    def label(self) -> str:
+        """As `real_depthwise3x3s1`."""
+        return f"real_depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}"
+
+    @property
+    def stored(self) -> int:
+        """Channels fill vectors."""
+        return self.output.channels
+
+    def workers(self) -> Sequence[Index]:
+        """The grid that a call has."""
+        return workers()
+
+    def runs(self) -> list[Run]:
+        """Blocks that are all alike."""
+        return [Run(0, self.isa.lanes, self.output.channels // self.isa.lanes, 0)]
+
+
+def depthwise(**description: Any) -> Depthwise:
+    """A depthwise convolution that shares its code if it can."""
+    known = Depthwise(**description)
+    whole = known.output.channels % known.isa.lanes == 0
+    return SizedDepthwise(**description) if known.kind == "f32" and whole else known

@@ -14,7 +14,7 @@ from mlq import numerics
 from mlq.dialect import build, layers
 from mlq.dialect.ops import Conv2dOp, MatmulOp, TransposeOp, WeightOp
 from mlq.dialect.shapes import DYNAMIC
-from mlq.kernels import code, library, sized_conv, winograd
+from mlq.kernels import code, library, winograd
 from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
@@ -156,8 +156,7 @@ def _gains_by_winograd(layer: Layer) -> bool:
 def _conv(layer: Layer, images: Images) -> None:
     source = images.read(layer.source)
     image = source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image
-    make = sized_conv.conv if images.sized else library.of(layer.isa).conv
-    _called(make, layer, images, Held(source.value, image))
+    _called(library.of(layer.isa, sized=images.sized).conv, layer, images, Held(source.value, image))
 
 
 def _winograd(layer: Layer, images: Images) -> None:
@@ -196,7 +195,7 @@ def _called(
 
 def _depthwise(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source, BLOCK), images.result(layer.result)
-    kernel = library.of(layer.isa).depthwise(
+    kernel = library.of(layer.isa, sized=images.sized).depthwise(
         isa=layer.isa,
         input=source.image,
         output=output,
