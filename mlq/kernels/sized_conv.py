@@ -79,7 +79,9 @@ def conv(**description: Any) -> Conv:
     given = Conv(**description)
     known = given.flat
     whole = known.channels == known.output.channels == known.padded
-    if known.kind != "f32" or not (whole and known.is_joined and known.parts == (_single(known.run),)):
+    if known.kind != "f32" or not (
+        whole and known.is_joined and known.parts == (_single(known.run),)
+    ):
         return given
     tile = tiling.alike(known.isa, known.work)
     own = {each.name: getattr(known, each.name) for each in fields(known)}
