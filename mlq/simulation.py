@@ -21,7 +21,7 @@ from mlq.network import Flow, Layer, Network
 from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
-from mlq.targets.iree import compile_module
+from mlq.targets.iree import compile_module, importing
 from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
 Array = NDArray[Any]
@@ -221,7 +221,9 @@ class Simulation(StoredNetwork):
             own=self._own,
         )
         lowered = self.network.transform(pipeline)
-        return compile_module(lowered.text, target, embed=False), lowered.weights
+        flags = importing(lowered.text)
+        vmfb = compile_module(lowered.text, target, embed=False, extra_flags=flags)
+        return vmfb, lowered.weights
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""

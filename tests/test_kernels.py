@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import code, library
-from mlq.kernels.conv import Conv
-from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Buffer, Executables, Kernel
 from mlq.kernels.finishing import FITTING, Finish, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
@@ -244,6 +243,22 @@ REAL_DEPTHWISE = (
     Shape(k=3, d=2, p=2, c=7),
 )
 
+# Channels that fill vectors: layers of floats that share their code.
+SIZED_CONVS = (
+    Shape(k=3, p=1, c=32, margin=(1, 0, 2, 1)),
+    Shape(k=3, s=2, p=1, h=13, w=15, o=96),
+    Shape(h=7, w=7, c=64, o=128, residual="f32", low=0.0, high=6.0),
+    Shape(h=9, w=3, c=64, n=2),
+    Shape(k=7, s=2, p=3, c=3, h=20, w=20),
+    Shape(h=1, w=1, c=63, o=48),
+)
+SIZED_DEPTHWISE = (
+    Shape(k=3, p=1, c=48, margin=(1, 1, 1, 1)),
+    Shape(k=3, p=1, c=96, h=15),
+    Shape(k=3, s=2, p=1, c=64, h=15, low=0.0, high=6.0),
+    Shape(k=5, p=2, c=144, n=2),
+)
+
 
 def convolution(
     shape: Shape,
@@ -356,7 +371,9 @@ def residual_of(
     return stored, centred.astype(np.float32) * scale
 
 
-def real_convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: bool) -> Case:
+def real_convolution(
+    shape: Shape, isa: Isa, rng: np.random.Generator, *, depthwise: bool, sized: bool = False
+) -> Case:
     groups = shape.c if depthwise else shape.g
     channels = shape.c if depthwise else shape.o
     x = rng.normal(size=(shape.n, shape.h, shape.w, shape.c)).astype(np.float32)
@@ -379,11 +396,12 @@ def real_convolution(shape: Shape, isa: Isa, rng: np.random.Generator, *, depthw
     numbers = Numbers(low=low, high=high, residual_scale=1.0)
     images = {"isa": isa, "input": input, "output": output, "finish": finish, **shape.window}
     images["kind"] = "f32"
-    kernel: Any = Depthwise(**images) if depthwise else None
+    made = library.of(isa, sized=sized)
+    kernel: Any = made.depthwise(**images) if depthwise else None
     dense = Image(shape.n, *shape.size, channels)
     if kernel is None:
         residual_image = dense if shape.residual else None
-        kernel = Conv(**images, residual=residual_image, channels=channels, groups=groups)
+        kernel = made.conv(**images, residual=residual_image, channels=channels, groups=groups)
     scale = kernel.ordered(np.ones(channels, np.float32))
     coefficients = numbers.with_channels(finish, kernel.ordered(bias), scale, isa.storage_of)
     arguments = [in_memory(x, input, 0), kernel.pack(weight), coefficients]
@@ -649,6 +667,43 @@ def test_kernels_are_exact(isa: Isa) -> None:
 @pytest.mark.parametrize("isa", [isa for isa in ISAS if isa.words], ids=lambda isa: isa.name)
 def test_kernels_of_16_bits_are_exact(isa: Isa) -> None:
     checked(list(wide_cases(isa)), target_of(isa))
+
+
+def sized_cases(isa: Isa, *, sized: bool) -> list[Case]:
+    rng, depthwise = np.random.default_rng(0), (False, True)
+    return [
+        real_convolution(shape, isa, rng, depthwise=of_each, sized=sized)
+        for of_each, shapes in zip(depthwise, (SIZED_CONVS, SIZED_DEPTHWISE), strict=True)
+        for shape in shapes
+    ]
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+def test_kernels_that_are_told_their_sizes_are_exact(isa: Isa) -> None:
+    checked(sized_cases(isa, sized=True), target_of(isa))
+
+
+@HERE
+def test_what_is_told_its_sizes_adds_up_in_the_same_order() -> None:
+    found = []
+    for sized in (True, False):
+        made = sized_cases(own(), sized=sized)
+        text = program([case.kernel for case in made])
+        runner = emulation.load(text, targets.host_target(), {}, outputs=len(made))
+        found.append(runner.run(*(x for case in made for x in case.inputs())))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_kernels_that_are_told_their_sizes_share_their_code() -> None:
+    isa = library.named("avx2")
+    assert isinstance(isa, Isa)
+    rng = np.random.default_rng(0)
+    shapes = (Shape(k=3, p=1, h=8, w=9), Shape(k=3, p=1, s=2, h=31, w=17, c=32, o=128, n=3))
+    for depthwise, count in ((False, 1), (True, 2)):  # a depthwise window slides by its stride
+        of = partial(real_convolution, isa=isa, rng=rng, depthwise=depthwise, sized=True)
+        kernels = [of(shape).kernel for shape in shapes]
+        assert program(kernels).count('"hal.executable.source"(') == count
 
 
 @HERE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Conv(Convolution):
     """A convolution on a CPU."""
 
     isa: Isa
+    wraps: ClassVar[bool] = False
+    """Whether a tile may begin in one row and end in the next."""
 
     @property
     def unit(self) -> Unit:
@@ -43,8 +45,8 @@ class Conv(Convolution):
             residual = [self._buffer(self.finish.residual, self.residual)]
         return (
             self._buffer(self.kind, self.input),
-            Buffer(self.unit.weight, self._padded * self.rows * self.row),
-            Buffer("i32", coefficient_count(self._padded)),
+            Buffer(self.unit.weight, self.padded * self.rows * self.row),
+            Buffer("i32", coefficient_count(self.padded)),
             *residual,
             self._buffer(self.finish.result, self.output),
         )
@@ -62,6 +64,19 @@ class Conv(Convolution):
         """What the products of an image take, about."""
         return self.flat.output.pixels * self._vectors * self.steps / self.unit.dots
 
+    def workers(self) -> Sequence[Index]:
+        """The grid, as code knows it."""
+        return self.grid
+
+    def unrolled(self, column: Columns, part: Part) -> int:
+        """How many steps a loop has."""
+        return self.unit.reduction.unrolled(column.pixels, column.vectors, part.steps)
+
+    def stored(self, column: Columns) -> int:
+        """Channels of a block that are in memory."""
+        lanes = self.isa.lanes
+        return min(column.vectors * lanes, self.output.channels - column.first * lanes)
+
     def tiles(self, column: Columns) -> int:
         """Tiles that the output of these columns is made of."""
         return column.tiles(self.flat.output.height, self.flat.output.width)
@@ -74,12 +89,12 @@ class Conv(Convolution):
     @property
     def rows(self) -> int:
         """Runs of input elements side by side that a window has: rows, or pixels."""
-        return self.window[0] * (1 if self._joined else self.window[1])
+        return self.window[0] * (1 if self.is_joined else self.window[1])
 
     @property
     def run(self) -> int:
         """Elements of a run."""
-        return self._depth * (self.window[1] if self._joined else 1)
+        return self._depth * (self.window[1] if self.is_joined else 1)
 
     @property
     def row(self) -> int:
@@ -94,14 +109,14 @@ class Conv(Convolution):
         """
         (_, left), (_, stride) = self.pads, self.strides
         end = (self.output.width - 1) * stride - left + self.window[1]
-        spare = self.input.width + self.input.margin[3] - end if self._joined else 0
+        spare = self.input.width + self.input.margin[3] - end if self.is_joined else 0
         beyond = spare * self.input.channels if self.unit.total == "i32" else 0
         return reduction.parts(self.unit.reduction, self.run, beyond)
 
     @property
-    def columns(self) -> tuple[Columns, ...]:
-        """How channels and pixels are divided into tiles."""
-        work = tiling.Work(
+    def work(self) -> tiling.Work:
+        """What is to be divided into tiles."""
+        return tiling.Work(
             unit=self.unit,
             height=self.flat.output.height,
             width=self.flat.output.width,
@@ -110,7 +125,11 @@ class Conv(Convolution):
             packs=self.finish.packs,
             part=self._vectors // self.groups,
         )
-        *others, last = tiling.columns(self.isa, work)
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """How channels and pixels are divided into tiles."""
+        *others, last = tiling.columns(self.isa, self.work)
         partial_end = last.end * self.isa.lanes > self.output.channels
         return (*others, *(last.apart() if partial_end else [last]))
 
@@ -123,7 +142,7 @@ class Conv(Convolution):
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
         height, width, depth, channels = weight.shape
-        padded = np.zeros((height, width, self._depth, self._padded), weight.dtype)
+        padded = np.zeros((height, width, self._depth, self.padded), weight.dtype)
         padded[:, :, :depth, :channels] = weight
         rows = padded[..., self._order].reshape(self.rows, self.run, -1)
         return np.concatenate(
@@ -150,7 +169,7 @@ class Conv(Convolution):
 
     def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
         """A number for each channel [O], in the order of the kernel's vectors."""
-        padded = np.zeros(self._padded, values.dtype)
+        padded = np.zeros(self.padded, values.dtype)
         padded[: len(values)] = values
         return padded[self._order]
 
@@ -162,11 +181,6 @@ class Conv(Convolution):
         return Buffer(self.isa.element(kind), image.batch * image.size)
 
     @property
-    def _joined(self) -> bool:
-        """Whether the pixels of a window's row lie side by side."""
-        return self.dilations[1] == 1 and self.groups == 1
-
-    @property
     def _depth(self) -> int:
         """Input channels of a group."""
         return self.input.channels // self.groups
@@ -176,7 +190,8 @@ class Conv(Convolution):
         return -(-self.channels // self.isa.lanes)
 
     @property
-    def _padded(self) -> int:
+    def padded(self) -> int:
+        """Channels that there are weights for."""
         return self._vectors * self.isa.lanes
 
     @property

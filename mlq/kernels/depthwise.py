@@ -71,7 +71,7 @@ class Depthwise:
         return (
             Buffer(self.unit.element, self.input.batch * self.input.size),
             Buffer(self.unit.weight, sum(self._filter_size(width) for _, width in self.blocks)),
-            Buffer("i32", coefficient_count(self._stored)),
+            Buffer("i32", coefficient_count(self.stored)),
             Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
 
@@ -80,6 +80,10 @@ class Depthwise:
         """Groups of rows, one, images."""
         work = self.output.size * self.window[0] * self.window[1]
         return max(1, min(4, work // _GRAIN, self._steps_down)), 1, self.output.batch
+
+    def workers(self) -> Sequence[Index]:
+        """The grid, as code knows it."""
+        return self.grid
 
     @property
     def blocks(self) -> tuple[tuple[int, int], ...]:
@@ -140,42 +144,44 @@ class Depthwise:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: blocks of channels on rows of pixels."""
-        finisher = Finisher(self.ending, self.isa.storage_of, memory[2], self._stored)
-        margins.fill(self.output, memory[-1], finisher.zero_point(), group, self.grid)
-        low, high = code.share(self._steps_down, group[0], self.grid[0])
+        finisher = Finisher(self.ending, self.isa.storage_of, memory[2], self.stored)
+        grid = self.workers()
+        margins.fill(self.output, memory[-1], finisher.zero_point(), group, grid)
+        low, high = code.share(self._steps_down, group[0], grid[0])
 
         def down(step: Index) -> None:
             y = code.at_most(code.times(step, self.rows), self.output.height - self.rows)
-            for block in self._runs():
+            for block in self.runs():
                 self._run(memory, finisher, (group[2], y), block)
 
         code.loop(low, high, 1, down)
 
     @property
     def _steps_down(self) -> int:
-        return -(-self.output.height // self.rows)
+        return (self.output.height + self.rows - 1) // self.rows
 
     @property
-    def _stored(self) -> int:
+    def stored(self) -> int:
+        """Channels of all blocks."""
         return sum(width for _, width in self.blocks)
 
     def _filter_size(self, size: int) -> int:
         return self.rows * self.window[1] * self.quads * self.together * size
 
-    def _runs(self) -> list[_Run]:
+    def runs(self) -> list[Run]:
         """Blocks that one loop serves: equally wide, one after the other."""
-        runs: list[_Run] = []
+        runs: list[Run] = []
         for number, (first, width) in enumerate(self.blocks):
             last = runs[-1] if runs else None
             if last and last.width == width and first == last.first + last.count * width:
-                runs[-1] = _Run(last.first, width, last.count + 1, last.before)
+                runs[-1] = Run(last.first, width, last.count + 1, last.before)
             else:
                 before = sum(w for _, w in self.blocks[:number])
-                runs.append(_Run(first, width, 1, before))
+                runs.append(Run(first, width, 1, before))
         return runs
 
     def _run(
-        self, memory: Sequence[Value], finisher: Finisher, at: tuple[Index, Index], run: _Run
+        self, memory: Sequence[Value], finisher: Finisher, at: tuple[Index, Index], run: Run
     ) -> None:
         def block(number: Index) -> None:
             offset = code.times(number, run.width)
@@ -187,7 +193,7 @@ class Depthwise:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """Blocks of one width: the first's channel, how many, the channels stored before them."""
 
     first: int

@@ -192,9 +192,9 @@ def _bound(number: int, buffer: Buffer, layout: Attribute, sizes: Sequence[Size]
     ).result
 
 
-def workers() -> Value:
-    """Workgroups along the first axis, of a kernel that is told its grid with each call."""
-    return _place("count", 0)
+def workers() -> list[Value]:
+    """Workgroups along each axis, of a kernel that is told its grid with each call."""
+    return [_place("count", axis) for axis in range(_AXES)]
 
 
 def _place(what: str, axis: int) -> Value:

@@ -119,7 +119,7 @@ class Finisher:
 
     def scales(self, channel: Index, width: int) -> Value:
         """The scales of some channels."""
-        at = code.plus(channel, coefficients.HEADER + self._channels)
+        at = code.plus(channel, self._channels + coefficients.HEADER)
         return code.view(code.load(self._memory, at, width), "f32")
 
     def zero_point(self, name: str = "i32") -> Value:

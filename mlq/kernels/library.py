@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from mlq.kernels import casting, elementwise, movement, pools, winograd
+from mlq.kernels import casting, elementwise, movement, pools, sized_conv, winograd
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Kernel
@@ -114,9 +114,14 @@ _OF_GPUS = Library(
 )
 
 
-def of(isa: Device) -> Library:
-    """The kernels of a device."""
-    return _OF_CPUS if isinstance(isa, Isa) else _OF_GPUS
+_SIZED = replace(_OF_CPUS, conv=sized_conv.conv, depthwise=sized_conv.depthwise)
+
+
+def of(isa: Device, *, sized: bool = False) -> Library:
+    """The kernels of a device; if `sized`, those of floats share their code where they can."""
+    if isinstance(isa, Isa):
+        return _SIZED if sized else _OF_CPUS
+    return _OF_GPUS
 
 
 def unfit_conv(

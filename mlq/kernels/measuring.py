@@ -46,10 +46,10 @@ class FakeQuantize:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        image, among = self.output, workers()
-        margins.fill(image, memory[-1], code.constant(0, "i32"), group, [among])
+        image, grid = self.output, workers()
+        margins.fill(image, memory[-1], code.constant(0, "i32"), group, grid)
         row = [code.scalar(memory[1], code.plus(self.row * _ROW, i)) for i in range(_ROW)]
-        low, high = code.share(image.height, group[0], among)
+        low, high = code.share(image.height, group[0], grid[0])
 
         def line(y: Index) -> None:
             source, target = self.input.at(group[2], y, 0), image.at(group[2], y, 0)

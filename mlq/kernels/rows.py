@@ -37,8 +37,9 @@ class Row:
     ) -> None:
         self.kernel, self.memory, self.finisher = kernel, memory, finisher
         (batch, y), (channel, place, self.size) = at, block
-        row = code.plus(code.times(y, kernel.strides[0]), -kernel.pads[0])
-        self.source = code.plus(kernel.input.at(batch, row, -kernel.pads[1]), channel)
+        top, left = (code.times(each, -1) for each in kernel.pads)
+        row = code.plus(code.times(y, kernel.strides[0]), top)
+        self.source = code.plus(kernel.input.at(batch, row, left), channel)
         self.target = code.plus(kernel.output.at(batch, y, 0), channel)
         self.word, self.parts = kernel.together, kernel.unit.depth
         taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
@@ -54,7 +55,8 @@ class Row:
         width, at_once = self.kernel.output.width, self._at_once
         whole = width // at_once * at_once
         rest = code.loop(0, whole, at_once, partial(self._pixels, at_once), first)
-        code.loop(whole, width, 1, partial(self._pixels, 1), rest)
+        if at_once > 1:
+            code.loop(whole, width, 1, partial(self._pixels, 1), rest)
 
     @property
     def _at_once(self) -> int:

@@ -9,6 +9,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
+from mlq.kernels.image import NO_MARGIN
+
+# Stands for all sizes in what kernels of any have in common; no channels are too few for a kernel.
+_ANY = 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def numbers(kernel: object) -> list[int]:
 
 def form(kernel: KernelT) -> KernelT:
     """What a kernel has in common with those of other sizes."""
-    return filled(kernel, itertools.repeat(0))
+    return filled(kernel, itertools.repeat(_ANY))
 
 
 def filled(kernel: KernelT, sizes: Iterator[Any]) -> KernelT:
@@ -65,6 +69,8 @@ def filled(kernel: KernelT, sizes: Iterator[Any]) -> KernelT:
 def _numbers(value: Any) -> list[int]:
     if isinstance(value, int):
         return [value]
+    if value == NO_MARGIN:
+        return []
     parts = value if isinstance(value, tuple) else vars(value).values() if value else ()
     return [number for part in parts for number in _numbers(part)]
 
@@ -72,6 +78,8 @@ def _numbers(value: Any) -> list[int]:
 def _filled(value: Any, sizes: Iterator[Any]) -> Any:
     if isinstance(value, int):
         return next(sizes)
+    if value == NO_MARGIN:
+        return value
     if isinstance(value, tuple):
         return tuple(_filled(part, sizes) for part in value)
     if value is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code, margins
@@ -24,9 +25,8 @@ class Body:
 
     def __init__(self, conv: Conv, memory: Sequence[Value], group: Sequence[Index]) -> None:
         self.conv, self.memory, self.group = conv.flat, memory, group
-        self.columns, self.grid = conv.columns, conv.grid
-        padded = -(-conv.channels // conv.isa.lanes) * conv.isa.lanes
-        self.finisher = Finisher(conv.finish, conv.isa.storage_of, memory[2], padded)
+        self.columns, self.grid = conv.columns, conv.workers()
+        self.finisher = Finisher(conv.finish, conv.isa.storage_of, memory[2], conv.padded)
 
     def emit(self) -> None:
         memory, zero = self.memory[-1], self.finisher.zero_point()
@@ -53,7 +53,10 @@ class Body:
         first: Index = 0
         if groups > 1:
             first = code.times(code.split(channel, self.conv.channels // groups)[0], depth)
-        sources = [code.plus(self._source(*pixel), first) for pixel in pixels]
+        (down, right), input = self.conv.strides, self.conv.input
+        steps = down * input.pitch, right * input.channels
+        places = self._each(pixels, self._source, steps)
+        sources = [code.plus(place, first) for place in places]
         sums = self._accumulate(column, channel, sources, biases)
         self._finish(column, channel, pixels, sums)
 
@@ -77,31 +80,54 @@ class Body:
             scales,
             self._places(self.memory[-1], self.conv.output, pixels, channel),
             residual=residual,
-            width=min(count * size, self.conv.output.channels - column.first * size),
+            width=self.conv.stored(column),
         )
 
     def _places(
         self, memory: Value, image: Image, pixels: list[tuple[Index, Index]], channel: Index
     ) -> Pixels:
-        batch = self.group[2]
-        return Pixels(memory, [code.plus(image.at(batch, y, x), channel) for y, x in pixels])
+        steps = image.pitch, image.channels
+        places = self._each(pixels, partial(image.at, self.group[2]), steps)
+        return Pixels(memory, [code.plus(place, channel) for place in places])
+
+    def _each(
+        self,
+        pixels: list[tuple[Index, Index]],
+        place: Callable[[Index, Index], Index],
+        steps: tuple[Index, Index],
+    ) -> list[Index]:
+        """Where each pixel of a tile is, with steps from row to row and from pixel to pixel."""
+        if not self.conv.wraps:
+            return [place(*pixel) for pixel in pixels]
+        (down, right), width, first = steps, code.index(self.conv.output.width), place(*pixels[0])
+        jump = code.index(code.plus(down, code.times(code.times(right, width), -1)))
+        found = []
+        for i, (_, x) in enumerate(pixels):
+            beyond = arith.cmpi(arith.CmpIPredicate.sge, code.index(x), width)
+            at = code.plus(first, code.times(right, i))
+            found.append(code.plus(at, arith.select(beyond, jump, code.index(0))))
+        return found
 
     def _pixels(self, column: Columns, tile: Index) -> list[tuple[Index, Index]]:
         """Row and column of each pixel of a tile."""
         output = self.conv.output
         if column.by_row:
-            per_row = -(-output.width // column.pixels)
+            per_row = (output.width + column.pixels - 1) // column.pixels
             y, part = code.split(tile, per_row)
             x = code.at_most(code.times(part, column.pixels), output.width - column.pixels)
             return [(y, code.plus(x, i)) for i in range(column.pixels)]
         first = code.at_most(code.times(tile, column.pixels), output.pixels - column.pixels)
+        if self.conv.wraps:
+            y, x = code.split(first, output.width)
+            return [(y, code.plus(x, i)) for i in range(column.pixels)]
         return [code.split(code.plus(first, i), output.width) for i in range(column.pixels)]
 
     def _source(self, y: Index, x: Index) -> Index:
         """Where the window of an output pixel begins in the input."""
         top, left = self.conv.pads
         down, right = self.conv.strides
-        row, pixel = code.plus(code.times(y, down), -top), code.plus(code.times(x, right), -left)
+        row = code.plus(code.times(y, down), code.times(top, -1))
+        pixel = code.plus(code.times(x, right), code.times(left, -1))
         return self.conv.input.at(self.group[2], row, pixel)
 
     def _accumulate(
@@ -110,7 +136,7 @@ class Body:
         """Sums of products over the window: rows of it, perhaps pixels of a row, then channels."""
         conv, reduction = self.conv, self.conv.unit.reduction
         size = column.vectors * conv.isa.lanes
-        joined = conv.rows == conv.window[0]
+        joined = conv.is_joined
         per_row = 1 if joined else conv.window[1]
         base = code.times(channel, conv.rows * conv.row)
 
@@ -149,7 +175,7 @@ class Body:
     ) -> list[Value]:
         """Sums of products over steps that are alike."""
         unit, size = self.conv.unit, column.vectors * self.conv.isa.lanes
-        unrolled = unit.reduction.unrolled(column.pixels, column.vectors, part.steps)
+        unrolled = self.conv.unrolled(column, part)
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)

@@ -41,8 +41,8 @@ class Columns:
     def tiles(self, height: int, width: int) -> int:
         """Tiles of an output."""
         if self.by_row:
-            return height * -(-width // self.pixels)
-        return -(-height * width // self.pixels)
+            return height * ((width + self.pixels - 1) // self.pixels)
+        return (height * width + self.pixels - 1) // self.pixels
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,17 @@ def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
     return min(covers, key=lambda cover: cover[0])[1]
 
 
+@cache
+def alike(isa: Isa, work: Work) -> Columns:
+    """The cheapest cover by blocks that are all alike, on tiles of as many pixels as fit a row."""
+    options = [
+        Columns(0, work.vectors // vectors, vectors, min(fitting, work.width), by_row=False)
+        for vectors in range(1, _MOST_VECTORS + 1)
+        if work.vectors % vectors == 0 and (fitting := _fitting(isa, work, vectors))
+    ]
+    return min(options, key=lambda option: _cost(isa, work, option))
+
+
 def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:
     """The cheapest tile of pixels for these blocks, and what all of it costs in cycles."""
     most = min(_fitting(isa, work, blocks.vectors), work.height * work.width)
@@ -88,12 +99,14 @@ def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:
         for by_row in (True, False)
         if not by_row or pixels <= work.width
     ]
-    costs = [
-        option.tiles(work.height, work.width) * option.blocks * _cycles(isa, work, option)
-        for option in options
-    ]
+    costs = [_cost(isa, work, option) for option in options]
     least = min(costs)
     return least, options[costs.index(least)]
+
+
+def _cost(isa: Isa, work: Work, blocks: Columns) -> float:
+    """The cycles of all tiles of some blocks."""
+    return blocks.tiles(work.height, work.width) * blocks.blocks * _cycles(isa, work, blocks)
 
 
 def _fitting(isa: Isa, work: Work, vectors: int) -> int:

@@ -35,6 +35,8 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.ResizeNearestOp: movement.resize_nearest,
 }
 
+_MEASURES = (ops.CompareOp, ops.FakeQuantizeOp, ops.ObserveOp)
+
 
 @register_pass
 class LowerToKernels(Pass):
@@ -108,7 +110,9 @@ class LowerToKernels(Pass):
         isa = library.named(self.isa)
         # Without the module: there is no place before it, and asking for one is undefined.
         _, *program = walk(module)
-        images = Images(module, isa)
+        # What measures is run a few thousand times: it had better be compiled soon than be fast.
+        measures = any(isinstance(op, _MEASURES) for op in program)
+        images = Images(module, isa, sized=measures)
         chosen = _chosen(program, isa, images)
         for op in program:
             images.caller = build.name_of(op) or ""

@@ -38,10 +38,13 @@ class Held:
 
 
 class Images:
-    """The images of one module as far as they have been made, each with the margin it needs."""
+    """The images of one module as far as they have been made, each with the margin it needs.
 
-    def __init__(self, module: Operation, isa: Device) -> None:
-        self._executables, self._isa = Executables(module), isa
+    If `sized`, layers of floats are computed by kernels that are told their sizes.
+    """
+
+    def __init__(self, module: Operation, isa: Device, *, sized: bool) -> None:
+        self._executables, self._isa, self.sized = Executables(module), isa, sized
         self._margins: dict[Value, Margin] = {}
         self._held: dict[Value, Held] = {}
         self._made: set[Value] = set()

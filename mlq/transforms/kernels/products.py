@@ -156,7 +156,9 @@ def _gains_by_winograd(layer: Layer) -> bool:
 def _conv(layer: Layer, images: Images) -> None:
     source = images.read(layer.source)
     image = source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image
-    _called(library.of(layer.isa).conv, layer, images, Held(source.value, image))
+    _called(
+        library.of(layer.isa, sized=images.sized).conv, layer, images, Held(source.value, image)
+    )
 
 
 def _winograd(layer: Layer, images: Images) -> None:
@@ -195,7 +197,7 @@ def _called(
 
 def _depthwise(layer: Layer, images: Images) -> None:
     source, output = images.read(layer.source, BLOCK), images.result(layer.result)
-    kernel = library.of(layer.isa).depthwise(
+    kernel = library.of(layer.isa, sized=images.sized).depthwise(
         isa=layer.isa,
         input=source.image,
         output=output,

@@ -1,0 +1,128 @@
+"""Convolutions of floats that share their code, whatever their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from mlq.kernels import tiling
+from mlq.kernels.code import Index
+from mlq.kernels.conv import Conv
+from mlq.kernels.depthwise import Depthwise, Run
+from mlq.kernels.executable import workers
+from mlq.kernels.reduction import Part
+from mlq.kernels.tiling import Columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedConv(Conv):
+    """A convolution of floats whose sizes are known at run time, all but those of its tiles.
+
+    Its result is that of Conv, bit for bit: tiles do not change the order of a sum.
+    """
+
+    vectors: int
+    pixels: int
+    wraps: ClassVar[bool] = True
+    sizes: ClassVar[tuple[str, ...]] = (
+        "input",
+        "output",
+        "residual",
+        "channels",
+        "window",
+        "strides",
+        "pads",
+    )
+
+    @property
+    def label(self) -> str:
+        """As `real_conv_tiles4x2`."""
+        return f"real_conv_tiles{self.pixels}x{self.vectors}"
+
+    @property
+    def flat(self) -> SizedConv:
+        """Itself, which was made so."""
+        return self
+
+    @property
+    def padded(self) -> int:
+        """Channels fill vectors."""
+        return self.channels
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """Blocks that are all alike."""
+        blocks = self.channels // (self.vectors * self.isa.lanes)
+        return (Columns(0, blocks, self.vectors, self.pixels, by_row=False),)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Elements of a run, one after the other."""
+        return (_single(self.run),)
+
+    def workers(self) -> Sequence[Index]:
+        """The grid that a call has."""
+        return workers()
+
+    def unrolled(self, _column: Columns, _part: Part) -> int:
+        """One, whatever their number."""
+        return 1
+
+    def stored(self, column: Columns) -> int:
+        """All."""
+        return column.vectors * self.isa.lanes
+
+
+def conv(**description: Any) -> Conv:
+    """A convolution that shares its code if it can: its channels must fill vectors."""
+    given = Conv(**description)
+    known = given.flat
+    whole = known.channels == known.output.channels == known.padded
+    if known.kind != "f32" or not (
+        whole and known.is_joined and known.parts == (_single(known.run),)
+    ):
+        return given
+    tile = tiling.alike(known.isa, known.work)
+    own = {each.name: getattr(known, each.name) for each in fields(known)}
+    return SizedConv(
+        **own,
+        vectors=tile.vectors,
+        pixels=tile.pixels,
+    )
+
+
+def _single(run: int) -> Part:
+    return Part(0, run, 1, 1)
+
+
+@dataclass(frozen=True)
+class SizedDepthwise(Depthwise):
+    """A depthwise convolution of floats whose sizes are known at run time, all but its window's."""
+
+    sizes: ClassVar[tuple[str, ...]] = ("input", "output", "pads")
+
+    @property
+    def label(self) -> str:
+        """As `real_depthwise3x3s1`."""
+        return f"real_depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}"
+
+    @property
+    def stored(self) -> int:
+        """Channels fill vectors."""
+        return self.output.channels
+
+    def workers(self) -> Sequence[Index]:
+        """The grid that a call has."""
+        return workers()
+
+    def runs(self) -> list[Run]:
+        """Blocks that are all alike."""
+        return [Run(0, self.isa.lanes, self.output.channels // self.isa.lanes, 0)]
+
+
+def depthwise(**description: Any) -> Depthwise:
+    """A depthwise convolution that shares its code if it can."""
+    known = Depthwise(**description)
+    whole = known.output.channels % known.isa.lanes == 0
+    return SizedDepthwise(**description) if known.kind == "f32" and whole else known
