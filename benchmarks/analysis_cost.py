@@ -5,7 +5,8 @@
 CPU time of one thread, compilation left out: the float network in the same batches, then the float
 network that observes itself, the comparison of calibrators, and the float and the quantized network
 in lockstep; with --precisions f32,w8a8,w8a16 two quantized ones. Each round does all of it; the
-ratios are medians over rounds. The passes are counted as the report counts them. With --on eval the
+ratios are medians over rounds. `same` is all of it in float passes of the module that is measured
+with, which quantizes by a table: with all layers in float. With --on eval the
 evaluation samples take the place of the calibration samples: more of them, to spread over what does
 not depend on their number.
 """
@@ -44,7 +45,7 @@ def spent(call: Callable[[], T]) -> tuple[float, T]:
 def measure(
     network: Network, samples: Path, precisions: str, rounds: int
 ) -> tuple[float, list[float]]:
-    """CPU seconds of the float network, and of each stage in passes of it; medians over rounds."""
+    """CPU seconds of the float network, and each stage and all in passes; medians over rounds."""
     device, recipe = targets.by_name("x86"), resolve({"precisions": precisions})
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(samples), specs, model_path=network.model)
@@ -77,10 +78,15 @@ def measure(
                 batches, fresh, choice.ranges, precisions=integer, supported=subject.allowed
             )
         )
-        return [plainly, observing, choosing, comparing]
+        # The first call packs weights.
+        simulation.run(batches[0], choice.ranges, {})
+        same, _ = spent(lambda: [simulation.run(batch, choice.ranges, {}) for batch in batches])
+        return [plainly, same, observing, choosing, comparing]
 
     seconds = np.array([once() for _ in range(rounds)])
-    ratios = np.median(seconds[:, 1:] / seconds[:, :1], axis=0)
+    parts = seconds[:, 2:]
+    together = parts.sum(axis=1, keepdims=True) / seconds[:, :2]
+    ratios = np.median(np.hstack([parts / seconds[:, :1], together]), axis=0)
     return float(np.median(seconds[:, 0])), ratios.tolist()
 
 
@@ -92,12 +98,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
     parser.add_argument("--on", choices=("calib", "eval"), default="calib", help="samples (calib)")
     arguments = parser.parse_args()
-    columns = ("calibrate", "calibrator", "sensitivity", "all")
+    columns = ("calibrate", "calibrator", "sensitivity", "all", "same")
     print(f"{'network':30} {'float':>9} " + " ".join(f"{each:>10}" for each in columns))
     for network in find(arguments.networks):
         samples = network.calib if arguments.on == "calib" else network.eval
         one, parts = measure(network, samples, arguments.precisions, arguments.rounds)
-        row = " ".join(f"{part:>10.2f}" for part in [*parts, sum(parts)])
+        row = " ".join(f"{part:>10.2f}" for part in parts)
         print(f"{network.name:30} {one:>7.2f} s {row}", flush=True)
 
 
