@@ -79,17 +79,12 @@ def conv(**description: Any) -> Conv:
     given = Conv(**description)
     known = given.flat
     whole = known.channels == known.output.channels == known.padded
-    if known.kind != "f32" or not (
-        whole and known.is_joined and known.parts == (_single(known.run),)
-    ):
+    plain = known.kind == "f32" and known.is_joined and known.parts == (_single(known.run),)
+    if not (whole and plain):
         return given
     tile = tiling.alike(known.isa, known.work)
     own = {each.name: getattr(known, each.name) for each in fields(known)}
-    return SizedConv(
-        **own,
-        vectors=tile.vectors,
-        pixels=tile.pixels,
-    )
+    return SizedConv(**own, vectors=tile.vectors, pixels=tile.pixels)
 
 
 def _single(run: int) -> Part:
