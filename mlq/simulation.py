@@ -279,10 +279,7 @@ class Simulation(StoredNetwork):
             # A network that is loaded packs its weights: of both entries that would be twice.
             self._loaded.clear()
             executable = runtime.load(
-                vmfb,
-                parameters=parameters,
-                threads=self._threads,
-                entry=entry,
+                vmfb, parameters=parameters, threads=self._threads, entry=entry
             )
             self._loaded[entry] = executable
         else:
