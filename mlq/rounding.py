@@ -113,7 +113,7 @@ def round_weights(
     """Round each layer's weight for each of its `precisions` and what it reads (`reconstruct`).
 
     Of `corrected` precisions the weights stay the nearest, and biases make up for what that shifts
-    (`bias_correction`). Pictures (inputs of three channels) are seen in a mirror, too. `network`
+    (`bias_correction`). Few pictures (inputs of three channels) are mirrored, too. `network`
     takes the batches, by default the simulation's. A weight that several layers share stays as it
     is. DiagnosticError where the float network has an op that numpy cannot compute.
     """
@@ -131,7 +131,8 @@ def round_weights(
     apart = min(_APART, samples // _APART_SHARE)
     others = min(samples - apart, _SAMPLES)
     seen = _after(apart, batches)
-    if any(precisions.values()) and all(map(_is_picture, network.model.inputs)):
+    pictures = all(map(_is_picture, network.model.inputs))
+    if pictures and others < _SAMPLES and any(precisions.values()):
         seen, others = mirrored(seen), 2 * others
     windows = columns.gather(network, seen, others, seed=seed)
     found = Rounding({}, {}, {})
