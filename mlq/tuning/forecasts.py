@@ -69,11 +69,9 @@ class Forecasts:
         What that computes is not known, so it has no identity then.
         """
         if configuration not in self._known:
-            chosen, plain = (
-                configuration.mixed == "quantunev2",
-                replace(configuration, methods="none"),
-            )
-            plain = replace(plain, mixed="none") if chosen else plain
+            chosen = configuration.mixed == "quantunev2"
+            mixed = "none" if chosen else configuration.mixed
+            plain = replace(configuration, mixed=mixed, methods="none")
             octaves = np.log2(self._sums(plain) / self._least)
             noise = dict(zip(NOISE, octaves.tolist(), strict=True))
             identity = "" if chosen else self._identity(configuration)

@@ -147,14 +147,14 @@ class Objective:
 
         UsageError where the float network has an op that numpy cannot compute.
         """
-        network, key = (
-            self.network_of(configuration.equalized),
-            replace(configuration, mixed="none"),
-        )
+        network = self.network_of(configuration.equalized)
+        equalized = self._equalized[configuration.equalized]
+        if configuration.rounding == "nearest" and not configuration.uses("bias-correction"):
+            return Rounding(equalized=equalized)
+        key = replace(configuration, mixed="none")
         if key not in self._rounding:
-            equalized = self._equalized[configuration.equalized]
-            fitted = replace(self._fitted(configuration, network), equalized=equalized)
-            self._rounding[key] = fitted
+            fitted = self._fitted(configuration, network)
+            self._rounding[key] = replace(fitted, equalized=equalized)
             for oldest in list(self._rounding)[:-_ROUNDINGS_KEPT]:
                 del self._rounding[oldest]
         return self._rounding[key]
@@ -162,8 +162,6 @@ class Objective:
     def _fitted(self, configuration: Configuration, network: Network) -> Rounding:
         """Weights rounded for what layers read, or biases that make up for the nearest ones."""
         supported, fits = self.mixing.supported, configuration.rounding != "nearest"
-        if not fits and not configuration.uses("bias-correction"):
-            return Rounding()
         simulation = self.simulation.reweighted(network)
         with self._in_numpy("rounding=nearest --only methods=none"):
             return round_weights(

@@ -25,13 +25,12 @@ Mixed = Literal["none", "ends", "quantunev2"]
 """Which layers stay float: none that can be quantized; the first and the last with weights; or
 those that the allocator chooses by the sensitivities under the rest of the configuration."""
 
-MIXED: tuple[Mixed, ...] = get_args(Mixed)
 Methods = Literal["none", "equalize", "bias-correction", "equalize+bias-correction"]
 """The accuracy methods that are on (`mlq.precision.METHODS`)."""
-
 Equalized = Granularity | None
 """The granularity of weights that channels are made alike for, if they are."""
 
+MIXED: tuple[Mixed, ...] = get_args(Mixed)
 METHODS: tuple[Methods, ...] = get_args(Methods)
 # One sample, some, many: those of mlq's trials. Quantune's were 1, 1000 and 10000.
 SAMPLES = (1, 128, 512)
