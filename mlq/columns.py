@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq.network import Layer, Network, computing
+from mlq.network import Layer, Network, evaluator
 from mlq.numerics import Reals
 from mlq.numerics.windows import windows
 
@@ -30,7 +30,7 @@ def gather(
     random = np.random.default_rng(seed)
     found: dict[str, list[Reals]] = {}
     weighted = [layer for layer in network.layers if layer.product is not None]
-    with computing(network) as tensors_of:
+    with evaluator(network) as tensors_of:
         for batch in first(batches, samples):
             values, share = tensors_of(batch), len(batch[0]) / samples
             for layer in weighted:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mlq import columns
 from mlq.dialect.channels import Channels, Scaling, axis_of, scaling
 from mlq.dialect.channels import Layer as Reader
-from mlq.network import Network, computing, walked
+from mlq.network import Network, evaluator, walked
 from mlq.precision import Granularity, Precision
 
 Array = NDArray[Any]
@@ -85,7 +85,7 @@ def observed(
 ) -> Statistics:
     """Statistics of the tensors that layers read, over the first samples."""
     greatest, energy = dict[str, Reals](), dict[str, Reals]()
-    with computing(network) as tensors_of:
+    with evaluator(network) as tensors_of:
         for batch in columns.first(batches, _SAMPLES):
             values = tensors_of(batch)
             for name in channels.tensors:

@@ -160,12 +160,12 @@ TensorsOf = Callable[[Sequence[NDArray[Any]]], dict[str, NDArray[Any]]]
 
 def tensors(network: Network, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Every named tensor of the float network, by `mlq.reference`."""
-    with computing(network) as tensors_of:
+    with evaluator(network) as tensors_of:
         return tensors_of(inputs)
 
 
 @contextmanager
-def computing(network: Network) -> Iterator[TensorsOf]:
+def evaluator(network: Network) -> Iterator[TensorsOf]:
     """The same for batch after batch: to read the network takes longer than to run a small one."""
     with context(), Location.unknown(), bound(network.weights):
         module = Module.parse(network.text)

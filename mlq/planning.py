@@ -63,10 +63,8 @@ def overflows(network: Network, layer: Layer, precision: str) -> bool:
     bits = stored_bits(precision)
     if bits <= BYTE_BITS:
         return False
-    sums, weight_bits = (
-        network.weight_sums.get(layer.name, 0),
-        Precision.parse(precision).weight_bits,
-    )
+    sums = network.weight_sums.get(layer.name, 0)
+    weight_bits = Precision.parse(precision).weight_bits
     if weight_bits < BYTE_BITS and layer.product is not None:
         sums = ((1 << weight_bits - 1) - 1) * layer.product.window
     return sums * ((1 << bits) - 1) >= numerics.WIDE_SUM_LIMIT

@@ -103,7 +103,8 @@ def reconstruct(weight: Reals, moments: Moments, *, bits: int, axis: int = 0) ->
     groups, inputs = moments.stored.shape[:2]
     wanted = rows.reshape(groups, -1, inputs).astype(np.float64)
     hessian = moments.damped
-    # With float input the minimum is the weight itself; the damping pulls towards it.
+    # Where the input is what is stored, the minimum is the weight itself; elsewhere the damping
+    # pulls towards it.
     target = wanted
     if moments.crossed is not moments.stored:
         target = wanted @ (moments.crossed + hessian - moments.stored)

@@ -21,7 +21,7 @@ from mlq.dialect import weights as stored
 from mlq.frontends.specs import TensorSpec
 from mlq.network import Layer, Network
 from mlq.numerics import QuantParams
-from mlq.precision import Precision
+from mlq.precision import BYTE_BITS, Precision
 from mlq.ranges import Ranges
 from mlq.reconstruction import Moments, reconstruct
 from mlq.simulation import Simulation
@@ -39,8 +39,6 @@ _SAMPLES = 128
 _APART, _APART_SHARE = 16, 5
 # Inputs [N, 3, H, W] are pictures.
 _PICTURE, _COLOURS = 4, 3
-# Activations of so many bits are what layers read, for all that a rounded weight can do about it.
-_WIDE = 8
 
 
 @dataclass(frozen=True)
@@ -178,13 +176,12 @@ class _Fit:
     def round(self, precision: Precision, found: Rounding) -> None:
         """Add the layer's weight at a precision, its scales, and its bias."""
         layer, bits = self.layer, precision.weight_bits
-        windows, storage = self.windows, self._storage(precision)
-        is_wide, biased = precision.activation_bits >= _WIDE, layer.bias is not None
-        if is_wide:
+        windows, biased = self.windows, layer.bias is not None
+        storage: QuantParams | None = self._storage(precision)
+        if storage is not None and precision.activation_bits >= BYTE_BITS:
             # What these clip are outliers of a few windows; to make up for them ruins all others.
-            windows = numerics.fake_quantize(windows, storage)
-        given = None if is_wide else storage
-        moments = Moments.of(windows, given, biased=biased, damping=self._damping)
+            windows, storage = numerics.fake_quantize(windows, storage), None
+        moments = Moments.of(windows, storage, biased=biased, damping=self._damping)
         made = reconstruct(self._weight, moments, bits=bits, axis=layer.weight_axis)
         found.weights[layer.weight or "", bits] = made.simulated
         found.scales[layer.weight or "", bits] = np.asarray(made.params.scale, np.float32)

@@ -21,7 +21,7 @@ from mlq.network import Flow, Layer, Network
 from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
-from mlq.targets.iree import compile_module, importing
+from mlq.targets.iree import compile_module, input_flags
 from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
 Array = NDArray[Any]
@@ -221,7 +221,7 @@ class Simulation(StoredNetwork):
             own=self._own,
         )
         lowered = self.network.transform(pipeline)
-        flags = importing(lowered.text)
+        flags = input_flags(lowered.text)
         vmfb = compile_module(lowered.text, target, embed=False, extra_flags=flags)
         return vmfb, lowered.weights
 

@@ -89,7 +89,7 @@ def compile_module(
     return vmfb
 
 
-def importing(text: str) -> tuple[str, ...]:
+def input_flags(text: str) -> tuple[str, ...]:
     """Flags that spare a program without ONNX nodes IREE's importer of them, a third of its time.
 
     A function then has no second, asynchronous self.
