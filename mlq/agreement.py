@@ -62,14 +62,13 @@ def verify(
     """
     chosen = list(map(_target, dict.fromkeys(_listed(names))))
     artifact = Artifact.open(out)
+    count = artifact.manifest.samples_a_call
     stages = Stages(visible=progress)
     with stages.stage("import"):
-        recalled = artifact.recall(batch=artifact.manifest.batch)
+        recalled = artifact.recall(batch=count)
         samples = artifact.samples(data)
-        first = next(samples.batches(artifact.manifest.batch))
-        inputs = [
-            evaluation.filled(first[spec.name], artifact.manifest.batch) for spec in artifact.specs
-        ]
+        first = next(samples.batches(count))
+        inputs = [evaluation.filled(first[spec.name], count) for spec in artifact.specs]
         trial = _Trial(artifact, Exposed.of(recalled.quantized), inputs, stages)
     found = AgreementCheck(
         data=samples.name,

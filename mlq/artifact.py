@@ -15,7 +15,7 @@ from mlq.errors import UsageError
 from mlq.formats import MODULE, PARAMETERS
 from mlq.frontends.data import Dataset, Samples, load_data
 from mlq.frontends.onnx import import_model
-from mlq.frontends.specs import TensorSpec
+from mlq.frontends.specs import Batch, TensorSpec
 from mlq.latency import time_for
 from mlq.manifest import Manifest
 from mlq.network import Network, Transformed, transform
@@ -121,7 +121,7 @@ class Artifact:
         """
         count = threads or self.manifest.threads
         if target is not None:
-            made = self.recall(batch=self.manifest.batch).quantized
+            made = self.recall(batch=self.manifest.samples_a_call).quantized
             outputs, device = len(self.manifest.outputs), targets.by_name(target)
             lowered = transform(made.text, made.weights, lowering(device.features))
             return emulation.load(
@@ -135,8 +135,8 @@ class Artifact:
         outside = module == self.module and shared.is_file()
         return runtime.load(module, parameters=shared if outside else None, threads=threads)
 
-    def recall(self, *, batch: int | None) -> Recalled:
-        """The network, plan and ranges that the folder was made of; `batch` None keeps it open.
+    def recall(self, *, batch: Batch | None) -> Recalled:
+        """The network, plan and ranges that the folder was made of; `batch` as for `load`.
 
         UsageError when the network's file is not where it was, or not what it was.
         """
@@ -163,7 +163,7 @@ class Artifact:
 
     def outputs(self, executable: emulation.Runner, data: Dataset, stages: Stages) -> list[Array]:
         """Every output over all samples."""
-        batch = self.manifest.batch
+        batch = self.manifest.samples_a_call
         names = [spec.name for spec in self.specs]
         batches = ([each[name] for name in names] for each in data.batches(batch))
         with stages.stage("run", data.samples) as advance:
@@ -235,7 +235,7 @@ def bench(
     for it, or another output folder of the same network. The inputs are `random:` samples.
     """
     found = Artifact.open(out)
-    count, batch = threads or found.manifest.threads, found.manifest.batch
+    count, batch = threads or found.manifest.threads, found.manifest.samples_a_call
     inputs = next(found.samples(f"random:{batch}").batches(batch))
     saved = {name: found.folder / "stages" / f"{name}.vmfb" for name in _BASELINES}
     modules = {"mixed": found.module, **{n: path for n, path in saved.items() if path.is_file()}}
@@ -249,7 +249,7 @@ def bench(
     return Bench(
         device=cpu_model(),
         threads=count,
-        batch=found.manifest.batch,
+        batch=found.manifest.samples_a_call,
         latency_ms={name: LatencyPart.of(each) for name, each in zip(calls, times, strict=True)},
     )
 

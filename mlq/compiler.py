@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from mlq import (
     timing,
 )
 from mlq.analysis import Analysis, Subject, analyse
-from mlq.frontends.data import Samples, load_data
+from mlq.frontends.data import Dataset, Samples, load_data
+from mlq.frontends.specs import ANY
 from mlq.judge import Judge
 from mlq.network import Network, load
 from mlq.plan import Plan
@@ -34,6 +36,14 @@ from mlq.sensitivities import Sensitivities
 from mlq.targets.base import Target
 from mlq.variant import Variant, build
 from mlq.verification import check_device
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The network that is compiled: as it was given, and as plans take it, its weights rounded."""
+
+    float: Network
+    planned: Network
 
 
 @dataclass(frozen=True)
@@ -86,27 +96,43 @@ def quantize(
     settings = settings.with_menu(device.menu)
     stages = Stages(visible=progress)
     with stages.stage("import"):
-        network = load(path, batch=settings.batch, ir_level=settings.ir_level)
-        load_samples = partial(
-            load_data,
-            inputs=network.sample_specs,
-            preprocess=preprocess,
-            model_path=path,
-            seed=settings.seed,
-        )
+        network = load(path, batch=settings.samples_a_call, ir_level=settings.ir_level)
+        compiled = _as_compiled(network, settings)
+        load_samples = _reader(network, settings, preprocess)
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
     found = analyse(Subject.of(path, data, device, settings, stages))
-    given, network = network, found.rounding.of(network)
+    network = found.rounding.of(network)
+    forms = Forms(compiled, found.rounding.of(compiled))
     found.simulation.release()
     costs = timing.measure(network, device, settings, found.choice.ranges, data, stages=stages)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
     planner = _weighed(planner, found)
     with stages.stage("allocate"):
         tries = selection.candidates(planner, found)
-    judge = Judge(network, held_out, stages, batch=settings.batch, threads=settings.threads)
-    findings = decide(planner, tries, found, judge, command, given=given)
+    judge = Judge(
+        network, held_out, stages, batch=settings.samples_a_call, threads=settings.threads
+    )
+    findings = decide(planner, tries, found, judge, command, forms=forms)
     return result(findings, save_stages=save_stages)
+
+
+def _reader(network: Network, recipe: Recipe, preprocess: Path | None) -> Callable[..., Dataset]:
+    """What reads samples for a network."""
+    return partial(
+        load_data,
+        inputs=network.sample_specs,
+        preprocess=preprocess,
+        model_path=network.model.path,
+        seed=recipe.seed,
+    )
+
+
+def _as_compiled(network: Network, recipe: Recipe) -> Network:
+    """The network that is compiled, with the batch that the recipe leaves open."""
+    if recipe.batch != ANY:
+        return network
+    return load(network.model.path, batch=ANY, ir_level=network.ir_level)
 
 
 def _weighed(planner: planning.Planner, found: Analysis) -> planning.Planner:
@@ -144,17 +170,17 @@ def decide(
     judge: Judge,
     command: str,
     *,
-    given: Network | None = None,
+    forms: Forms,
 ) -> reporting.Findings:
     """Choose among the plans to try by their artifacts; check and time what was chosen.
 
-    Float is `given` (the planner's by default). The host stands in for targets not here.
+    The host stands in for targets not here.
     """
     subject, stages = found.subject, found.subject.stages
     found.simulation.release()
     stand_in = _stand_in(subject.target)
     ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
-    build_plan = partial(_build, planner, found, device=ground, given=given)
+    build_plan = partial(_build, forms, found, device=ground)
     variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
     for name, variant in variants.items():
         judge.add(name, variant.vmfb)
@@ -164,7 +190,7 @@ def decide(
     for name in () if stand_in is None else variants:
         shipped[name] = build_plan(f"{name} to ship", variants[name].plan, device=subject.target)
     return reporting.Findings(
-        network=planner.network,
+        network=forms.planned,
         planner=planner,
         recipe=subject.recipe,
         analysis=found,
@@ -180,16 +206,8 @@ def decide(
     )
 
 
-def _build(
-    planner: planning.Planner,
-    found: Analysis,
-    name: str,
-    plan: Plan,
-    *,
-    device: Target,
-    given: Network | None,
-) -> Variant:
-    network = (name.startswith("float") and given) or planner.network
+def _build(forms: Forms, found: Analysis, name: str, plan: Plan, *, device: Target) -> Variant:
+    network = forms.float if name.startswith("float") else forms.planned
     with found.subject.stages.stage(f"compile {name}"):
         return build(network, plan, found.choice.ranges, device)
 

@@ -6,10 +6,11 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Literal
 
 from mlq.frontends.data import Dataset
 from mlq.frontends.onnx import ImportedModel
-from mlq.frontends.specs import TensorSpec
+from mlq.frontends.specs import TensorSpec, samples_a_call
 from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.report import Stage
@@ -70,14 +71,14 @@ class Tensor(Part):
 
 
 class Manifest(Value):
-    """`manifest.json`; `batch` is the number of samples that one call of the module takes.
+    """`manifest.json`; `batch` is the number of samples that one call of the module takes, or any.
 
     `modules` are those of several targets, the best first; none where there is `target` alone.
     """
 
     command: str
     target: str
-    batch: int
+    batch: int | Literal["any"]
     threads: int
     seed: int
     model: ModelFile
@@ -88,6 +89,11 @@ class Manifest(Value):
     stages: tuple[Stage, ...]
     files: dict[str, FileFacts]
     modules: tuple[ModuleFile, ...] = ()
+
+    @property
+    def samples_a_call(self) -> int:
+        """How many samples the module is called with, where nobody says."""
+        return samples_a_call(self.batch)
 
     def listing(self, files: Mapping[str, bytes | str]) -> Manifest:
         """The same of a folder that holds these files."""

@@ -23,7 +23,7 @@ from mlq.dialect.shapes import DYNAMIC
 from mlq.dialect.weights import WeightStore, bound
 from mlq.errors import ModelError
 from mlq.frontends.onnx import ImportedModel, import_model
-from mlq.frontends.specs import TensorSpec
+from mlq.frontends.specs import Batch, TensorSpec
 from mlq.hardware import Layer as Product
 from mlq.transforms import parse_pipeline
 from mlq.transforms.base import Skip, collected_skips, walk
@@ -211,8 +211,8 @@ def borders(made: Transformed) -> tuple[Border, ...]:
         return borders_of(Module.parse(made.text).operation)
 
 
-def load(path: Path, *, batch: int | None = 1, ir_level: str = "fused") -> Network:
-    """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None keeps it dynamic."""
+def load(path: Path, *, batch: Batch | None = 1, ir_level: str = "fused") -> Network:
+    """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None is as in the file."""
     model = import_model(path, batch=batch)
     store = model.weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:

@@ -11,6 +11,7 @@ from mlq.analysis import Analysis, Subject, analyse, with_oracle
 from mlq.errors import UsageError
 from mlq.formats import MODULE, Files, ship
 from mlq.frontends.data import Samples, load_data
+from mlq.frontends.specs import ANY, Batch
 from mlq.manifest import ModuleFile, manifest
 from mlq.network import Network, Transformed, load, transform
 from mlq.output import MANIFEST
@@ -21,6 +22,7 @@ from mlq.recipe import Recipe, resolve
 from mlq.rendering import preprocessing
 from mlq.rounding import FILE, recalled
 from mlq.targets.base import Target
+from mlq.targets.static import STATIC_LIBRARY
 from mlq.transforms.pipelines import lowering
 from mlq.variant import quantize
 
@@ -47,7 +49,7 @@ def sensitivity(
     settings = settings.with_menu(device.menu)
     path, stages = Path(model), Stages(visible=progress)
     with stages.stage("import"):
-        network = load(path, batch=settings.batch, ir_level=settings.ir_level)
+        network = load(path, batch=settings.samples_a_call, ir_level=settings.ir_level)
         data = load_data(
             calib,
             network.sample_specs,
@@ -76,7 +78,7 @@ def compile_plan(
     target: str | None = None,
     *,
     ranges: str | Path | None = None,
-    batch: int = 1,
+    batch: Batch = 1,
     form: str = "vmfb",
     progress: bool = False,
     command: str = "mlq.partial.compile_plan(...)",
@@ -90,6 +92,8 @@ def compile_plan(
     chosen = Plan.from_json(plan)
     known = Ranges.from_json(Path(ranges or Path(plan).with_name("ranges.json")))
     devices, stages = _devices(target or chosen.target, form), Stages(visible=progress)
+    if batch == ANY and form == STATIC_LIBRARY:
+        raise UsageError(f"--format {form} has buffers of known sizes; give --batch a number")
     with stages.stage("import"):
         network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
         rounding = Path(plan).with_name(FILE)

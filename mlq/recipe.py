@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomlkit
 from pydantic import Field, PositiveInt, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from mlq.errors import UsageError
+from mlq.frontends.specs import samples_a_call
 from mlq.precision import (
     GRANULARITIES,
     METHODS,
@@ -58,7 +59,8 @@ class Recipe(Part):
     each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
     measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by
     auto; `methods` are none or some of `mlq.precision.METHODS`, with commas; `costs` are those of
-    layers, measured where the target's CPU is here.
+    layers, measured where the target's CPU is here. `batch` is how many samples a call takes; with
+    any, the module leaves it open, and one is measured with.
     """
 
     target: str = "x86"
@@ -77,7 +79,7 @@ class Recipe(Part):
     methods: str = "none"
     costs: str = "measured"
     samples: PositiveInt | None = None
-    batch: PositiveInt = 1
+    batch: PositiveInt | Literal["any"] = 1
     seed: int = 0
     threads: PositiveInt = 1
 
@@ -108,6 +110,11 @@ class Recipe(Part):
         if self.uses("bias-correction") and self.granularity != "per_axis":
             raise UsageError("bias-correction goes with granularity per_axis")
         return self
+
+    @property
+    def samples_a_call(self) -> int:
+        """How many samples a call is measured with."""
+        return samples_a_call(self.batch)
 
     @property
     def sensitivity_metric(self) -> str:
@@ -173,7 +180,7 @@ def resolve(given: dict[str, Any], file: Path | None = None) -> Recipe:
         return Recipe(**values).checked()
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = first["loc"][0]
         raise UsageError(
             f"{file or 'options'}: {where}: {first['msg'].lower()}, got {first.get('input')!r}"
         ) from None

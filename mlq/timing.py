@@ -54,7 +54,7 @@ def measure(
         plans[each] = planning.uniform_plan(network, recipe, each, allowed)
     layers: dict[str, dict[str, float]] = defaultdict(dict)
     macs = sum(layer.macs for layer in network.layers)
-    batch = _batch(network, data, recipe.batch)
+    batch = _batch(network, data, recipe.samples_a_call)
     for precision, plan in plans.items():
         with stages.stage(f"time {precision}"):
             lowered = variant.lower(network, plan, ranges, target)
@@ -96,11 +96,11 @@ def measure_model(
     if reason := _why_not_timed(target):
         raise TargetError(f"target {target.name} cannot be timed: {reason}")
     with stages.stage("import"):
-        network = load(path, batch=recipe.batch, ir_level=recipe.ir_level)
+        network = load(path, batch=recipe.samples_a_call, ir_level=recipe.ir_level)
         data = load_data("random:1", network.sample_specs, preprocess=preprocess, model_path=path)
     with stages.stage("calibrate"):
         executable = calibration.instrument(network, target)
-        batch = _batch(network, data, recipe.batch)
+        batch = _batch(network, data, recipe.samples_a_call)
         observations = calibration.observe(network, executable, [batch])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
     costs = measure(network, target, recipe, ranges, data, stages=stages)

@@ -291,4 +291,5 @@ class Search:
         totals = planner.problem.totals(precisions)
         chosen = Candidate(Allocation(precisions, reasons, *totals))
         judge = Judge(network, objective.data, self.stages, batch=1, threads=threads)
-        return compiler.decide(planner, [chosen], found, judge, command)
+        forms = compiler.Forms(network, network)
+        return compiler.decide(planner, [chosen], found, judge, command, forms=forms)

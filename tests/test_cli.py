@@ -164,6 +164,21 @@ def test_compile_makes_the_same_module_again(out: Path, demo: Path, tmp_path: Pa
     mlq("run", again, "--input", "random:3")
 
 
+def test_a_module_may_leave_the_batch_open(out: Path, demo: Path, tmp_path: Path) -> None:
+    command = ["compile", demo / "digits.onnx", "--plan", out / "plan.json", "--batch", "any"]
+    mlq(*command, "-o", tmp_path / "any")
+    found, fixed = Artifact.open(tmp_path / "any"), Artifact.open(out)
+    assert found.manifest.batch == "any"
+    assert found.manifest.inputs[0].shape == (None, 1, 8, 8)
+    images = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    (together,) = found.load().run(images)
+    apart = [fixed.load().run(image[None])[0] for image in images]
+    np.testing.assert_array_equal(together, np.concatenate(apart))
+    assert mlq("run", tmp_path / "any", "--input", "random:3").stdout
+    line = refused(*command, "--format", "static-library", "-o", tmp_path / "no")
+    assert "static-library has buffers of known sizes" in line
+
+
 def test_of_several_targets_the_first_that_runs_here_is_taken(
     out: Path, demo: Path, tmp_path: Path
 ) -> None:
@@ -330,6 +345,8 @@ def test_usage_errors_are_one_line(arguments: list[str], said: str) -> None:
         ("--metric", "sqnr_delta", "unknown metric"),
         ("--max-drop", "2", "max_drop"),
         ("--samples", "0", "samples"),
+        ("--batch", "all", "'all' is neither a number of samples nor any"),
+        ("--batch", "0", "--batch"),
         ("--calib", "random:0", "random:0"),
         ("--calib", "no/such.npz", "no/such.npz"),
         ("--recipe", "no/such.toml", "no/such.toml"),

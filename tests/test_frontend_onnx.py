@@ -327,6 +327,7 @@ def test_static_batch_can_be_changed(imported: Any) -> None:
     message = model([node("Relu", ["x"], ["y"])], inputs=[value("x", [1, 4, 8, 8])])
     assert imported(message).inputs[0].shape == (1, 4, 8, 8)
     assert imported(message, batch=5).outputs[0].shape == (5, 4, 8, 8)
+    assert imported(message, batch="any").outputs[0].shape == (None, 4, 8, 8)
 
 
 def test_batch_inside_the_graph_is_refused(imported: Any) -> None:
@@ -339,6 +340,8 @@ def test_batch_inside_the_graph_is_refused(imported: Any) -> None:
     assert imported(message, batch=1).outputs[0].shape == (1, 256)
     with refused("output 'y' has 1 rows at batch 2"):
         imported(message, batch=2)
+    with refused("output 'y' has 1 rows at batch any: the batch 1 is fixed inside the graph"):
+        imported(message, batch="any")
     with refused("batch 0"):
         imported(message, batch=0)
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 40500  # lines in mlq/; of late methods are knobs, and kernels are told sizes
+BUDGET = 40800  # lines in mlq/; of late methods are knobs, kernels are told sizes, batches are open
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

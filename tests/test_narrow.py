@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from mlq import planning, runtime
+from mlq.frontends.specs import Batch
 from mlq.network import Network, compute, load
 from mlq.plan import Plan
 from mlq.ranges import Histogram, Ranges, TensorRange
@@ -35,7 +36,7 @@ OPS = {
 SIZE = 6, 5
 
 
-def model(channels: int, path: Path) -> Network:
+def model(channels: int, path: Path, batch: Batch = 1) -> Network:
     """All ops on images of so many channels, each beside a convolution of integers and alone."""
     random = np.random.default_rng(channels)
     shapes = {
@@ -68,7 +69,7 @@ def model(channels: int, path: Path) -> Network:
         tensor = numpy_helper.from_array(np.asarray(array, np.float32), key)
         parsed.graph.initializer.append(tensor)
     onnx.save(parsed, path)
-    return load(path, batch=1)
+    return load(path, batch=batch)
 
 
 def ranges_of(network: Network) -> Ranges:
@@ -82,14 +83,17 @@ def ranges_of(network: Network) -> Ranges:
 
 
 @pytest.mark.parametrize("channels", [1, 4, 7])
-def test_results_of_few_channels_are_exact(channels: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("batch", "images"), [(1, 1), (3, 3), ("any", 1), ("any", 3)])
+def test_results_of_few_channels_are_exact(
+    channels: int, batch: Batch, images: int, tmp_path: Path
+) -> None:
     target = host_target()
-    network = model(channels, tmp_path / "model.onnx")
+    network = model(channels, tmp_path / "model.onnx", batch)
     allowed = planning.supported(network, target, ["w8a8"])
     plan: Plan = planning.uniform_plan(network, resolve({}), "w8a8", allowed)
     variant = build(network, plan, ranges_of(network), target)
     random = np.random.default_rng(channels)
-    image = random.normal(size=(1, 3, *SIZE)).astype(np.float32)
+    image = random.normal(size=(images, 3, *SIZE)).astype(np.float32)
     expected = compute(variant.quantized, [image], {})
     found = runtime.load(variant.vmfb).run(image)
     names = [layer.name for layer in network.model.outputs]

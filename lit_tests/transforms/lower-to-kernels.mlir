@@ -132,12 +132,21 @@ func.func @floats(%x: tensor<1x8x8x16xf32>) -> tensor<1x8x8x16xf32> {
 
 // -----
 
-// Kernels know all sizes: a dynamic batch is left to linalg.
-// CHECK-NOT:   hal.executable
+// A batch of any size: the kernel is that of one image, and called for as many. Not on GPUs.
+// CHECK:       ^bb0(%{{.*}}: !hal.device, %[[IMAGES:.*]]: index):
+// CHECK:         "hal.return"(%{{.*}}, %{{.*}}, %[[IMAGES]])
+// CHECK:       "hal.interface.workgroup.id"() {dimension = 2 : index}
 // CHECK-LABEL: func.func @dynamic(
-// CHECK-NEXT:    "mlq.weight"
-// CHECK-NEXT:    "mlq.conv2d"
+// CHECK:         %[[COUNT:.*]] = tensor.dim %arg0, %c0
+// CHECK:         "flow.dispatch"(%[[COUNT]], %arg0, {{.*}}, %[[COUNT]], %[[COUNT]]) {{.*}}operandSegmentSizes = array<i32: 1, 3, 1, 1>}{{.*}} -> tensor<?x8x8x16xf32>
 // AVX2-LABEL:  func.func @dynamic(
+// AVX2:          "flow.dispatch"
+// CUDA-LABEL:  func.func @dynamic(
+// CUDA:          "mlq.conv2d"
+// CUDA:        return
+// VULKAN-LABEL: func.func @dynamic(
+// VULKAN:        "mlq.conv2d"
+// VULKAN:      return
 func.func @dynamic(%x: tensor<?x8x8x16xf32>) -> tensor<?x8x8x16xf32> {
   %w = "mlq.weight"() {key = "float"} : () -> tensor<1x1x16x16xf32>
   %y = "mlq.conv2d"(%x, %w) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nhwc", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<?x8x8x16xf32>, tensor<1x1x16x16xf32>) -> tensor<?x8x8x16xf32>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,22 @@ THREADS = click.option(
 )
 OUT = click.option("-o", "--out", type=FOLDER, required=True, metavar="OUT", help="folder to write")
 
+
+def _batch(text: str) -> int | str:
+    """A number, or the word."""
+    if text == "any" or (text.isdecimal() and int(text)):
+        return text if text == "any" else int(text)
+    raise click.BadParameter(f"{text!r} is neither a number of samples nor any")
+
+
+BATCH = partial(
+    click.option,
+    "--batch",
+    type=_batch,
+    metavar="N|any",
+    help="samples of one call (default: 1)",
+)
+
 RECIPE = options(
     click.option(
         "--calib", required=True, metavar="DATA", help=".npz, .npy, folder of images or random:N"
@@ -59,7 +76,7 @@ RECIPE = options(
     click.option("--costs", metavar="NAME", help="of layers: measured (default) or table"),
     PREPROCESS,
     click.option("--samples", type=int, metavar="N", help="calibrate on N of them (default: all)"),
-    click.option("--batch", type=int, metavar="N", help="samples of one call (default: 1)"),
+    BATCH(),
     click.option("--seed", type=int, metavar="N", help="picks samples (default: 0)"),
     click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)"),
     click.option("--recipe", type=FOLDER, metavar="FILE", help="options from a recipe.toml"),

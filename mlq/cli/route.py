@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlq.cli.group import main, show
-from mlq.cli.options import FOLDER, JSON, LIMITS, OUT, RECIPE
+from mlq.cli.options import BATCH, FOLDER, JSON, LIMITS, OUT, RECIPE
 from mlq.pages import tables
 
 _FORM = "vmfb (default), vmfb+irpa, static-library or c-array"
@@ -79,7 +79,7 @@ def sensitivity(
 @click.option(
     "--target", metavar="NAME,...", help="one, or several, the best first: see mlq targets"
 )
-@click.option("--batch", type=int, default=1, metavar="N", help="samples of one call (default: 1)")
+@BATCH(default="1")
 @click.option("--format", "form", default="vmfb", metavar="FORM", help=_FORM)
 @OUT
 @click.pass_obj

@@ -14,7 +14,7 @@ from mlq.dialect.weights import WeightStore
 from mlq.errors import ModelError
 from mlq.frontends import writing
 from mlq.frontends.finite import is_finite
-from mlq.frontends.specs import TensorSpec
+from mlq.frontends.specs import Batch, TensorSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -57,8 +57,8 @@ class ImportedModel:
         writing.save_beside(self.graph, self.weights, path)
 
 
-def import_model(path: str | Path, *, batch: int | None = None) -> ImportedModel:
-    """Read the ONNX file at `path`; `batch` fixes the first axis of every input.
+def import_model(path: str | Path, *, batch: Batch | None = None) -> ImportedModel:
+    """Read the ONNX file at `path`; `batch` fixes, or opens, the first axis of every input.
 
     Opset 7 and newer, older ones whose ops are the same, external data, any size. ModelError, one
     line, for what is malformed.
@@ -68,7 +68,7 @@ def import_model(path: str | Path, *, batch: int | None = None) -> ImportedModel
     from mlq.frontends import preparing, reading, upgrading
 
     file = Path(path)
-    if batch is not None and batch < 1:
+    if isinstance(batch, int) and batch < 1:
         raise ModelError(f"{file}: cannot be given batch {batch}; a batch is at least 1")
     source = reading.read(file)
     opset = upgrading.opset_of(source.model)

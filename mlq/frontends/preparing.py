@@ -16,13 +16,15 @@ from mlq.frontends import upgrading
 from mlq.frontends.folding import fold
 from mlq.frontends.reading import Source, label, walk
 from mlq.frontends.reshaping import settle_reshapes
-from mlq.frontends.specs import TensorSpec
+from mlq.frontends.specs import ANY, Batch, TensorSpec
 from mlq.frontends.sums import split_sums
 
 Array = NDArray[Any]
+# What an open first axis is called.
+_SAMPLES = "samples"
 
 
-def prepare(source: Source, batch: int | None) -> tuple[onnx.ModelProto, dict[str, Array]]:
+def prepare(source: Source, batch: Batch | None) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The model to import, without initializers, and its constants.
 
     `batch` becomes the first axis of every input. ModelError names the node that is at fault.
@@ -104,7 +106,7 @@ def _drop_initialized_inputs(
     graph.input.extend(kept)
 
 
-def _fix_inputs(path: Path, graph: onnx.GraphProto, batch: int | None) -> set[int]:
+def _fix_inputs(path: Path, graph: onnx.GraphProto, batch: Batch | None) -> set[int]:
     """Set the batch; negative sizes become dynamic. Gives the static batches replaced."""
     replaced = set()
     for value in graph.input:
@@ -124,7 +126,10 @@ def _fix_inputs(path: Path, graph: onnx.GraphProto, batch: int | None) -> set[in
             first = tensor.shape.dim[0]
             if first.HasField("dim_value") and first.dim_value != batch:
                 replaced.add(first.dim_value)
-            first.dim_value = batch
+            if batch == ANY:
+                first.dim_param = _SAMPLES
+            else:
+                first.dim_value = batch
     return replaced
 
 
@@ -206,7 +211,7 @@ def _expect_batch(
     path: Path,
     graph: onnx.GraphProto,
     declared: dict[str, onnx.TypeProto],
-    batch: int,
+    batch: Batch,
     replaced: set[int],
 ) -> None:
     """Refuse a graph in which the old batch is baked: an output that keeps it says so."""

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+ANY: Literal["any"] = "any"
+Batch: TypeAlias = int | Literal["any"]
+"""How many samples a call takes: a number that is fixed, or any that comes."""
+
+
+def samples_a_call(batch: Batch) -> int:
+    """How many samples to call a network with where nobody says: one if it takes any."""
+    return 1 if batch == ANY else batch
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch_mlir.dialects import arith, func
+from torch_mlir.dialects import arith, func, tensor
 from torch_mlir.ir import (
     ArrayAttr,
     Attribute,
@@ -31,6 +31,8 @@ from mlq.kernels.sized import Size, Sized
 
 _ALIGNMENT = 64
 _AXES = 3
+# The axis of a grid along which images lie.
+_IMAGES = 2
 # Elements of a buffer whose size is known at run time: at most so many.
 _ENOUGH = 1 << 30
 
@@ -76,7 +78,7 @@ class Executables:
 
     def __init__(self, module: Operation) -> None:
         self._top = module.regions[0].blocks[0]
-        self._symbols: dict[Kernel, str] = {}
+        self._symbols: dict[tuple[Kernel, bool], str] = {}
         self._block: Block | None = None
         self._numbers: dict[tuple[int, str], Value] = {}
         self.calls: list[tuple[str, str]] = []
@@ -86,24 +88,28 @@ class Executables:
     ) -> Value:
         """Call a kernel on tensors, whatever their shapes: it knows where elements are.
 
-        One whose sizes are known at run time gets them as well, and its grid. `calls` remembers for
-        which layer, the `caller`, it was.
+        One whose sizes are known at run time gets them as well, and its grid. Where the first axis
+        of `result` is dynamic, the kernel is that of one image and called for as many. `calls`
+        remembers for which layer, the `caller`, it was.
         """
-        name = self._symbol(sized.form(kernel))
+        many = result.is_dynamic_dim(0)
+        name = self._symbol(sized.form(kernel), many=many)
         self.calls.append((caller, name))
         sizes = [self._number(number, "i32") for number in sized.numbers(kernel)]
         grid = [self._number(number, "index") for number in kernel.grid if sizes]
-        attributes = {
-            "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
-            "operandSegmentSizes": DenseI32ArrayAttr.get(
-                [len(grid), len(sizes) + len(operands), 0, 0]
-            ),
-        }
+        open_ = [each for each in operands if each.type.is_dynamic_dim(0)]
+        counts = [tensor.dim(each, code.index(0)) for each in open_]
+        if many:
+            grid[_IMAGES:] = counts[:1]
+        segments = [len(grid), len(sizes) + len(operands), len(counts), int(many)]
         made = Operation.create(
             "flow.dispatch",
             results=[result],
-            operands=[*grid, *sizes, *operands],
-            attributes=attributes,
+            operands=[*grid, *sizes, *operands, *counts, *counts[:1]],
+            attributes={
+                "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
+                "operandSegmentSizes": DenseI32ArrayAttr.get(segments),
+            },
         )
         return made.result
 
@@ -118,18 +124,18 @@ class Executables:
             self._numbers[number, name] = made
         return self._numbers[number, name]
 
-    def _symbol(self, kernel: Kernel) -> str:
+    def _symbol(self, kernel: Kernel, *, many: bool) -> str:
         """The kernel's name, with a number where another kernel has its label."""
-        if kernel not in self._symbols:
-            alike = sum(other.label == kernel.label for other in self._symbols)
+        if (kernel, many) not in self._symbols:
+            alike = sum(other.label == kernel.label for other, _ in self._symbols)
             name = f"{kernel.label}_{alike + 1}" if alike else kernel.label
             with InsertionPoint.at_block_begin(self._top), Location.name(name):
-                _define(kernel, name)
-            self._symbols[kernel] = name
-        return self._symbols[kernel]
+                _define(kernel, name, many=many)
+            self._symbols[kernel, many] = name
+        return self._symbols[kernel, many]
 
 
-def _define(kernel: Kernel, name: str) -> None:
+def _define(kernel: Kernel, name: str, *, many: bool) -> None:
     layout = _layout(kernel)
     visible = {"sym_name": StringAttr.get(name), "sym_visibility": StringAttr.get("private")}
     source = Operation.create("hal.executable.source", attributes=visible, regions=1)
@@ -138,28 +144,36 @@ def _define(kernel: Kernel, name: str) -> None:
         export = Operation.create(
             "hal.executable.export", attributes={**visible, "layout": layout}, regions=2
         )
-        device, given = Type.parse("!hal.device"), _AXES * isinstance(kernel, Sized)
-        types = [device, *[IndexType.get()] * given]
+        axes = _given_axes(kernel, many=many)
+        types = [Type.parse("!hal.device"), *[IndexType.get()] * len(axes)]
         count = export.regions[0].blocks.append(*types, arg_locs=[Location.current] * len(types))
         with InsertionPoint(count):
-            grid = list(count.arguments)[1:] if given else map(code.index, kernel.grid)
-            Operation.create("hal.return", operands=list(grid))
+            given = dict(zip(axes, list(count.arguments)[1:], strict=True))
+            grid = [given.get(i) or code.index(number) for i, number in enumerate(kernel.grid)]
+            Operation.create("hal.return", operands=grid)
         inner = Operation.create("builtin.module", regions=1)
         with InsertionPoint(inner.regions[0].blocks.append()):
-            _function(kernel, name, layout)
+            _function(kernel, name, layout, many=many)
         Operation.create("hal.executable.source_end")
 
 
-def _function(kernel: Kernel, name: str, layout: Attribute) -> None:
+def _given_axes(kernel: Kernel, *, many: bool) -> range:
+    """The axes of a kernel's grid of which calls say how long they are."""
+    return range(0 if isinstance(kernel, Sized) else _IMAGES if many else _AXES, _AXES)
+
+
+def _function(kernel: Kernel, name: str, layout: Attribute, *, many: bool) -> None:
     function = func.FuncOp(name, ([], []))
     if isinstance(kernel, Threads):
         for key, value in kernel.attributes.items():
             function.attributes[key] = value
     with InsertionPoint(function.add_entry_block()):
         sizes = [_given(i, layout) for i in range(len(sized.numbers(kernel)))]
-        memory = [_bound(i, buffer, layout, sizes) for i, buffer in enumerate(kernel.buffers)]
-        axes = range(_AXES)
-        group = [_place("id", i) if sizes or kernel.grid[i] > 1 else 0 for i in axes]
+        given = _given_axes(kernel, many=many)
+        memory = [
+            _bound(i, buffer, layout, is_known=not given) for i, buffer in enumerate(kernel.buffers)
+        ]
+        group = [_place("id", i) if i in given or n > 1 else 0 for i, n in enumerate(kernel.grid)]
         sized.filled(kernel, iter(sizes)).emit(memory, group)
         func.ReturnOp([])
 
@@ -175,19 +189,18 @@ def _given(number: int, layout: Attribute) -> Size:
     return Size(arith.index_castui(IndexType.get(), word.result))
 
 
-def _bound(number: int, buffer: Buffer, layout: Attribute, sizes: Sequence[Size]) -> Value:
-    count, dynamic = IndexType.get(), ShapedType.get_dynamic_size()
+def _bound(number: int, buffer: Buffer, layout: Attribute, *, is_known: bool) -> Value:
+    count = IndexType.get()
+    size = buffer.count if is_known else ShapedType.get_dynamic_size()
     return Operation.create(
         "hal.interface.binding.subspan",
-        results=[
-            MemRefType.get([dynamic if sizes else buffer.count], code.element(buffer.element))
-        ],
-        operands=[code.index(0), *[code.index(_ENOUGH)] * bool(sizes)],
+        results=[MemRefType.get([size], code.element(buffer.element))],
+        operands=[code.index(0), *[code.index(_ENOUGH)] * (not is_known)],
         attributes={
             "layout": layout,
             "binding": IntegerAttr.get(count, number),
             "alignment": IntegerAttr.get(count, _ALIGNMENT),
-            "operandSegmentSizes": DenseI32ArrayAttr.get([1, int(bool(sizes))]),
+            "operandSegmentSizes": DenseI32ArrayAttr.get([1, int(not is_known)]),
         },
     ).result
 

@@ -9,12 +9,14 @@ from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, OpView, Value
 
 from mlq.dialect import build, functions, ops
+from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
+from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 from mlq.transforms.kernels import elementwise, inputs, measuring, movement, pools, products
-from mlq.transforms.kernels.images import Images, Lower
+from mlq.transforms.kernels.images import Images, Lower, is_open
 from mlq.transforms.linalg.epilogue import params_of
 
 Choice = Callable[[Any, Any, Images], Lower | str]
@@ -44,7 +46,8 @@ class LowerToKernels(Pass):
 
     Images must be in NHWC (mlq-assign-layout). A kernel reads an image with the margin that its
     windows reach into, filled with the zero point by the kernel that made the image; an op that
-    has no kernel sees the image without. Kernels of one shape are one, whatever their weights.
+    has no kernel sees the image without. Kernels of one shape are one, whatever their weights. On
+    CPUs the batch may be dynamic.
 
     Before:
         func.func @f(%x: tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>)
@@ -152,14 +155,25 @@ def _is_of_reals(op: OpView) -> bool:
     return not isinstance(op, ops.QuantizeOp) and params_of(op.operation.operands[0]) is None
 
 
+def _unfit(op: OpView, isa: Device) -> str | None:
+    """Why no kernel of the device can compute an op, whatever it is."""
+    if _is_of_reals(op) and not library.computes_reals(isa):
+        return "is of floats"
+    values = [*op.operation.operands, *op.operation.results]
+    if any(DYNAMIC in build.shape_of(value)[1:] for value in values):
+        return "has an axis of unknown size that is not the batch"
+    takes_any = isinstance(isa, Isa) and not isinstance(op, _MEASURES)
+    return "has a dynamic batch" if any(map(is_open, values)) and not takes_any else None
+
+
 def _chosen(program: list[OpView], isa: Device, images: Images) -> dict[Value | None, Lower]:
     """How to lower the ops that have a kernel, by their result."""
     chosen: dict[Value | None, Lower] = {}
     for op in program:
         if type(op) not in CHOICES:
             continue
-        reals = _is_of_reals(op) and not library.computes_reals(isa)
-        choice = "is of floats" if reals else CHOICES[type(op)](op, isa, images)
+        reason = _unfit(op, isa)
+        choice = CHOICES[type(op)](op, isa, images) if reason is None else reason
         if isinstance(choice, str):
             skip(op, choice)
         else:

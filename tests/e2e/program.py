@@ -37,11 +37,14 @@ def kind_of(
 
 
 class Program:
-    """The inputs, weights and named results of the cases in one module."""
+    """The inputs, weights and named results of the cases in one module, lowered by a pipeline."""
 
-    def __init__(self, seed: int, *, batch: int | None = None) -> None:
+    def __init__(
+        self, seed: int, *, batch: int | None = None, pipeline: str = "@lower-linalg"
+    ) -> None:
         self.random = np.random.default_rng(seed)
         self.batch = batch  # the size of a dynamic axis 0 at run time
+        self.pipeline = pipeline
         self.arrays: list[Array] = []
         self.weights = WeightStore()
         self.results: dict[str, Value] = {}
@@ -124,7 +127,7 @@ class Program:
             module.operation.verify()
             kinds = [quant.params_of(v.type.element_type) for v in self.results.values()]
             expected = reference.run(module, self.arrays)
-            parse_pipeline("@lower-linalg").run(module.operation)
+            parse_pipeline(self.pipeline).run(module.operation)
             text = module.operation.get_asm(print_generic_op_form=True)
         vmfb = compile_module(text, targets.by_name("x86"), weights=self.weights)
         arrays = [a.view(f"i{a.itemsize}") if a.dtype.kind == "u" else a for a in self.arrays]

@@ -17,6 +17,8 @@ from mlq.dialect.build import Activation
 from mlq.dialect.shapes import DYNAMIC
 from mlq.numerics import QuantParams
 from mlq.numerics.sampling import histogram, subsampling_step
+from mlq.targets.host import cpu_features
+from mlq.transforms.pipelines import lowering
 
 from .program import Program, kind_of
 
@@ -283,8 +285,9 @@ def test_moves() -> None:
     assert_equal(Program(60), cases)
 
 
+@pytest.mark.parametrize("pipeline", ["@lower-linalg", lowering(cpu_features())])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_dynamic_batch(batch: int) -> None:
+def test_dynamic_batch(batch: int, pipeline: str) -> None:
     """A residual block with a classifier behind it, its batch known at run time only."""
 
     def cases(p: Program) -> None:
@@ -314,7 +317,7 @@ def test_dynamic_batch(batch: int) -> None:
         p.result("cut", cut)
         p.result("framed", build.pad(third, low=[0, 0, 1, 1], high=[0, 0, 1, 1], value=0.0))
 
-    assert_equal(Program(70, batch=batch), cases)
+    assert_equal(Program(70, batch=batch, pipeline=pipeline), cases)
 
 
 def test_simulated_quantization() -> None:

@@ -79,7 +79,7 @@ class Images:
     def call(self, kernel: Kernel, operands: Sequence[Value], result: Value, image: Image) -> None:
         """Make the image `result` by a kernel."""
         element = code.element(self._isa.element(kind_of(result)))
-        type_ = RankedTensorType.get(image.shape, element)
+        type_ = RankedTensorType.get([*_batch(result), *image.shape[1:]], element)
         made = self.dispatch(kernel, operands, type_)
         self._held[result] = Held(made, image)
         self._made.add(result)
@@ -100,11 +100,13 @@ class Images:
         """A value that a kernel made, as the op that it replaced would have made it."""
         if value not in self._plain:
             held, inner = self._held[value], image_of(value)
-            part, sizes = held.value, inner.shape
-            if held.image.shape != sizes:
+            part, batch = held.value, linalg.sizes_of(held.value)[:1]
+            if held.image.shape != inner.shape:
                 top, left, *_ = held.image.margin
+                sizes = [*batch, *inner.shape[1:]]
                 part = linalg.slice(part, [0, top, left, 0], sizes, [1] * len(sizes))
-            part = linalg.reshape(part, list(value.type.shape))
+            shape = build.shape_of(value)
+            part = linalg.reshape(part, [*batch, *shape[1:]] if shape[0] == DYNAMIC else shape)
             if params_of(value) is not None:
                 storage = self._isa.storage_of(kind_of(value))
                 part = self._each(part, code.element(storage.plain), storage, storage.shown)
@@ -123,7 +125,8 @@ class Images:
             value = self._each(value, code.element(name), storage, hidden)
         top, left, bottom, right = held.margin
         beyond = held.channels - image.channels
-        whole = linalg.reshape(value, image.shape)
+        batch = linalg.sizes_of(value)[:1] if is_open(value) else [image.batch]
+        whole = linalg.reshape(value, [*batch, *image.shape[1:]])
         padded = linalg.pad(whole, [0, top, left, 0], [0, bottom, right, beyond], zero)
         return Held(padded, held)
 
@@ -141,7 +144,7 @@ class Images:
         """Every element turned into one of a type, where elements are not what the numbers are."""
         if value.type.element_type == element and not storage.offset:
             return value
-        sizes = list(value.type.shape)
+        sizes = linalg.sizes_of(value)
         return linalg.elementwise([linalg.whole(value)], element, sizes, body)
 
 
@@ -150,10 +153,25 @@ Lower = Callable[[Images], None]
 
 
 def image_of(value: Value) -> Image:
-    """A tensor as an image without a margin: NHWC, or a matrix whose rows are pixels."""
+    """A tensor as an image without a margin: NHWC, or a matrix whose rows are pixels.
+
+    Of a batch of any size it is the image of one sample.
+    """
     *pixels, channels = build.shape_of(value)
+    if is_open(value):
+        pixels[0] = 1
     batch, height, width = pixels if len(pixels) + 1 == _IMAGE else (1, 1, prod(pixels))
     return Image(batch, height, width, channels)
+
+
+def is_open(value: Value) -> bool:
+    """Whether the size of the batch, the first axis, is known at run time only."""
+    return DYNAMIC in build.shape_of(value)[:1]
+
+
+def _batch(value: Value) -> list[int]:
+    """The first size of the tensor that holds an image."""
+    return [DYNAMIC] if is_open(value) else [image_of(value).batch]
 
 
 def kind_of(value: Value) -> Kind:
@@ -165,9 +183,7 @@ def kind_of(value: Value) -> Kind:
 
 
 def unfit(isa: Device, *activations: Value) -> str | None:
-    """Why kernels cannot compute an op: what they read and write is known sizes of u8 or u16."""
-    if any(DYNAMIC in build.shape_of(value) for value in activations):
-        return "has a dynamic batch"
+    """Why kernels cannot compute an op: what they read and write is u8 or u16."""
     for value in activations:
         params = params_of(value)
         if params is None:

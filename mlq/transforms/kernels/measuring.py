@@ -7,7 +7,6 @@ from math import prod
 
 from mlq.dialect import build
 from mlq.dialect.ops import CompareOp, FakeQuantizeOp, ObserveOp
-from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
 from mlq.kernels.measuring import Energies, FakeQuantize
@@ -18,16 +17,12 @@ from mlq.transforms.kernels.images import Images, Lower
 
 def fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> Lower | str:
     """A copy of the image, as a row of the table stores it, with the margin its reader needs."""
-    if DYNAMIC in build.shape_of(op.input):
-        return "has a dynamic batch"
     images.need(op.input, NO_MARGIN)
     return partial(_fake_quantize, op, isa)
 
 
 def compare(op: CompareOp, isa: Isa, images: Images) -> Lower | str:
     """Two energies, of every n-th row."""
-    if DYNAMIC in build.shape_of(op.reference):
-        return "has a dynamic batch"
     for value in (op.reference, op.value):
         images.need(value, NO_MARGIN)
     return partial(_compare, op, isa)
@@ -35,8 +30,6 @@ def compare(op: CompareOp, isa: Isa, images: Images) -> Lower | str:
 
 def observe(op: ObserveOp, isa: Isa, images: Images) -> Lower | str:
     """Extremes and a histogram."""
-    if DYNAMIC in build.shape_of(op.input):
-        return "has a dynamic batch"
     images.need(op.input, NO_MARGIN)
     return partial(_observe, op, isa)
 

@@ -6,9 +6,7 @@ from functools import partial
 
 from torch_mlir.ir import Value
 
-from mlq.dialect import build
 from mlq.dialect.ops import ConcatOp, ResizeNearestOp
-from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
@@ -27,8 +25,7 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     users = [use.owner.opview for use in op.output.uses]
     if any(isinstance(user, ConcatOp) and op.output not in parts_of(user) for user in users):
         return "is continued by another concat"
-    real = params_of(op.output) is None and DYNAMIC not in build.shape_of(op.output)
-    reason = None if real else unfit(isa, op.output, *parts)
+    reason = None if params_of(op.output) is None else unfit(isa, op.output, *parts)
     reason = reason or library.unfit_concat(isa, [image_of(each).channels for each in parts])
     if reason is not None:
         return reason
@@ -39,8 +36,7 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
 
 def resize_nearest(op: ResizeNearestOp, isa: Device, images: Images) -> Lower | str:
     """Pixels of an image over and over."""
-    real = params_of(op.input) is None and DYNAMIC not in build.shape_of(op.input)
-    reason = None if real else unfit(isa, op.input, op.output)
+    reason = None if params_of(op.input) is None else unfit(isa, op.input, op.output)
     reason = reason or library.unfit_elementwise(isa)
     if reason is not None:
         return reason

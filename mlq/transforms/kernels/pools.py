@@ -10,7 +10,6 @@ import numpy as np
 from mlq import numerics
 from mlq.dialect import build
 from mlq.dialect.ops import AvgPool2dOp, MaxPool2dOp
-from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
@@ -24,8 +23,7 @@ _I32_LIMIT = 1 << 31
 
 def max_pool2d(op: MaxPool2dOp, isa: Device, images: Images) -> Lower | str:
     """The greatest of each window; what is beyond the image is replaced by what is in it."""
-    real = params_of(op.input) is None and DYNAMIC not in build.shape_of(op.input)
-    reason = None if real else unfit(isa, op.input, op.output)
+    reason = None if params_of(op.input) is None else unfit(isa, op.input, op.output)
     if reason is None and list(op.dilations) != [1, 1]:
         reason = "has dilated windows"
     if reason is not None:

@@ -19,7 +19,7 @@ from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.kernels.winograd_conv import Winograd
-from mlq.transforms.kernels.images import BLOCK, Held, Images, Lower, kind_of, unfit
+from mlq.transforms.kernels.images import BLOCK, Held, Images, Lower, is_open, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -92,8 +92,6 @@ def _integers(op: Any, isa: Device, source: Value, weight: Constant) -> Layer | 
 def _reals(op: Any, isa: Device, source: Value, weight: Constant | None) -> Layer | str:
     result = op.operation.results[0]
     activations = [source, result, *([] if op.residual is None else [op.residual])]
-    if any(DYNAMIC in build.shape_of(value) for value in activations):
-        return "has a dynamic batch"
     if any(params_of(value) is not None for value in (layers.weight_of(op), *activations)):
         return "is of floats and of integers"
     bias = Constant.of(op.bias)
@@ -167,7 +165,8 @@ def _winograd(layer: Layer, images: Images) -> None:
     cover = winograd.Cover(output.height, output.width)
     tiles = winograd.Transform(layer.isa, source.image, cover, layer.window["pads"])
     buffer = tiles.buffers[-1]
-    made = RankedTensorType.get([buffer.count], code.element(buffer.element))
+    sizes = [DYNAMIC, buffer.count] if is_open(layer.result) else [buffer.count]
+    made = RankedTensorType.get(sizes, code.element(buffer.element))
     value = images.dispatch(tiles, [source.value], made)
     _called(Winograd, layer, images, Held(value, source.image))
 
