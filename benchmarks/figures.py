@@ -1,15 +1,17 @@
 """Rebuild the tables and figures of docs/quantunev2.md into docs/figures (needs mlq[plots]).
 
     make figures                                              everything, all networks
-    python benchmarks/figures.py [ranking] [dequantization] [levels] [complexity] [-n NETWORK ...]
+    python benchmarks/figures.py [ranking] [dequantization] [levels] [complexity] [fronts]
+                                    [-n NETWORK ...]
 
 ranking.md               rank correlation of each metric with layers tried alone (O1), by network
 dequantization.md, .svg  one layer at a time becomes float, in the order of each metric
 levels.md                casts, loss and latency of all-int8 at each level of the IR
 complexity.md, .svg      CPU seconds of effort quick by the number of parameters
+fronts.md, .svg          plans of MobileNetV2 from all-int8 to float, by what they are made with
 
-Each is made of what oracle.py, dequantization.py, levels.py and complexity.py keep in
-benchmarks/out, and measures what is missing there.
+Each is made of what oracle.py, dequantization.py, levels.py, complexity.py and fronts.py keep
+in benchmarks/out, and measures what is missing there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 import complexity
 import dequantization
+import fronts
 import levels
 import networks
 import numpy as np
@@ -158,6 +161,32 @@ def grown(_chosen: Networks) -> None:
     save(figure, "complexity.svg")
 
 
+def fronted(chosen: Networks) -> None:
+    """A panel for each network of those asked for; MobileNetV2 where all are."""
+    drawn = [
+        each
+        for each in chosen
+        if len(chosen) < len(networks.NAMES) or each.name == "mobilenetv2_1.0"
+    ]
+    figure, panels = panels_for([each.name for each in drawn])
+    text = ""
+    for network, panel in zip(drawn, panels, strict=True):
+        found, rows = fronts.measured(network, 20.0), list[list[str]]()
+        for form, points in found.items():
+            for point in points:
+                counts = ", ".join(f"{count} {name}" for name, count in point.layers.items())
+                numbers = f"{point.kl_mnat:.2f}", f"{100 * point.agreement:.2f}", f"{point.ms:.3f}"
+                rows.append([form, counts, *numbers])
+            times, losses = zip(*((each.ms, each.kl_mnat) for each in points), strict=True)
+            panel.plot(times, losses, ".-", label=form)
+        panel.set(title=network.name, xlabel="CPU ms", ylabel="KL, mnat")
+        panel.legend(fontsize=6)
+        text += f"{network.name}, KL to float on the evaluation images, one thread.\n\n"
+        text += table(["form", "layers", "KL mnat", "agree %", "CPU ms"], rows) + "\n"
+    write("fronts.md", text + "![fronts](fronts.svg)\n")
+    save(figure, "fronts.svg")
+
+
 def panels_for(names: Any) -> tuple[Any, list[Any]]:
     """A figure with two panels a row, one for each name."""
     rows = -(-len(names) // 2)
@@ -197,6 +226,7 @@ FIGURES: dict[str, Callable[[Networks], None]] = {
     "dequantization": dequantized,
     "levels": leveled,
     "complexity": grown,
+    "fronts": fronted,
 }
 
 
