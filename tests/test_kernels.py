@@ -425,15 +425,19 @@ def fake_quantize(isa: Isa, rng: np.random.Generator) -> Case:
     return Case(kernel, output, arguments, expected)
 
 
-def energies(isa: Isa, rng: np.random.Generator, width: int, channels: int) -> Case:
+def energies(
+    isa: Isa, rng: np.random.Generator, width: int, channels: int, *, thin: bool = False
+) -> Case:
     shape = (3, 11, width, channels)
     one, other = rng.normal(size=(2, *shape)).astype(np.float32)
-    images = Image(*shape, (1, 1, 0, 0)), Image(*shape)
     step, rows = 4, slice(None, None, 4)
-    scale = 11 / len(range(11)[rows])
+    count = len(range(11)[rows])
+    images = Image(*shape, (1, 1, 0, 0)), Image(3, count if thin else 11, width, channels)
+    scale = 11 / count
     exact = [np.square(each[:, rows].astype(np.float64)).sum() for each in (one, one - other)]
     arguments = [
-        in_memory(each, image, 3) for each, image in zip((one, other), images, strict=True)
+        in_memory(each, image, 3)
+        for each, image in zip((one, other[:, rows] if thin else other), images, strict=True)
     ]
     expected = (scale * np.array(exact)).astype(np.float32).reshape(1, 1, 1, 2)
     return Case(Energies(isa, *images, step), Image(1, 1, 1, 2), arguments, expected, error=1e-5)
@@ -452,6 +456,7 @@ def observe(isa: Isa, rng: np.random.Generator, image: Image, stride: int) -> Ca
 def measured(isa: Isa, rng: np.random.Generator) -> Iterator[Case]:
     yield fake_quantize(isa, rng)
     yield from (energies(isa, rng, *shape) for shape in ((5, 7), (1, 3), (23, 8)))
+    yield energies(isa, rng, 5, 7, thin=True)
     for margin in ((0, 1, 1, 0), NO_MARGIN):
         # Rows that a stride ends with and does not, and that it skips.
         for stride in (1, 5, 7, 64):

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mlq import alone, analysis, calibration, sensitivity
 from mlq.analysis import Analysis
 from mlq.journal import Journal
+from mlq.numerics.sampling import row_step
 from mlq.propagation import gains, own_metrics
 from mlq.recipe import Recipe
 from mlq.sensitivities import noise_from_sensitivities
+from mlq.simulation import Simulation, uniform
+
+Array = NDArray[Any]
 
 PRECISIONS = ("w8a8", "w4a8")
 
@@ -52,6 +59,43 @@ def test_own_error_is_what_a_layer_alone_does_to_its_own_result(found: Analysis)
     own = values(found, "own_error")[last]
     # One is the geometric mean over batches of uncentred logits, the other the mean of centred.
     assert own == pytest.approx(values(oracle, "oracle_output_error")[last], rel=0.5)
+
+
+def test_a_layers_own_noise_is_computed_where_it_is_compared(
+    found: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In some rows only, of a network with strides, groups and residuals: the same sums."""
+    monkeypatch.setattr("mlq.simulation._COMPARED", 100)
+    subject, ranges = found.subject, found.choice.ranges
+    batch = next(subject.batches())
+    assignments = [uniform(subject.network, each, subject.allowed) for each in ("w8a8", "w8a16")]
+
+    def energies() -> Array:
+        made = Simulation(subject.network, subject.target, chains=2, own=True)
+        assert any(size > 1 for size in sizes)
+        return made.lockstep(batch, ranges, assignments)[-1]
+
+    sizes = list[int]()
+
+    def noted(shape: Sequence[int], most: int) -> int:
+        sizes.append(row_step(shape, most))
+        return sizes[-1]
+
+    monkeypatch.setattr("mlq.transforms.simulate.row_step", noted)
+    thin = energies()
+    monkeypatch.setattr("mlq.transforms.simulate.row_step", lambda *_: 1)
+    np.testing.assert_array_equal(energies(), thin)
+
+
+def test_rows_of_a_matrix_are_compared_with_the_images_that_they_are(found: Analysis) -> None:
+    """Of several samples, too: what the classifier reads is the mean of an image, flattened."""
+    subject, simulation = found.subject, found.simulation
+    assert subject.batch > 1
+    chains = [uniform(subject.network, "w8a8", subject.allowed)] * len(PRECISIONS)
+    results = simulation.lockstep(next(subject.batches()), found.choice.ranges, chains)
+    energies = results[-1].reshape(len(chains), -1, 2)
+    for names, (signal, noise) in zip(simulation.compared, energies[0], strict=True):
+        assert 0 <= noise < 0.01 * signal, names
 
 
 def test_fewer_bits_lose_more_by_every_metric_that_says_what_is_lost(found: Analysis) -> None:

@@ -52,6 +52,23 @@ func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
 
 // -----
 
+// Of a large image some rows are compared: a layer's own noise is computed in these only.
+// CHECK-LABEL: func.func @main(%arg0: tensor<1x1x512x512xf32>
+// CHECK-LABEL: func.func @lockstep
+// CHECK:         %[[Y:[0-9]+]] = "mlq.conv2d"(%arg0, %{{[0-9]+}}, %arg0)
+// CHECK:         "mlq.conv2d"
+// CHECK:         %[[CLEAN:[0-9]+]] = "mlq.fake_quantize"(%arg0, %arg1) {row = 0 : i64}
+// CHECK:         %[[ROWS:[0-9]+]] = "mlq.slice"(%arg0) {{.*}}strides = array<i64: 1, 1, 4, 1>
+// CHECK:         %[[OWN:[0-9]+]] = "mlq.conv2d"(%[[CLEAN]], %{{[0-9]+}}, %[[ROWS]]){{.*}}strides = array<i64: 4, 1>
+// CHECK:         "mlq.compare"(%[[Y]], %[[OWN]]){{.*}} : (tensor<1x1x512x512xf32>, tensor<1x1x128x512xf32>)
+func.func @main(%x: tensor<1x1x512x512xf32> {mlq.name = "x"}) -> tensor<1x1x512x512xf32> {
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<1x1x3x3xf32>
+  %y = "mlq.conv2d"(%x, %w, %x) {strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nchw", activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 1>, mlq.name = "y"} : (tensor<1x1x512x512xf32>, tensor<1x1x3x3xf32>, tensor<1x1x512x512xf32>) -> tensor<1x1x512x512xf32>
+  return %y : tensor<1x1x512x512xf32>
+}
+
+// -----
+
 // A layer's own noise: float operands that it quantizes, but not the residual, which is float when
 // no other layer is quantized.
 // CHECK-LABEL: func.func @lockstep

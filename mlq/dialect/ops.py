@@ -288,7 +288,8 @@ class CompareOp(Mlq.Operation, name="compare", traits=[Pure]):
     """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2.
 
     Of a tensor of rank 4, only every n-th slice of axis 1 (a row of an image in NHWC) is added up,
-    so that about `max_elements` elements are, and the sums are scaled to the size of all.
+    so that about `max_elements` elements are, and the sums are scaled to the size of all. `value`
+    may consist of just these.
     """
 
     reference: Operand[Any]

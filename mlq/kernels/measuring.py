@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch_mlir.dialects import arith, vector
@@ -67,7 +67,7 @@ class FakeQuantize:
 class Energies:
     """The energy of an image of floats, and of its difference to another, added up in f64.
 
-    Of every `step`-th row, scaled to all of them.
+    Of every `step`-th row, scaled to all of them; `value` may have these rows only.
     """
 
     isa: Isa
@@ -75,11 +75,17 @@ class Energies:
     value: Image
     step: int = 1
 
+    def __post_init__(self) -> None:
+        ours, theirs = self.reference, self.value
+        assert theirs.height in (ours.height, -(-ours.height // self.step))
+        assert replace(theirs, height=ours.height, margin=ours.margin) == ours
+
     @property
     def label(self) -> str:
         """As `energies_64x56x56`."""
         every = "" if self.step == 1 else f"_every{self.step}"
-        return f"energies{every}_{_size(self.reference)}"
+        thin = "" if self.value.height == self.reference.height else "_thin"
+        return f"energies{every}{thin}_{_size(self.reference)}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -115,7 +121,10 @@ class Energies:
 
     def _row(self, memory: Sequence[Value], at: tuple[Index, Index]) -> list[Value]:
         """Signal and noise of one row, a vector of each."""
-        places = [image.at(*at, 0) for image in (self.reference, self.value)]
+        batch, y = at
+        thin = self.value.height < self.reference.height
+        row = code.split(y, self.step)[0] if thin else y
+        places = [self.reference.at(batch, y, 0), self.value.at(batch, row, 0)]
         lanes, elements = self.isa.lanes, self.reference.width * self.reference.channels
         zero = code.splat(code.constant(0.0, "f32"), lanes)
 

@@ -53,8 +53,9 @@ def statistics(x: Reals, step: int, bins: int) -> Reals:
 
 
 def energies(reference: Reals, value: Reals, step: int) -> Reals:
-    """What `mlq.compare` yields, of every `step`-th slice of axis 1."""
+    """What `mlq.compare` yields, of every `step`-th slice of axis 1; `value` may have no others."""
     seen = (slice(None), slice(None, None, step))[: reference.ndim]
     kept = reference[seen].astype(np.float64)
-    noise, part = kept - value[seen], kept.size / max(reference.size, 1)
+    noise = kept - (value if value.shape == kept.shape else value[seen])
+    part = kept.size / max(reference.size, 1)
     return np.array([np.vdot(each, each) / part for each in (kept, noise)], np.float32)

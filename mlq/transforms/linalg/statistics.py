@@ -60,7 +60,9 @@ def compare(op: CompareOp, stored: Stored) -> Value:
         ]
 
     step = row_step(op.reference.type.shape, op.max_elements.value)
-    seen = [_rows(linalg.barrier(stored(each)), step) for each in (op.reference, op.value)]
+    thin = op.value.type != op.reference.type
+    steps = ((op.reference, step), (op.value, 1 if thin else step))
+    seen = [_rows(linalg.barrier(stored(each)), every) for each, every in steps]
     sums = _reduced(
         seen,
         [0.0, 0.0],
