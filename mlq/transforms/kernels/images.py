@@ -70,11 +70,19 @@ class Images:
         return replace(image, channels=channels, margin=margin)
 
     def read(self, value: Value, least: int = WORD) -> Held:
-        """The image as a kernel reads it; what no kernel made is copied if it lacks something."""
-        value = _behind(value)
-        if value not in self._held:
-            self._held[value] = self._copied(value, least)
-        return self._held[value]
+        """The image as a kernel reads it; what no kernel made is copied if it lacks something.
+
+        Where images of one pixel are read as the rows of a matrix, that is what they are.
+        """
+        source, shape = _behind(value), image_of(value)
+        held = self._held.get(source)
+        if held is None or held.image.channels < self.result(source, least).channels:
+            held = self._held[source] = self._copied(source, least)
+        if held.image.batch == shape.batch:
+            return held
+        if not held.image.is_dense:
+            return self._copied(value, least)
+        return Held(held.value, replace(shape, channels=held.image.channels))
 
     def call(self, kernel: Kernel, operands: Sequence[Value], result: Value, image: Image) -> None:
         """Make the image `result` by a kernel."""

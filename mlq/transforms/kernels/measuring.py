@@ -41,13 +41,10 @@ def _fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> None:
 
 
 def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
-    held = [images.read(each) for each in (op.reference, op.value)]
-    reference, value = (each.image for each in held)
-    if reference.batch != value.batch:  # one holds the rows of a matrix as images of a pixel
-        reference, value = reference.as_row(), value.as_row()
+    reference, value = (images.read(each) for each in (op.reference, op.value))
     step = row_step(build.shape_of(op.reference), op.max_elements.value)
-    kernel = Energies(isa, reference, value, step)
-    made = images.dispatch(kernel, [each.value for each in held], op.energies.type)
+    kernel = Energies(isa, reference.image, value.image, step)
+    made = images.dispatch(kernel, [reference.value, value.value], op.energies.type)
     op.energies.replace_all_uses_with(made)
 
 
