@@ -75,8 +75,14 @@ class WeightStore(MutableMapping[str, NDArray[Any]]):
 
     def parameters(self, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Weights that were not known before, and the parameters that are made of them."""
-        made = {key: each.make(given[each.source]) for key, each in self.arranged.items()}
-        return {**given, **made}
+        made: dict[tuple[int, Any], NDArray[Any]] = {}  # one array under several names, but once
+        found = dict(given)
+        for key, each in self.arranged.items():
+            array = given[each.source]
+            if (id(array), each.kind) not in made:
+                made[id(array), each.kind] = each.make(array)
+            found[key] = made[id(array), each.kind]
+        return found
 
     def save(self, path: Path) -> None:
         """Write every array to one `.npz`, which `load` and `mlq-opt --weights` read."""

@@ -76,7 +76,7 @@ def arranged(
             array = array.transpose(order)
         return np.ascontiguousarray(make(array))
 
-    which = (name, orders, kind)
+    which = (name, tuple(map(tuple, orders)), kind)
     same = [k for k, each in store.arranged.items() if (each.source, each.kind) == (source, which)]
     key = same[0] if same else f"{source}.{name}.{len(store.arranged)}"
     store.arranged[key] = weights.Arranged(source, made, which)
