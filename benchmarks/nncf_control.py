@@ -1,73 +1,93 @@
-"""NNCF's accuracy control on an ONNX file: run by comparison.py in an environment of its own.
+"""NNCF's accuracy control on an ONNX file: run by comparison.py and peers.py, see foreign.py.
 
-    python benchmarks/nncf_control.py MODEL.onnx CALIB.npy MILLINATS OUT.onnx
+    python benchmarks/nncf_control.py MODEL.onnx CALIB.npy OUT.onnx [MILLINATS]
 
 The environment needs nncf, onnx and onnxruntime, not mlq. What is held is the mean KL to float, in
-milli-nats, on the calibration samples, at most MILLINATS above that of float itself (nothing).
-Prints JSON: how many of the layers with weights, sums and pools stayed float, and the KL.
+milli-nats, on the calibration samples, at most MILLINATS above that of float itself (nothing);
+without MILLINATS, layers are ranked and no more. Prints JSON: the ONNX nodes that stayed float, the
+KL, by node its place in the ranking (the greatest costs most), and CPU seconds until it was known.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
+import time
 from collections.abc import Iterable
 from typing import Any
+from unittest import mock
 
+import foreign
 import nncf
 import numpy as np
 import onnx
-import onnxruntime
+from nncf.quantization.algorithms.accuracy_control.ranker import Ranker
 
 LAYERS = {"Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool"}
+Item = tuple[int, foreign.Feed]
 
 
-def outputs(model: onnx.ModelProto, samples: Iterable[dict[str, Any]]) -> Any:
-    """Logarithms of what softmax makes of the logits."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    logits = np.concatenate([session.run(None, each)[0] for each in samples]).astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+def controlled(
+    model: onnx.ModelProto, items: list[Item], budget: float | None
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The network within the budget, and what was found on the way."""
+    found: dict[str, Any] = {}
+    start = time.process_time()
+    exact = outputs(model, items)
+    rank = Ranker.rank_groups_of_quantizers
+
+    def ranked(*args: Any, **options: Any) -> Any:
+        groups = rank(*args, **options)
+        if not found:
+            places = [(each.node_name, at) for at, group in enumerate(groups) for each in group.operations]
+            found.update(ranking=dict(places), seconds=time.process_time() - start)
+        return groups
+
+    def validate(tried: onnx.ModelProto, data: Iterable[Item]) -> tuple[float, list[float]]:
+        # It is given few of the samples at times; one number each, or it asks for them one by one.
+        chosen = list(data)
+        reference = exact[[index for index, _ in chosen]]
+        lost = foreign.divergences_mnat(reference, outputs(tried, chosen)) / 1000.0
+        # NNCF divides by what it has of float, which must not be nothing.
+        return 1.0 - float(lost.mean()), [float(each) for each in 1.0 - lost]
+
+    data = nncf.Dataset(items, lambda item: item[1])
+    with mock.patch.object(Ranker, "rank_groups_of_quantizers", ranked):
+        made = nncf.quantize_with_accuracy_control(
+            model,
+            data,
+            data,
+            validate,
+            max_drop=(budget or 0.0) / 1000.0,
+            drop_type=nncf.DropType.ABSOLUTE,
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                **({"max_num_iterations": 1} if budget is None else {})
+            ),
+        )
+    found["kl_mnat"] = float(foreign.divergences_mnat(exact, outputs(made, items)).mean())
+    return made, found
+
+
+def outputs(model: onnx.ModelProto, items: list[Item]) -> foreign.Logits:
+    """Logits of each sample."""
+    running = foreign.session(model.SerializeToString())
+    return foreign.logits(running, [feed for _, feed in items])
+
+
+def kept(model: onnx.ModelProto) -> list[str]:
+    """The layers of which no operand comes out of an integer."""
+    stored = {each.output[0] for each in model.graph.node if each.op_type == "DequantizeLinear"}
+    layers = [each for each in model.graph.node if each.op_type in LAYERS]
+    return [each.name for each in layers if not stored & set(each.input)]
 
 
 def main() -> None:
     """Quantize, write the network, and say what it loses."""
-    path, calib, budget, out = sys.argv[1:]
-    # ONNX Runtime starts as many threads as there are cores to run on, and they spin.
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    path, calib, (out, *budget) = foreign.arguments()
     model = onnx.load(path)
-    name = model.graph.input[0].name
-    items = [{name: each[None]} for each in np.load(calib)]
-    exact = outputs(model, items)
-
-    def divergence(found: onnx.ModelProto) -> float:
-        ours = exact - outputs(found, items)
-        return float(1000.0 * np.mean(np.sum(np.exp(exact) * ours, axis=1)))
-
-    def validate(found: onnx.ModelProto, _data: Any) -> tuple[float, None]:
-        # NNCF divides by what it has of float, which must not be nothing.
-        return 1.0 - divergence(found) / 1000.0, None
-
-    data = nncf.Dataset(items)
-    made = nncf.quantize_with_accuracy_control(
-        model,
-        data,
-        data,
-        validate,
-        max_drop=float(budget) / 1000.0,
-        drop_type=nncf.DropType.ABSOLUTE,
-    )
+    feeds = foreign.feeds(model.graph.input[0].name, calib, batch=1)
+    made, found = controlled(model, list(enumerate(feeds)), float(budget[0]) if budget else None)
     onnx.save(made, out)
-    stored = {each.output[0] for each in made.graph.node if each.op_type == "DequantizeLinear"}
-    layers = [each for each in made.graph.node if each.op_type in LAYERS]
-    kept = [each for each in layers if not stored & set(each.input)]
-    print(json.dumps({"float_layers": len(kept), "kl_mnat": divergence(made)}))
+    print(json.dumps({"float": kept(made), **found}))
 
 
 if __name__ == "__main__":

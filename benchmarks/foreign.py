@@ -1,0 +1,91 @@
+"""What programs share that run another tool in an environment of its own, which has no mlq.
+
+They are given MODEL.onnx and CALIB.npy (inputs of the network), and print JSON in their last line;
+`launched` is the other end. It needs numpy and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float64]
+Feed = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a program printed, and the CPU seconds of its whole process."""
+
+    content: dict[str, Any]
+    seconds: float
+
+
+def launched(
+    python: Path | str, program: str, model: Path, calib: NDArray[np.float32], *more: str
+) -> Said:
+    """Run a program of this folder over the samples, on one core."""
+    command = Path(__file__).with_name(program)
+    with tempfile.TemporaryDirectory() as folder:
+        samples, out, errors = (Path(folder, name) for name in ("calib.npy", "out", "errors"))
+        np.save(samples, calib)
+        with out.open("w") as to, errors.open("w") as said:
+            child = subprocess.Popen(
+                ["taskset", "-c", str(core()), python, command, model, samples, *more],
+                stdout=to,
+                stderr=said,
+                cwd=folder,
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise SystemExit(f"{program}: {errors.read_text().strip().splitlines()[-1]}")
+        content = json.loads(out.read_text().strip().splitlines()[-1])
+    return Said(content, usage.ru_utime + usage.ru_stime)
+
+
+def core() -> int:
+    """The one to run on: ONNX Runtime starts as many threads as there are cores, and they spin."""
+    return min(os.sched_getaffinity(0))
+
+
+def arguments() -> tuple[Path, NDArray[np.float32], list[str]]:
+    """The model, the samples, and what else `launched` was told."""
+    path, calib, *more = sys.argv[1:]
+    return Path(path), np.load(calib), more
+
+
+def feeds(name: str, samples: NDArray[np.float32], batch: int) -> list[Feed]:
+    """The samples in batches; the last may be smaller."""
+    return [{name: samples[at : at + batch]} for at in range(0, len(samples), batch)]
+
+
+def session(model: bytes | str, *, exact: bool = True) -> onnxruntime.InferenceSession:
+    """One thread; exact: without sums of 16 bits, which saturate where there is no VNNI."""
+    options = onnxruntime.SessionOptions()
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def logits(running: onnxruntime.InferenceSession, batches: Iterable[Feed]) -> Logits:
+    """The first result of the network for each sample."""
+    return np.concatenate([running.run(None, each)[0] for each in batches]).astype(np.float64)
+
+
+def divergences_mnat(reference: Logits, value: Logits) -> Logits:
+    """KL(softmax(reference) || softmax(value)) of each sample, as mlq.metrics has it."""
+    p, q = (each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in (reference, value))
+    return np.asarray(1000.0 * np.sum(np.exp(p) * (p - q), axis=1))
