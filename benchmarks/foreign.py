@@ -1,7 +1,7 @@
 """What programs share that run another tool in an environment of its own, which has no mlq.
 
 They are given MODEL.onnx and CALIB.npy (inputs of the network), and print JSON in their last line;
-`launched` is the other end. It needs numpy and onnxruntime.
+`launched` is the other end. It needs numpy, onnx and onnxruntime.
 """
 
 from __future__ import annotations
@@ -11,47 +11,54 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+FOLDER = Path(__file__).resolve().parent
 Logits = NDArray[np.float64]
 Feed = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a program printed, and the CPU seconds of its whole process."""
+    """The JSON that a program printed, and the CPU seconds of its whole process."""
 
-    content: dict[str, Any]
+    content: Any
     seconds: float
 
 
 def launched(
     python: Path | str, program: str, model: Path, calib: NDArray[np.float32], *more: str
 ) -> Said:
-    """Run a program of this folder over the samples, on one core."""
-    command = Path(__file__).with_name(program)
+    """Run a program of this folder over the samples."""
     with tempfile.TemporaryDirectory() as folder:
-        samples, out, errors = (Path(folder, name) for name in ("calib.npy", "out", "errors"))
+        samples = Path(folder, "calib.npy")
         np.save(samples, calib)
+        return run([str(python), str(FOLDER / program), str(model), str(samples), *more])
+
+
+def run(command: Sequence[str]) -> Said:
+    """Run a command on one core, in an empty folder; what it prints last is JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, errors = Path(folder, "out"), Path(folder, "errors")
         with out.open("w") as to, errors.open("w") as said:
             child = subprocess.Popen(
-                ["taskset", "-c", str(core()), python, command, model, samples, *more],
-                stdout=to,
-                stderr=said,
-                cwd=folder,
+                ["taskset", "-c", str(core()), *command], stdout=to, stderr=said, cwd=folder
             )
             _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            raise SystemExit(f"{program}: {errors.read_text().strip().splitlines()[-1]}")
-        content = json.loads(out.read_text().strip().splitlines()[-1])
+            lines = errors.read_text().strip().splitlines()
+            raise SystemExit(f"{' '.join(command)}: {lines[-1] if lines else child.returncode}")
+        text = out.read_text().strip()
+    content = json.loads(text if text.startswith("{\n") else text.splitlines()[-1])
     return Said(content, usage.ru_utime + usage.ru_stime)
 
 
@@ -89,3 +96,23 @@ def divergences_mnat(reference: Logits, value: Logits) -> Logits:
     """KL(softmax(reference) || softmax(value)) of each sample, as mlq.metrics has it."""
     p, q = (each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in (reference, value))
     return np.asarray(1000.0 * np.sum(np.exp(p) * (p - q), axis=1))
+
+
+def by_layer(
+    model: onnx.ModelProto, layers: Collection[str], loss: Mapping[str, float]
+) -> dict[str, float]:
+    """Of each layer, named like one of its nodes, the most that any node fused into it loses.
+
+    A node that is no layer belongs to the last of those that made what it reads.
+    """
+    maker, most = dict[str, str](), dict[str, float]()
+    places = {name: place for place, name in enumerate(layers)}
+    for node in model.graph.node:
+        made = [maker[each] for each in node.input if each in maker]
+        home = node.name if node.name in places else max(made, key=places.__getitem__, default=None)
+        if home is None:
+            continue
+        maker |= dict.fromkeys(node.output, home)
+        if node.name in loss:
+            most[home] = max(most.get(home, loss[node.name]), loss[node.name])
+    return most

@@ -1,10 +1,10 @@
 """NNCF's accuracy control on an ONNX file: run by comparison.py and peers.py, see foreign.py.
 
-    python benchmarks/nncf_control.py MODEL.onnx CALIB.npy OUT.onnx [MILLINATS]
+    python benchmarks/nncf_control.py MODEL.onnx CALIB.npy [OUT.onnx MILLINATS]
 
 The environment needs nncf, onnx and onnxruntime, not mlq. What is held is the mean KL to float, in
 milli-nats, on the calibration samples, at most MILLINATS above that of float itself (nothing);
-without MILLINATS, layers are ranked and no more. Prints JSON: the ONNX nodes that stayed float, the
+without them, layers are ranked and no more. Prints JSON: the ONNX nodes that stayed float, the
 KL, by node its place in the ranking (the greatest costs most), and CPU seconds until it was known.
 """
 
@@ -18,7 +18,6 @@ from unittest import mock
 
 import foreign
 import nncf
-import numpy as np
 import onnx
 from nncf.quantization.algorithms.accuracy_control.ranker import Ranker
 
@@ -38,7 +37,9 @@ def controlled(
     def ranked(*args: Any, **options: Any) -> Any:
         groups = rank(*args, **options)
         if not found:
-            places = [(each.node_name, at) for at, group in enumerate(groups) for each in group.operations]
+            places = [
+                (each.node_name, at) for at, group in enumerate(groups) for each in group.operations
+            ]
             found.update(ranking=dict(places), seconds=time.process_time() - start)
         return groups
 
@@ -82,11 +83,13 @@ def kept(model: onnx.ModelProto) -> list[str]:
 
 def main() -> None:
     """Quantize, write the network, and say what it loses."""
-    path, calib, (out, *budget) = foreign.arguments()
+    path, calib, more = foreign.arguments()
+    out, budget = (more[0], float(more[1])) if more else (None, None)
     model = onnx.load(path)
     feeds = foreign.feeds(model.graph.input[0].name, calib, batch=1)
-    made, found = controlled(model, list(enumerate(feeds)), float(budget[0]) if budget else None)
-    onnx.save(made, out)
+    made, found = controlled(model, list(enumerate(feeds)), budget)
+    if out is not None:
+        onnx.save(made, out)
     print(json.dumps({"float": kept(made), **found}))
 
 

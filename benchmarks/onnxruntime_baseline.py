@@ -80,8 +80,9 @@ def quantize(
     folder: Path,
     *,
     activations: QuantType = QuantType.QUInt8,
+    exclude: Sequence[str] = (),
 ) -> Path:
-    """Quantize to a file in `folder`; calibration is shared by the granularities."""
+    """Quantize to a file in `folder`, all but the nodes `exclude`; calibration is shared."""
     prepared, int8 = folder / "prepared.onnx", folder / f"{granularity}-{calibrator}.onnx"
     if not prepared.exists():
         quant_pre_process(str(network.model), str(prepared))
@@ -96,6 +97,7 @@ def quantize(
             activation_type=activations,
             weight_type=QuantType.QInt8,
             calibrate_method=CALIBRATORS[calibrator],
+            nodes_to_exclude=list(exclude),
             # Ranges are merged batch by batch: the same ranges, without all activations in memory.
             extra_options={"CalibStridedMinMax": 1},
             calibration_cache_path=folder / f"{calibrator}.json",
