@@ -129,9 +129,7 @@ def _judged(
     lost, calls = dict[str, tuple[float, ...]](), dict[str, Any]()
     peers = list(_peers(network, budget, arguments))
     lists = {
-        f"{each.form.partition(' in ')[0]} list": {
-            k: v for k, v in plans["int8"].items() if k not in each.floats
-        }
+        f"{each.form} list": {k: v for k, v in plans["int8"].items() if k not in each.floats}
         for each in peers
     }
     for form, integers in {**plans, **lists}.items():
@@ -197,12 +195,12 @@ def main() -> None:
         count = len(network.samples(network.eval).labels)
         print(f"{network.name}: {budget:.2f} mn on the calibration samples; {count} images")
         print(
-            f"{'':18}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}"
+            f"{'':26}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}"
         )
         for row in found:
             missed = " missed" if row.calib_mnat > 1.001 * budget else ""
             print(
-                f"{row.form:18}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
+                f"{row.form:26}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
                 f"{100 * row.agreement:7.2f}{row.predicted:8.3f}{row.ms:9.3f}{missed}",
                 flush=True,
             )

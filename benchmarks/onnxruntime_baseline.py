@@ -83,13 +83,11 @@ def quantize(
     exclude: Sequence[str] = (),
 ) -> Path:
     """Quantize to a file in `folder`, all but the nodes `exclude`; calibration is shared."""
-    prepared, int8 = folder / "prepared.onnx", folder / f"{granularity}-{calibrator}.onnx"
-    if not prepared.exists():
-        quant_pre_process(str(network.model), str(prepared))
+    int8 = folder / f"{granularity}-{calibrator}.onnx"
     # The calibrators report with print, and nothing that a benchmark's reader needs.
     with contextlib.redirect_stdout(io.StringIO()):
         quantize_static(
-            prepared,
+            prepared(network, folder),
             int8,
             Batches(network.input, calib.inputs),
             quant_format=QuantFormat.QDQ,
@@ -103,6 +101,14 @@ def quantize(
             calibration_cache_path=folder / f"{calibrator}.json",
         )
     return int8
+
+
+def prepared(network: Network, folder: Path) -> Path:
+    """The float network with batch norms folded, as it is to be quantized, in `folder`."""
+    file = folder / "prepared.onnx"
+    if not file.exists():
+        quant_pre_process(str(network.model), str(file))
+    return file
 
 
 def logits(model: Path, input_name: str, samples: Samples, what: str) -> Logits:

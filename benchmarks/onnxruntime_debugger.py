@@ -32,7 +32,7 @@ def errors(network: networks.Network, folder: Path, calibrator: str = "minmax") 
     """By kind of error and node, what all-int8 loses."""
     samples = network.samples(network.calib)
     int8 = baseline.quantize(network, samples, calibrator, "per_channel", folder)
-    prepared, augmented = folder / "prepared.onnx", folder / "augmented.onnx"
+    prepared, augmented = baseline.prepared(network, folder), folder / "augmented.onnx"
     activations = []
     for model in (int8, prepared):
         debugger.modify_model_output_intermediate_tensors(model, augmented)

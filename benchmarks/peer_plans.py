@@ -2,10 +2,11 @@
 
 ONNX Runtime  the nodes that its debugger finds worst are float, in the order of each of its errors
               the fewest that keep to the budget; all-int8 by the best of its calibrators
-NNCF          `quantize_with_accuracy_control` on the ONNX file, in an environment of its own
+NNCF          `quantize_with_accuracy_control` with each of its backends, ONNX and OpenVINO, in an
+              environment of its own, on the file with batch norms folded
 
-ONNX Runtime runs both by its default, whose sums of 16 bits saturate where there is no VNNI, if
-what is lost stays within the budget, else without. OpenVINO runs what NNCF makes too.
+ONNX Runtime runs a network by its default, whose sums of 16 bits saturate where there is no VNNI,
+if what is lost so stays within the budget, else without them (`exact`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ import onnxruntime_debugger as debugger
 from numpy.typing import NDArray
 from x86 import openvino_calls
 
-FOLDER = networks.OUT / "comparison"
 LAYERS = ("Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool")
 Inputs = NDArray[np.float32]
 
@@ -125,20 +125,19 @@ def _int8(
 
 
 def nncf(task: Task, python: Path) -> list[Made]:
-    """NNCF's network, in ONNX Runtime and in OpenVINO."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    file = FOLDER / f"{task.network.name}.onnx"
-    said = foreign.launched(
-        python,
-        "nncf_control.py",
-        task.network.model,
-        task.samples.inputs,
-        str(file),
-        str(task.budget),
-    )
-    print(f"NNCF took {said.seconds:.1f} CPU s, {said.content['seconds']:.1f} of them to rank")
-    floats = tuple(said.content["float"])
-    return [
-        task.by_onnxruntime("NNCF in ORT", floats, file),
-        *task.by_openvino("NNCF in OpenVINO", floats, file),
-    ]
+    """What NNCF makes for ONNX Runtime and for OpenVINO."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model, samples = baseline.prepared(task.network, place), task.samples.inputs
+        made = list[Made]()
+        for form, end in (("onnx", "onnx"), ("openvino", "xml")):
+            out = place / f"nncf.{end}"
+            more = (form, str(out), str(task.budget))
+            said = foreign.launched(python, "nncf_control.py", model, samples, *more)
+            print(f"NNCF, {form}: {said.seconds:.1f} CPU s, {said.content['kl_mnat']:.2f} mn")
+            floats = tuple(said.content["float"])
+            if form == "onnx":
+                made.append(task.by_onnxruntime("NNCF", floats, out))
+            else:
+                made += task.by_openvino("NNCF, OpenVINO", floats, out)
+    return made

@@ -2,14 +2,14 @@
 
     python benchmarks/peers.py [NETWORK ...] [--nncf PYTHON] [--aimet PYTHON]
 
-PYTHON is that of an environment with nncf and onnxruntime, or with aimet-onnx. All get the same
-calibration samples, and judge, where they let one choose, by the mean KL to float.
+PYTHON is that of an environment with nncf, onnxruntime and openvino, or with aimet-onnx. All get
+the same calibration samples, and judge, where they let one choose, by the mean KL to float.
 
 mlq quick             two inferences
 mlq default           and each layer alone on a few samples, at most five passes
 mlq extensive         and each layer alone on all samples (O1), ranked here by the expected KL
 ONNX Runtime          its debugger, by each of its three errors (onnxruntime_debugger.py)
-NNCF                  how its accuracy control ranks groups: all-int8 with one group in float
+NNCF                  with each backend, how its accuracy control ranks groups: all-int8 with one group in float
 AIMET QuantAnalyzer   the quantizers of one op alone
 AIMET AMP             phase 1: one quantizer group alone, the weights and activations of an op
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,14 @@ from pathlib import Path
 import foreign
 import networks
 import onnx
+import onnxruntime_baseline as baseline
 import oracle
 from scipy.stats import spearmanr
 
 from mlq.recipe import METRICS
 
 ORACLE = ("oracle_kl_mnat", "oracle_expected_mnat")
+NNCF = {"onnx": "NNCF, ONNX Runtime", "openvino": "NNCF, OpenVINO"}
 AIMET = {"analyzer": "AIMET QuantAnalyzer", "amp": "AIMET AMP, phase 1"}
 EFFORTS = {
     "quick": METRICS["combined"],
@@ -64,9 +67,11 @@ def ranked(network: networks.Network, arguments: argparse.Namespace) -> Iterator
     for kind, loss in said.content["loss"].items():
         yield Ranked(f"ONNX Runtime, {kind}", loss, said.content["seconds"], said)
     calib = network.samples(network.calib).inputs
-    if arguments.nncf is not None:
-        said = foreign.launched(arguments.nncf, "nncf_control.py", network.model, calib)
-        yield Ranked("NNCF", said.content["ranking"], said.content["seconds"], said)
+    for form, tool in NNCF.items() if arguments.nncf is not None else ():
+        with tempfile.TemporaryDirectory() as folder:
+            model = baseline.prepared(network, Path(folder))
+            said = foreign.launched(arguments.nncf, "nncf_control.py", model, calib, form)
+        yield Ranked(tool, said.content["ranking"], said.content["seconds"], said)
     for form, tool in AIMET.items() if arguments.aimet is not None else ():
         said = foreign.launched(
             arguments.aimet, "aimet_analysis.py", network.model, calib, form, str(BATCH)
