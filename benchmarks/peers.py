@@ -9,7 +9,7 @@ mlq quick             two inferences
 mlq default           and each layer alone on a few samples, at most five passes
 mlq extensive         and each layer alone on all samples (O1), ranked here by the expected KL
 ONNX Runtime          its debugger, by each of its three errors (onnxruntime_debugger.py)
-NNCF                  with each backend, how its accuracy control ranks groups: all-int8 with one group in float
+NNCF                  how its accuracy control ranks, by all-int8 with one group in float
 AIMET QuantAnalyzer   the quantizers of one op alone
 AIMET AMP             phase 1: one quantizer group alone, the weights and activations of an op
 
