@@ -127,7 +127,9 @@ def _judged(
     everything = planning.predicted_us(single, costs, _whole(names, plans["int8"]))
     x = np.ascontiguousarray(samples.inputs[:1])
     lost, calls = dict[str, tuple[float, ...]](), dict[str, Any]()
-    peers = list(_peers(network, budget, arguments))
+    layers = found.sensitivities.layers.items()
+    alone = {name: each.candidates[oracle.BASE]["oracle_expected_mnat"] for name, each in layers}
+    peers = list(_peers(Task(network, budget, alone), arguments))
     lists = {
         f"{each.form} list": {k: v for k, v in plans["int8"].items() if k not in each.floats}
         for each in peers
@@ -172,9 +174,8 @@ def _call(single: Network, found: Analysis, integers: Mapping[str, str], x: Any)
     return runtime.load(vmfb).prepare(x)
 
 
-def _peers(network: networks.Network, budget: float, arguments: Any) -> Iterator[Made]:
+def _peers(task: Task, arguments: Any) -> Iterator[Made]:
     """What other tools make of the network within the budget."""
-    task = Task(network, budget)
     if arguments.onnxruntime:
         yield from peer_plans.onnxruntime_lists(task)
     if arguments.nncf is not None:

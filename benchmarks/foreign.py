@@ -95,24 +95,31 @@ def logits(running: onnxruntime.InferenceSession, batches: Iterable[Feed]) -> Lo
 def divergences_mnat(reference: Logits, value: Logits) -> Logits:
     """KL(softmax(reference) || softmax(value)) of each sample, as mlq.metrics has it."""
     p, q = (each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in (reference, value))
-    return np.asarray(1000.0 * np.sum(np.exp(p) * (p - q), axis=1))
+    return np.asarray(1000.0 * np.sum(np.exp(q) * (p - q), axis=1))
+
+
+def homes(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, str]:
+    """The layer of each node, by name; layers are named like one of their nodes.
+
+    A node that is no layer belongs to the last of those that made what it reads.
+    """
+    maker, found = dict[str, str](), dict[str, str]()
+    places = {name: place for place, name in enumerate(layers)}
+    for node in model.graph.node:
+        made = [maker[each] for each in node.input if each in maker]
+        home = node.name if node.name in places else max(made, key=places.__getitem__, default=None)
+        if home is not None:
+            found[node.name] = home
+            maker |= dict.fromkeys(node.output, home)
+    return found
 
 
 def by_layer(
     model: onnx.ModelProto, layers: Collection[str], loss: Mapping[str, float]
 ) -> dict[str, float]:
-    """Of each layer, named like one of its nodes, the most that any node fused into it loses.
-
-    A node that is no layer belongs to the last of those that made what it reads.
-    """
-    maker, most = dict[str, str](), dict[str, float]()
-    places = {name: place for place, name in enumerate(layers)}
-    for node in model.graph.node:
-        made = [maker[each] for each in node.input if each in maker]
-        home = node.name if node.name in places else max(made, key=places.__getitem__, default=None)
-        if home is None:
-            continue
-        maker |= dict.fromkeys(node.output, home)
-        if node.name in loss:
-            most[home] = max(most.get(home, loss[node.name]), loss[node.name])
+    """Of each layer, the most that any node fused into it loses."""
+    most = dict[str, float]()
+    for name, home in homes(model, layers).items():
+        if name in loss:
+            most[home] = max(most.get(home, loss[name]), loss[name])
     return most

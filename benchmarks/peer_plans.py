@@ -1,7 +1,8 @@
 """What other tools make of a network that may lose so much KL: for comparison.py.
 
 ONNX Runtime  the nodes that its debugger finds worst are float, in the order of each of its errors
-              the fewest that keep to the budget; all-int8 by the best of its calibrators
+              the fewest that keep to the budget; all-int8 by the best of its calibrators; and in
+              the order of what layers lose alone in mlq (O1), which its own tools do not tell
 NNCF          `quantize_with_accuracy_control` with each of its backends, ONNX and OpenVINO, in an
               environment of its own, on the file with batch norms folded
 
@@ -12,7 +13,7 @@ if what is lost so stays within the budget, else without them (`exact`).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -45,10 +46,11 @@ class Made:
 
 @dataclass(frozen=True)
 class Task:
-    """A network, and what it may lose on the calibration samples in milli-nats."""
+    """A network, what it may lose on the calibration samples, and each layer alone does (O1)."""
 
     network: networks.Network
     budget: float
+    alone: Mapping[str, float]
 
     @cached_property
     def samples(self) -> networks.Samples:
@@ -107,6 +109,8 @@ def onnxruntime_lists(task: Task) -> Iterator[Made]:
         errors = debugger.errors(task.network, place, calibrator)
         graph = onnx.load(place / "prepared.onnx")
         layers = [each.name for each in graph.graph.node if each.op_type in LAYERS]
+        fused = foreign.homes(graph, list(task.alone))
+        errors["O1"] = {name: task.alone[fused[name]] for name in layers if name in fused}
         for kind, loss in errors.items():
             worst = foreign.by_layer(graph, layers, loss)
             order = sorted(worst, key=worst.__getitem__, reverse=True)
