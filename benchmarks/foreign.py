@@ -95,7 +95,7 @@ def logits(running: onnxruntime.InferenceSession, batches: Iterable[Feed]) -> Lo
 def divergences_mnat(reference: Logits, value: Logits) -> Logits:
     """KL(softmax(reference) || softmax(value)) of each sample, as mlq.metrics has it."""
     p, q = (each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in (reference, value))
-    return np.asarray(1000.0 * np.sum(np.exp(q) * (p - q), axis=1))
+    return np.asarray(1000.0 * np.sum(np.exp(p) * (p - q), axis=1))
 
 
 def homes(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, str]:

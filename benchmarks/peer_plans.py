@@ -46,7 +46,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Task:
-    """A network, what it may lose on the calibration samples, and each layer alone does (O1)."""
+    """A network, what it may lose on the calibration samples, and each layer does alone (O1)."""
 
     network: networks.Network
     budget: float
