@@ -2,11 +2,11 @@
 
     python benchmarks/nncf_control.py MODEL.onnx CALIB.npy {onnx,openvino} [OUT MILLINATS]
 
-The environment needs nncf, onnx, onnxruntime and openvino, not mlq. Both of its backends quantize,
-judge by and write what their runtime runs. What is held is the mean KL to float, in milli-nats, on
-the calibration samples, at most MILLINATS above that of float itself (nothing); without them,
-layers are ranked and no more. Prints JSON: the nodes that stayed float, the KL, by node its place
-in the ranking (the greatest costs most), and CPU seconds until that was known.
+The environment is `pip install nncf==3.4.0 onnx onnxruntime openvino`, without mlq. Both of NNCF's
+backends quantize, judge by and write what their runtime runs. What is held is the mean KL to float,
+in milli-nats, on the calibration samples, at most MILLINATS above that of float itself (nothing);
+without them, layers are ranked and no more. Prints JSON: the nodes that stayed float, the KL, by
+node its place in the ranking (the greatest costs most), and CPU seconds until that was known.
 """
 
 from __future__ import annotations
