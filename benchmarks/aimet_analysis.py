@@ -3,8 +3,8 @@
     python benchmarks/aimet_analysis.py MODEL.onnx CALIB.npy {analyzer,amp} BATCH
 
 The environment is `pip install aimet-onnx==2.42.0`, without mlq. Both judge a layer by the mean KL
-to float over all samples, in milli-nats. Prints JSON: by node what is lost, and CPU seconds, imports
-left out.
+to float over all samples, in milli-nats. Prints JSON: by node what is lost, and CPU seconds without
+imports.
 
 analyzer   QuantAnalyzer's analysis by enabling the quantizers of one op at a time
 amp        analyze_mixed_precision_sensitivity: one quantizer group at a time (what an op reads)
