@@ -14,8 +14,8 @@ AIMET QuantAnalyzer   the quantizers of one op alone
 AIMET AMP             phase 1: one quantizer group alone, the weights and activations of an op
 
 `analysis` is CPU seconds from the samples to the list, on one core: calibration and judging, in mlq
-without the choice of a calibrator, in others with building what is run. `process` is those of the whole process: its start,
-imports and, in mlq, compiling the modules that measure.
+without the choice of a calibrator, in others with building what is run. `process` is those of the
+whole process: its start, imports and, in mlq, compiling the modules that measure.
 Spearman's rank correlation with O1, by KL and by expected KL, is over the layers that the tool
 lists, of all that mlq has. A layer of fused ops is as sensitive as the most sensitive of its ops.
 """
