@@ -1,6 +1,7 @@
 """Mixed plans at equal accuracy: mlq's integer program beside the rules that others select by.
 
-    python benchmarks/comparison.py [NETWORK ...] [--part 0.5] [--seconds 10] [--nncf PYTHON]
+    python benchmarks/comparison.py [NETWORK ...] [--part 0.5] [--seconds 10]
+        [--onnxruntime] [--nncf PYTHON]
 
 Each may lose at most so much KL on the calibration samples, as a part of what all-int8 loses there.
 
@@ -12,32 +13,28 @@ threshold, knee  rules by effort quick's metric; a rule that has no number keeps
 program quick    the integer program by effort quick's metric (two inferences)
 program default  by what layers lose alone on a few samples (never more than five passes)
 ... extensive    by what they lose alone on all samples, which AMP knows too
-NNCF             `quantize_with_accuracy_control` on the ONNX file, told that budget, in ONNX
-                 Runtime; PYTHON is that of an environment with nncf, onnx and onnxruntime
+ORT, NNCF        with --onnxruntime, --nncf: networks of other tools (peer_plans.py), as those run
+                 them; and each `list` of float nodes of theirs as a plan of mlq
 
 KL (milli-nats) is simulated, on the calibration and on the evaluation images; `x int8` is the time
 that measured costs of layers predict, over all-int8's. `ms` is the median CPU time of a call of
-what was compiled, all plans called in turn, with one thread; NNCF's is called by ONNX Runtime.
+what was compiled, all plans called in turn, with one thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import methods
 import networks
 import numpy as np
-import onnxruntime
 import oracle
-from onnxruntime_baseline import logits as run_onnx
+import peer_plans
+from peer_plans import Made, Task
 
 from mlq import analysis, metrics, planning, runtime, timing
 from mlq.analysis import Analysis
@@ -52,8 +49,6 @@ from mlq.selection import candidates
 from mlq.simulation import uniform
 from mlq.variant import build
 
-FOLDER = networks.OUT / "comparison"
-COMMAND = Path(__file__).with_name("nncf_control.py")
 # Name, metric, and rule of `mlq quantize --select`.
 STRATEGIES = (
     ("AMP, O1", "oracle_output_error", "top-k"),
@@ -132,7 +127,14 @@ def _judged(
     everything = planning.predicted_us(single, costs, _whole(names, plans["int8"]))
     x = np.ascontiguousarray(samples.inputs[:1])
     lost, calls = dict[str, tuple[float, ...]](), dict[str, Any]()
-    for form, integers in plans.items():
+    layers = found.sensitivities.layers.items()
+    alone = {name: each.candidates[oracle.BASE]["oracle_expected_mnat"] for name, each in layers}
+    peers = list(_peers(Task(network, budget, alone), arguments))
+    lists = {
+        f"{each.form} list": {k: v for k, v in plans["int8"].items() if k not in each.floats}
+        for each in peers
+    }
+    for form, integers in {**plans, **lists}.items():
         value = methods.logits(found, samples.inputs, dict(integers))
         us = planning.predicted_us(single, costs, _whole(names, integers))
         lost[form] = (
@@ -143,8 +145,16 @@ def _judged(
             us / everything,
         )
         calls[form] = _call(single, found, integers, x)
-    if arguments.nncf is not None:
-        lost["NNCF"], calls["NNCF"] = _nncf(network, exact, samples, budget, arguments.nncf)
+    for each in peers:
+        value = each.logits(samples.inputs)
+        lost[each.form] = (
+            len(each.floats),
+            each.calib_mnat,
+            metrics.kl_mnat(exact, value),
+            metrics.agreement(exact, value),
+            float("nan"),
+        )
+        calls[each.form] = each.call
     times = time_for(list(calls.values()), seconds=arguments.seconds)
     return [
         Row(form, int(lost[form][0]), *lost[form][1:], each.cpu_p50)
@@ -164,33 +174,12 @@ def _call(single: Network, found: Analysis, integers: Mapping[str, str], x: Any)
     return runtime.load(vmfb).prepare(x)
 
 
-def _nncf(
-    network: networks.Network, exact: Any, samples: networks.Samples, budget: float, python: Path
-) -> tuple[tuple[float, ...], Any]:
-    """NNCF's network under the budget: what it loses, and a call of it."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    model = FOLDER / f"{network.name}.onnx"
-    with tempfile.TemporaryDirectory() as folder:
-        calib = Path(folder, "calib.npy")
-        np.save(calib, network.samples(network.calib).inputs)
-        command = [str(python), str(COMMAND), str(network.model), str(calib), str(budget)]
-        done = subprocess.run([*command, str(model)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{COMMAND.name}: {done.stderr.strip().splitlines()[-1]}")
-    said = json.loads(done.stdout.strip().splitlines()[-1])
-    value = run_onnx(model, network.input, samples, f"{network.name} by NNCF")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    feed = {network.input: np.ascontiguousarray(samples.inputs[:1])}
-    lost = (
-        said["float_layers"],
-        said["kl_mnat"],
-        metrics.kl_mnat(exact, value),
-        metrics.agreement(exact, value),
-        float("nan"),
-    )
-    return lost, partial(session.run, None, feed)
+def _peers(task: Task, arguments: Any) -> Iterator[Made]:
+    """What other tools make of the network within the budget."""
+    if arguments.onnxruntime:
+        yield from peer_plans.onnxruntime_lists(task)
+    if arguments.nncf is not None:
+        yield from peer_plans.nncf(task, arguments.nncf)
 
 
 def main() -> None:
@@ -199,6 +188,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--part", type=float, default=0.5, help="of all-int8's KL that may be lost")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing a network")
+    parser.add_argument("--onnxruntime", action="store_true", help="measure its float lists too")
     parser.add_argument("--nncf", type=Path, metavar="PYTHON", help="measure NNCF too")
     arguments = parser.parse_args()
     for network in networks.find(arguments.names):
@@ -206,12 +196,12 @@ def main() -> None:
         count = len(network.samples(network.eval).labels)
         print(f"{network.name}: {budget:.2f} mn on the calibration samples; {count} images")
         print(
-            f"{'':18}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}"
+            f"{'':26}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}"
         )
         for row in found:
             missed = " missed" if row.calib_mnat > 1.001 * budget else ""
             print(
-                f"{row.form:18}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
+                f"{row.form:26}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
                 f"{100 * row.agreement:7.2f}{row.predicted:8.3f}{row.ms:9.3f}{missed}",
                 flush=True,
             )

@@ -80,15 +80,14 @@ def quantize(
     folder: Path,
     *,
     activations: QuantType = QuantType.QUInt8,
+    exclude: Sequence[str] = (),
 ) -> Path:
-    """Quantize to a file in `folder`; calibration is shared by the granularities."""
-    prepared, int8 = folder / "prepared.onnx", folder / f"{granularity}-{calibrator}.onnx"
-    if not prepared.exists():
-        quant_pre_process(str(network.model), str(prepared))
+    """Quantize to a file in `folder`, all but the nodes `exclude`; calibration is shared."""
+    int8 = folder / f"{granularity}-{calibrator}.onnx"
     # The calibrators report with print, and nothing that a benchmark's reader needs.
     with contextlib.redirect_stdout(io.StringIO()):
         quantize_static(
-            prepared,
+            prepared(network, folder),
             int8,
             Batches(network.input, calib.inputs),
             quant_format=QuantFormat.QDQ,
@@ -96,11 +95,20 @@ def quantize(
             activation_type=activations,
             weight_type=QuantType.QInt8,
             calibrate_method=CALIBRATORS[calibrator],
+            nodes_to_exclude=list(exclude),
             # Ranges are merged batch by batch: the same ranges, without all activations in memory.
             extra_options={"CalibStridedMinMax": 1},
             calibration_cache_path=folder / f"{calibrator}.json",
         )
     return int8
+
+
+def prepared(network: Network, folder: Path) -> Path:
+    """The float network with batch norms folded, as it is to be quantized, in `folder`."""
+    file = folder / "prepared.onnx"
+    if not file.exists():
+        quant_pre_process(str(network.model), str(file))
+    return file
 
 
 def logits(model: Path, input_name: str, samples: Samples, what: str) -> Logits:
