@@ -54,7 +54,7 @@ def measure(
         plans[each] = planning.uniform_plan(network, recipe, each, allowed)
     layers: dict[str, dict[str, float]] = defaultdict(dict)
     macs = sum(layer.macs for layer in network.layers)
-    batch = _batch(network, data, recipe.samples_a_call)
+    batch = _batch(network, data)
     for precision, plan in plans.items():
         with stages.stage(f"time {precision}"):
             lowered = variant.lower(network, plan, ranges, target)
@@ -100,7 +100,7 @@ def measure_model(
         data = load_data("random:1", network.sample_specs, preprocess=preprocess, model_path=path)
     with stages.stage("calibrate"):
         executable = calibration.instrument(network, target)
-        batch = _batch(network, data, recipe.samples_a_call)
+        batch = _batch(network, data)
         observations = calibration.observe(network, executable, [batch])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
     costs = measure(network, target, recipe, ranges, data, stages=stages)
@@ -120,8 +120,9 @@ def measure_model(
     )
 
 
-def _batch(network: Network, data: Dataset, size: int) -> list[NDArray[Any]]:
+def _batch(network: Network, data: Dataset) -> list[NDArray[Any]]:
     """So many samples, the first ones again where there are fewer."""
+    size = network.batch
     first = next(data.batches(size))
     arrays = [first[spec.name] for spec in network.model.inputs]
     return [np.resize(array, (size, *array.shape[1:])) for array in arrays]
