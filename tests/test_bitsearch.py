@@ -116,17 +116,18 @@ def test_weights_are_not_fitted_to_what_layers_are_tried_on(prepared: Prepared) 
 
 
 def test_weights_that_were_rounded_otherwise_are_not_taken_up(tmp_path: Path) -> None:
-    layer = SimpleNamespace(weight="w")
-    made = Rounding({("w", 3): np.ones((2, 2), np.float32)}, biases={("b", 3): np.zeros(2)})
+    layer = SimpleNamespace(weight="w", bias="b")
+    made = Rounding({("w", 3): np.ones((2, 2), np.float32)}, biases={("b", "w3a3"): np.zeros(2)})
     kept = tmp_path / "weights.npz"
     rounding._write(kept, made)
-    again = rounding._read(kept, [(layer, 3)])
+    again = rounding._read(kept, [layer], ["w3a3"])
     assert again is not None
     np.testing.assert_array_equal(again.weights["w", 3], 1.0)
-    assert rounding._read(kept, [(layer, 2)]) is None
+    assert rounding._read(kept, [layer], ["w2a2"]) is None
+    assert rounding._read(kept, [layer], ["w3a3", "w3a2"]) is None
     with np.load(kept) as arrays:
         np.savez(kept, **{name: arrays[name] for name in arrays if name != "method"})
-    assert rounding._read(kept, [(layer, 3)]) is None
+    assert rounding._read(kept, [layer], ["w3a3"]) is None
 
 
 def test_least_squares_beats_nearest_rounding(prepared: Prepared, space: Space) -> None:
