@@ -29,6 +29,7 @@ from mlq.simulation import Simulation
 Array = NDArray[Any]
 Arrays = dict[tuple[str, int], Array]
 Biases = dict[tuple[str, str], Array]
+Read = tuple[Array, QuantParams | None]
 
 FILE = "rounding.npz"
 # Another one where the same samples give other weights, so that no search goes on with old ones.
@@ -187,15 +188,15 @@ class _Fit:
             found.weights[key, bits] = made.simulated
             found.scales[key, bits] = np.asarray(made.params.scale, np.float32)
             for each in alike:
-                self._move_bias(each, made.simulated, *self._read(each), found)
+                self._move_bias(each, made.simulated, self._read(each), found)
 
     def correct(self, precisions: Sequence[Precision], found: Rounding) -> None:
         """Add the layer's bias for each of the precisions, in which its weight is the nearest."""
         for each in precisions:
             weight = self.simulation.stored_weight(self.layer, str(each))
-            self._move_bias(each, weight, self.windows, self._storage(each), found)
+            self._move_bias(each, weight, (self.windows, self._storage(each)), found)
 
-    def _read(self, precision: Precision) -> tuple[Array, QuantParams | None]:
+    def _read(self, precision: Precision) -> Read:
         """Windows that a rounded weight is to make the most of, and how they are then stored."""
         storage = self._storage(precision)
         if precision.activation_bits < BYTE_BITS:
@@ -215,17 +216,10 @@ class _Fit:
         flow, bits = self.layer.flows[0], precision.activation_bits
         return self.simulation.stored_activation(flow, bits, self.ranges)
 
-    def _move_bias(
-        self,
-        precision: Precision,
-        weight: Array,
-        windows: Array,
-        storage: QuantParams | None,
-        found: Rounding,
-    ) -> None:
-        """Add the bias that makes up for what `weight` and stored windows shift."""
+    def _move_bias(self, precision: Precision, weight: Array, read: Read, found: Rounding) -> None:
+        """Add the bias that makes up for what `weight`, and storing what is read, shift."""
         if self.layer.bias is not None:
             axis = self.layer.weight_axis
-            moved = bias_correction.shift(self._weight, weight, windows, storage, axis=axis)
+            moved = bias_correction.shift(self._weight, weight, *read, axis=axis)
             bias = self.network.weights[self.layer.bias] + moved
             found.biases[self.layer.bias, str(precision)] = bias

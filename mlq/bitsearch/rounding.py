@@ -70,12 +70,8 @@ def rounding_of(
 
 
 def _write(file: Path, made: Rounding) -> None:
-    parts = {"weight": made.weights, "bias": made.biases}
-    arrays = {
-        f"{part}:{stored}:{key}": array
-        for part, each in parts.items()
-        for (key, stored), array in each.items()
-    }
+    arrays = {f"weight:{bits}:{key}": array for (key, bits), array in made.weights.items()}
+    arrays |= {f"bias:{name}:{key}": array for (key, name), array in made.biases.items()}
     write_arrays(file, {_METHOD: np.asarray(METHOD), **arrays})
 
 
