@@ -15,7 +15,6 @@ from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.precision import Precision
 from mlq.search import Space, State
 
-_WORDS = frozenset({0, 1, 2})
 _BITS = ("weight_bits", "activation_bits")
 
 
