@@ -82,8 +82,7 @@ class StoredNetwork:
         """The same with more care for few bits; shared as in `configured`.
 
         `narrow` has ranges for activations of so many bits, in the place of those for all bits;
-        `weights` (by key and bits) and `biases` (by key and precision) are what better rounding
-        than the nearest made.
+        `weights` (by key and bits) and `biases` (by key and precision) those of better rounding.
         """
         other = copy.copy(self)
         digest = hashlib.sha256(self._origin + repr(narrow).encode())
