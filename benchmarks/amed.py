@@ -201,14 +201,25 @@ def judged(judge: Judge, archive: Archive, visits: Sequence[Visit]) -> None:
         )
 
 
-def prepared_for(network: Network, bits: Sequence[int], threads: int) -> Prepared:
+def prepared_for(
+    network: Network,
+    bits: Sequence[int],
+    threads: int,
+    activation_bits: Sequence[int] | None = None,
+) -> Prepared:
     """The network as `mlq search` prepares it."""
     stages = Stages(visible=True)
     specs = load(network.model, batch=None).sample_specs
     data = load_data(network.calib, specs, model_path=network.model).shuffled(0)
     recipe = resolve({"precisions": "f32,w8a8", "threads": threads})
     subject = Subject.of(network.model, data, targets.by_name(recipe.target), recipe, stages)
-    return prepare(subject, bits, OUT / "amed" / f"{network.name}.npz")
+    weights = OUT / "amed" / f"{network.name}{apart(activation_bits)}.npz"
+    return prepare(subject, bits, weights, activation_bits)
+
+
+def apart(activation_bits: Sequence[int] | None) -> str:
+    """What the names of files say of activations with bits of their own."""
+    return "-a" + "-".join(map(str, activation_bits)) if activation_bits else ""
 
 
 def judge_of(network: Network, prepared: Prepared, samples: int) -> Judge:
@@ -220,7 +231,7 @@ def judge_of(network: Network, prepared: Prepared, samples: int) -> Judge:
 
 def report(network: Network, options: argparse.Namespace) -> None:
     """Run every method on every preset and print what came out."""
-    prepared = prepared_for(network, options.bits, options.threads)
+    prepared = prepared_for(network, options.bits, options.threads, options.activation_bits)
     bits: dict[str, dict[str, float]] = {}
     judges = [
         judge_of(network, prepared, each) if each else None
@@ -241,9 +252,9 @@ def on(
     options: argparse.Namespace,
 ) -> dict[str, float]:
     """Every method on one preset; returns the mean bits by form that the search takes."""
-    space = prepared.space(hardware.load(preset), options.bits)
+    space = prepared.space(hardware.load(preset), options.bits, options.activation_bits)
     measuring = Measuring(prepared, space, options.samples)
-    widths = "-".join(map(str, options.bits))
+    widths = "-".join(map(str, options.bits)) + apart(options.activation_bits)
     file = OUT / "amed" / f"{network.name}-{options.samples}-{widths}.jsonl"
     memory = Memory(measuring, space, file)
     print(
@@ -281,6 +292,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--presets", nargs="+", default=PRESETS)
     parser.add_argument("--bits", nargs="+", type=int, default=(2, 3, 4, 8))
+    parser.add_argument("--activation-bits", nargs="+", type=int, help="by default the weights'")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--steps", type=int, help="of the search, whatever it measures")
     parser.add_argument("--judge", type=int, metavar="N", help="judge on N evaluation samples")

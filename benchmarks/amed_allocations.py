@@ -5,7 +5,8 @@
 
 For each preset: how the time at 8 bits is shared out over kinds of layers, and the mean bits of
 each kind in the fastest allocation (integer program) that should lose no more than `--kl`
-milli-nats.
+milli-nats. With `--latencies w8a4 w4a8`: what these take everywhere but at the ends, where 8 bits
+everywhere take 100; that needs no measurement.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from networks import OUT, Network, find
@@ -35,6 +37,7 @@ PRESETS = (
     "eyeriss-low-memory",
 )
 BUDGETS = 40
+_SIDES = ("weight_bits", "activation_bits")
 
 
 def fastest(space: Space, archive: Archive, kl: float) -> tuple[Point, float]:
@@ -90,6 +93,21 @@ def report(network: Network, samples: int, kl: float) -> None:
         print(f"    {line(layers, space, point, device)}")
 
 
+def latencies(network: Network, names: Sequence[str]) -> None:
+    """What precisions take on each preset, in percent of the latency of 8 bits."""
+    layers = multiplied(load(network.model))
+    products = {each.name: each.product for each in layers if each.product is not None}
+    pairs = [Precision.parse(name) for name in names]
+    bits = [{8, *(getattr(each, side) for each in pairs)} for side in _SIDES]
+    print(f"{network.name:22}" + "".join(f"{name:>8}" for name in names))
+    for preset in PRESETS:
+        ends = {layers[0].name, layers[-1].name}
+        space = space_of(products, hardware.load(preset), *map(tuple, bits), fixed=ends)
+        whole = space.us((0,) * len(space.sizes))
+        shares = (100 * space.us(space.uniform(name)) / whole for name in names)
+        print(f"{preset:22}" + "".join(f"{share:8.1f}" for share in shares))
+
+
 def recalled(space: Space, known: dict[str, float]) -> Evaluate:
     """What was measured of allocations."""
     return lambda points: [known[" ".join(space.precisions(each).values())] for each in points]
@@ -101,8 +119,12 @@ def main() -> None:
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--kl", type=float, default=100.0)
+    parser.add_argument("--latencies", nargs="+", metavar="PRECISION")
     options = parser.parse_args()
     for network in find(options.networks):
+        if options.latencies:
+            latencies(network, options.latencies)
+            continue
         report(network, options.samples, options.kl)
 
 

@@ -45,12 +45,14 @@ _JUDGED = 16
 class Wish(Part):
     """What is asked of a search, by the names of the command line.
 
+    Activations have the bits of the weights, unless they choose from `activation_bits`;
     `max_drop` is in accuracy (0.01 is one point), `max_size` in bytes of weights; an allocation is
     measured on `samples` of the calibration samples. `finetune` trains what is taken, on PyTorch;
     `target` compiles the plan, if it can.
     """
 
     bits: tuple[PositiveInt, ...] = (2, 3, 4, 8)
+    activation_bits: tuple[PositiveInt, ...] | None = None
     iterations: PositiveInt = 2000
     chains: PositiveInt = 4
     temperature: PositiveFloat = 0.002
@@ -125,7 +127,8 @@ def search(
             held_out = load_data(eval, specs, preprocess=preprocess, model_path=path)
     subject = Subject.of(path, data, targets.by_name(wish.target), wish.recipe, stages)
     folder = preserving.opened(Path(out), _identity(subject, device, wish))
-    prepared = prepare(subject, wish.bits, folder / preserving.WEIGHTS)
+    weights = folder / preserving.WEIGHTS
+    prepared = prepare(subject, wish.bits, weights, wish.activation_bits)
     found = _explored(prepared, device, wish, folder)
     front, tuned = _judged(prepared, found, held_out, device, wish)
     plan = _plan(prepared, front)
@@ -152,13 +155,14 @@ def _identity(subject: Subject, device: Hardware, wish: Wish) -> dict[str, objec
         "hardware": hashlib.sha256(described.encode()).hexdigest(),
         "calibration data": subject.data.sha256,
         "bits": sorted(set(wish.bits)),
+        "activation bits": sorted(set(wish.activation_bits or ())),
         "samples": wish.samples,
         "rounding": METHOD,
     }
 
 
 def _explored(prepared: Prepared, device: Hardware, wish: Wish, folder: Path) -> Explored:
-    space = prepared.space(device, wish.bits)
+    space = prepared.space(device, wish.bits, wish.activation_bits)
     return explore(
         space,
         Measuring(prepared, space, wish.samples),

@@ -28,10 +28,12 @@ from mlq.simulation import Simulation
 
 Array = NDArray[Any]
 Arrays = dict[tuple[str, int], Array]
+Biases = dict[tuple[str, str], Array]
+Read = tuple[Array, QuantParams | None]
 
 FILE = "rounding.npz"
 # Another one where the same samples give other weights, so that no search goes on with old ones.
-METHOD = 3
+METHOD = 4
 # Samples whose windows weights are rounded for: there are few windows in one of a deep layer.
 _SAMPLES = 128
 # The first samples, so many and a fifth at most, are those that layers are tried on alone and bits
@@ -43,15 +45,16 @@ _PICTURE, _COLOURS = 4, 3
 
 @dataclass(frozen=True)
 class Rounding:
-    """By key and bits: weights in float as they are stored, their scales [O], and biases [O].
+    """By key and bits, weights in float as they are stored, and their scales [O]; biases [O].
 
-    A weight that is not there is rounded to the nearest. `equalized` are weights and biases that
-    take the place of the network's own, by key, before anything is rounded.
+    Biases are by key and precision: they make up for what activations shift, too. A weight that is
+    not there is rounded to the nearest. `equalized` are weights and biases that take the place of
+    the network's own, by key, before anything is rounded.
     """
 
     weights: Arrays = field(default_factory=dict)
     scales: Arrays = field(default_factory=dict)
-    biases: Arrays = field(default_factory=dict)
+    biases: Biases = field(default_factory=dict)
     equalized: Mapping[str, Array] = field(default_factory=dict)
 
     @property
@@ -77,11 +80,11 @@ class Rounding:
         return {FILE: stream.getvalue()}
 
     def _named(self) -> list[tuple[str, Array]]:
-        parts = ((stored.rounded, self.weights), (stored.scales, self.scales))
-        return [*self.equalized.items()] + [
-            (name(key, bits), array)
-            for name, arrays in (*parts, (stored.rounded, self.biases))
-            for (key, bits), array in arrays.items()
+        return [
+            *self.equalized.items(),
+            *((stored.rounded(*key), array) for key, array in self.weights.items()),
+            *((stored.scales(*key), array) for key, array in self.scales.items()),
+            *((stored.corrected(*key), array) for key, array in self.biases.items()),
         ]
 
 
@@ -110,7 +113,8 @@ def round_weights(
 ) -> Rounding:
     """Round each layer's weight for each of its `precisions` and what it reads (`reconstruct`).
 
-    Of `corrected` precisions the weights stay the nearest, and biases make up for what that shifts
+    Those that differ in their activations share a weight, fitted to the widest. Of `corrected`
+    precisions the weights stay the nearest, and biases make up for what that shifts
     (`bias_correction`). Few pictures (inputs of three channels) are mirrored, too. `network`
     takes the batches, by default the simulation's. A weight that several layers share stays as it
     is. DiagnosticError where the float network has an op that numpy cannot compute.
@@ -136,8 +140,7 @@ def round_weights(
     found = Rounding({}, {}, {})
     for layer in layers:
         fit = _Fit(layer, windows[layer.name], simulation, ranges, network)
-        for precision in map(Precision.parse, precisions.get(layer.name, ())):
-            fit.round(precision, found)
+        fit.round([Precision.parse(each) for each in precisions.get(layer.name, ())], found)
         fit.correct([Precision.parse(each) for each in corrected.get(layer.name, ())], found)
         advance(1)
     return found
@@ -173,32 +176,33 @@ class _Fit:
     ranges: Ranges
     network: Network
 
-    def round(self, precision: Precision, found: Rounding) -> None:
-        """Add the layer's weight at a precision, its scales, and its bias."""
-        layer, bits = self.layer, precision.weight_bits
-        windows, biased = self.windows, layer.bias is not None
-        storage: QuantParams | None = self._storage(precision)
-        if storage is not None and precision.activation_bits >= BYTE_BITS:
-            # What these clip are outliers of a few windows; to make up for them ruins all others.
-            windows, storage = numerics.fake_quantize(windows, storage), None
-        moments = Moments.of(windows, storage, biased=biased, damping=self._damping)
-        made = reconstruct(self._weight, moments, bits=bits, axis=layer.weight_axis)
-        found.weights[layer.weight or "", bits] = made.simulated
-        found.scales[layer.weight or "", bits] = np.asarray(made.params.scale, np.float32)
-        self._move_bias(bits, made.shift, found)
-
-    def correct(self, precisions: Sequence[Precision], found: Rounding) -> None:
-        """Add the layer's bias for each number of bits that weights have.
-
-        Activations of several widths share it, so it then leaves out what they shift.
-        """
+    def round(self, precisions: Sequence[Precision], found: Rounding) -> None:
+        """Add the weight at each number of bits, its scales, and a bias for each precision."""
+        key, axis = self.layer.weight or "", self.layer.weight_axis
         for bits in dict.fromkeys(each.weight_bits for each in precisions):
             alike = [each for each in precisions if each.weight_bits == bits]
-            storage = self._storage(alike[0]) if len(alike) == 1 else None
-            stored = self.simulation.stored_weight(self.layer, str(alike[0]))
-            axis = self.layer.weight_axis
-            made = bias_correction.shift(self._weight, stored, self.windows, storage, axis=axis)
-            self._move_bias(bits, made, found)
+            read = self._read(max(alike, key=lambda each: each.activation_bits))
+            biased = self.layer.bias is not None
+            moments = Moments.of(*read, biased=biased, damping=self._damping)
+            made = reconstruct(self._weight, moments, bits=bits, axis=axis)
+            found.weights[key, bits] = made.simulated
+            found.scales[key, bits] = np.asarray(made.params.scale, np.float32)
+            for each in alike:
+                self._move_bias(each, made.simulated, self._read(each), found)
+
+    def correct(self, precisions: Sequence[Precision], found: Rounding) -> None:
+        """Add the layer's bias for each of the precisions, in which its weight is the nearest."""
+        for each in precisions:
+            weight = self.simulation.stored_weight(self.layer, str(each))
+            self._move_bias(each, weight, (self.windows, self._storage(each)), found)
+
+    def _read(self, precision: Precision) -> Read:
+        """Windows that a rounded weight is to make the most of, and how they are then stored."""
+        storage = self._storage(precision)
+        if precision.activation_bits < BYTE_BITS:
+            return self.windows, storage
+        # What these clip are outliers of a few windows; to make up for them ruins all others.
+        return numerics.fake_quantize(self.windows, storage), None
 
     @cached_property
     def _damping(self) -> float:
@@ -212,7 +216,10 @@ class _Fit:
         flow, bits = self.layer.flows[0], precision.activation_bits
         return self.simulation.stored_activation(flow, bits, self.ranges)
 
-    def _move_bias(self, bits: int, shift: Array, found: Rounding) -> None:
+    def _move_bias(self, precision: Precision, weight: Array, read: Read, found: Rounding) -> None:
+        """Add the bias that makes up for what `weight`, and storing what is read, shift."""
         if self.layer.bias is not None:
-            bias = self.network.weights[self.layer.bias] + shift
-            found.biases[self.layer.bias, bits] = bias
+            axis = self.layer.weight_axis
+            moved = bias_correction.shift(self._weight, weight, *read, axis=axis)
+            bias = self.network.weights[self.layer.bias] + moved
+            found.biases[self.layer.bias, str(precision)] = bias

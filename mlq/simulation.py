@@ -53,7 +53,7 @@ class StoredNetwork:
         self._rounded: Mapping[tuple[str, int], Array] = {}
         self._narrow: Mapping[int, Ranges] = {}
         self._refinement = self._origin = b""
-        self._biases: Mapping[tuple[str, int], Array] = {}
+        self._biases: Mapping[tuple[str, str], Array] = {}
         self._table: tuple[Ranges, Assignment, NDArray[np.float32]] | None = None
 
     def configured(self, scheme: Scheme, granularity: Granularity) -> Self:
@@ -77,16 +77,18 @@ class StoredNetwork:
         self,
         narrow: Mapping[int, Ranges],
         weights: Mapping[tuple[str, int], Array],
-        biases: Mapping[tuple[str, int], Array],
+        biases: Mapping[tuple[str, str], Array],
     ) -> Self:
         """The same with more care for few bits; shared as in `configured`.
 
         `narrow` has ranges for activations of so many bits, in the place of those for all bits;
-        `weights` and `biases` (by key and bits) are what better rounding than the nearest made.
+        `weights` (by key and bits) and `biases` (by key and precision) those of better rounding.
         """
         other = copy.copy(self)
         digest = hashlib.sha256(self._origin + repr(narrow).encode())
-        for key, array in sorted([*weights.items(), *biases.items()], key=lambda each: each[0]):
+        for key, array in sorted(
+            [*weights.items(), *biases.items()], key=lambda each: str(each[0])
+        ):
             digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
         vars(other).update(_narrow=dict(narrow), _refinement=digest.digest(), _stored={})
         vars(other).update(_rounded=dict(weights), _biases=dict(biases), _table=None)
@@ -146,8 +148,7 @@ class StoredNetwork:
     def stored_bias(self, layer: Layer, name: str) -> Array:
         """The layer's bias in the precision called `name`: its own, unless refined."""
         assert layer.bias is not None
-        key = (layer.bias, Precision.parse(name).weight_bits)
-        return self._biases.get(key, self.network.weights[layer.bias])
+        return self._biases.get((layer.bias, name), self.network.weights[layer.bias])
 
     def stored_weight(self, layer: Layer, name: str) -> Array:
         """The layer's weight as the precision called `name` stores it, in float."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,15 +24,17 @@ from mlq.bitsearch.judging import Front, candidates
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.bitsearch.proxy import Proxy, alone, noise_alone
+from mlq.bitsearch.rounding import multiplied
 from mlq.cli import main
 from mlq.errors import PlanError, UsageError
 from mlq.frontends.data import load_data
 from mlq.network import load, tensors
 from mlq.plan import Plan
+from mlq.precision import Precision
 from mlq.progress import Stages
 from mlq.recipe import resolve
 from mlq.rounding import Rounding, round_weights
-from mlq.search import Archive, Space, State
+from mlq.search import Archive, Point, Space, State
 
 HARDWARE = "eyeriss-12x14-ws"
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,17 +119,18 @@ def test_weights_are_not_fitted_to_what_layers_are_tried_on(prepared: Prepared) 
 
 
 def test_weights_that_were_rounded_otherwise_are_not_taken_up(tmp_path: Path) -> None:
-    layer = SimpleNamespace(weight="w")
-    made = Rounding({("w", 3): np.ones((2, 2), np.float32)}, biases={("b", 3): np.zeros(2)})
+    layer = SimpleNamespace(weight="w", bias="b")
+    made = Rounding({("w", 3): np.ones((2, 2), np.float32)}, biases={("b", "w3a3"): np.zeros(2)})
     kept = tmp_path / "weights.npz"
     rounding._write(kept, made)
-    again = rounding._read(kept, [(layer, 3)])
+    again = rounding._read(kept, [layer], ["w3a3"])
     assert again is not None
     np.testing.assert_array_equal(again.weights["w", 3], 1.0)
-    assert rounding._read(kept, [(layer, 2)]) is None
+    assert rounding._read(kept, [layer], ["w2a2"]) is None
+    assert rounding._read(kept, [layer], ["w3a3", "w3a2"]) is None
     with np.load(kept) as arrays:
         np.savez(kept, **{name: arrays[name] for name in arrays if name != "method"})
-    assert rounding._read(kept, [(layer, 3)]) is None
+    assert rounding._read(kept, [layer], ["w3a3"]) is None
 
 
 def test_least_squares_beats_nearest_rounding(prepared: Prepared, space: Space) -> None:
@@ -196,6 +200,44 @@ def test_proxy_is_additive_until_it_has_seen_more(measuring: Measuring, space: S
     total = sum(noise[name]["w3a3"] for each in space.decisions[1:-1] for name in each.layers)
     ends = sum(noise[each.layers[0]]["w8a8"] for each in (space.decisions[0], space.decisions[-1]))
     assert kl_of(proxy([])([point])[0]) == pytest.approx(total + ends, rel=1e-6)
+
+
+def test_weights_and_activations_are_tried_one_at_a_time(prepared: Prepared) -> None:
+    """What both of a pair lose is added up; it would take a measurement for each pair to know."""
+    space = prepared.space(hardware.load(HARDWARE), (2, 4, 8), (3, 8))
+    lost = {8: 0.0, 4: 1.0, 3: 10.0, 2: 100.0}
+
+    def evaluate(points: Sequence[Point]) -> list[float]:
+        pairs = [map(Precision.parse, space.precisions(point).values()) for point in points]
+        return [
+            kept(sum(lost[each.weight_bits] + 7.0 * lost[each.activation_bits] for each in pair))
+            for pair in pairs
+        ]
+
+    archive = Archive(space, evaluate)
+    noise = noise_alone(space, archive)
+    assert len(archive) == len(alone(space)) == 1 + 3 * (len(space.sizes) - 2)
+    name = space.decisions[1].layers[0]
+    added = {each: loss - noise[name]["w8a8"] for each, loss in noise[name].items()}
+    assert added == pytest.approx(
+        {"w8a8": 0.0, "w8a3": 70.0, "w4a8": 1.0, "w4a3": 71.0, "w2a8": 100.0, "w2a3": 170.0}
+    )
+
+
+def test_biases_make_up_for_what_activations_shift(prepared: Prepared, tmp_path: Path) -> None:
+    """A weight serves several widths of activations, each with a bias of its own."""
+    made = prepare(prepared.subject, (4, 8), tmp_path / "weights.npz", (3, 8))
+    simulation = made.simulation
+    layer = next(each for each in multiplied(made.network)[1:-1] if each.bias is not None)
+    weights = [simulation.stored_weight(layer, name) for name in ("w4a8", "w4a3")]
+    np.testing.assert_array_equal(*weights)
+    own = made.network.weights[layer.bias or ""]
+    moved = {
+        name: simulation.stored_bias(layer, name) - own for name in ("w8a8", "w8a3", "w4a8", "w4a3")
+    }
+    assert not moved["w8a8"].any()
+    assert moved["w8a3"].any()
+    assert np.abs(moved["w4a3"] - moved["w4a8"]).max() > 0.0
 
 
 def test_proxy_learns_what_addition_leaves_out(measuring: Measuring, space: Space) -> None:
@@ -302,7 +344,9 @@ def test_a_search_of_something_else_is_not_taken_up(demo: Path, tmp_path: Path) 
     folder = tmp_path / ".out.searching"
     folder.mkdir()
     (folder / "subject.json").write_text('{"hardware": "another"}')
-    with pytest.raises(PlanError, match=r"another bits, calibration data, hardware, network"):
+    with pytest.raises(
+        PlanError, match=r"another activation bits, bits, calibration data, hardware, network"
+    ):
         amed.search(
             demo / "digits.onnx", HARDWARE, str(demo / "digits-calib.npz"), tmp_path / "out"
         )

@@ -447,6 +447,13 @@ def test_space_of_a_network_on_a_device() -> None:
         sum(hardware.latency_us(layer, 8, 8) for layer in layers.values())
     )
     assert space.bytes(space.start(2500.0)) <= 2500.0
+    pairs = space_of(layers, hardware, (2, 8), (4, 8), fixed=("first", "last"))
+    assert pairs.names[1] == ("w8a8", "w8a4", "w2a8", "w2a4")
+    at = (0, 2, 0, 0)
+    assert pairs.us((0, 0, 0, 0)) - pairs.us(at) == pytest.approx(
+        hardware.latency_us(layers["main"], 8, 8) - hardware.latency_us(layers["main"], 2, 8)
+    )
+    assert pairs.bytes((0, 0, 0, 0)) - pairs.bytes(at) == layers["main"].weights * 6 / 8
     with pytest.raises(UsageError, match="w1a1"):
         space_of(layers, hardware, (1, 8))
     with pytest.raises(UsageError, match="no bits"):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mlq import calibration, evaluation
 from mlq.bitsearch.preparing import Prepared
 from mlq.planning import MNAT_PER_UNIT_DROP
+from mlq.precision import Precision
 from mlq.search import Point, Space
 
 Array = NDArray[Any]
@@ -84,7 +85,9 @@ class Measuring:
     def _calibrated(self) -> float:
         """KL over noise, where all layers have one width, by all calibration samples."""
         kls, noises = [], []
-        for name in dict.fromkeys(itertools.chain(*self._space.names)):
+        names = list(dict.fromkeys(itertools.chain(*self._space.names)))
+        # Of pairs of bits those that are equal say enough.
+        for name in [each for each in names if _is_even(each)] or names:
             precisions = self._space.precisions(self._space.uniform(name))
             noise = self.noise(precisions)
             if noise <= _PROPORTIONAL:
@@ -102,6 +105,11 @@ class Measuring:
             self._prepared.choice.ranges,
             {**self._base, **precisions},
         )
+
+
+def _is_even(name: str) -> bool:
+    precision = Precision.parse(name)
+    return precision.weight_bits == precision.activation_bits
 
 
 def _centred(outputs: Iterable[Array]) -> Array:

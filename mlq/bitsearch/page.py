@@ -15,7 +15,7 @@ from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.precision import Precision
 from mlq.search import Space, State
 
-_WORDS = frozenset({0, 1, 2})
+_BITS = ("weight_bits", "activation_bits")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _point(told: Told, index: int, each: Judged, widest: float) -> tuple[Cell, .
         numbers.milliseconds(each.us / 1e3),
         f"{100 * each.us / widest:.1f}",
         numbers.size(each.bytes),
-        f"{mean_bits(each, told.layers):.2f}",
+        mean_bits(each, told.layers),
         f"{each.kl_mnat:.1f}",
         f"{each.judged_kl_mnat:.1f}",
         numbers.percent(each.accuracy),
@@ -106,29 +106,26 @@ def _marks(told: Told, index: int, each: Judged) -> list[str]:
     return [mark for mark, holds in marks.items() if holds]
 
 
-def mean_bits(point: Judged, layers: Sequence[Layer]) -> float:
-    """Bits of a layer on average, each layer counted once."""
-    widths = [_width(point, layer) for layer in layers]
-    return sum(widths) / len(widths)
+def mean_bits(point: Judged, layers: Sequence[Layer]) -> str:
+    """Bits of weights and of activations on average, each layer counted once; one if they agree."""
+    every = [Precision.parse(point.precisions[layer.name]) for layer in layers]
+    totals = (sum(getattr(each, bits) for each in every) for bits in _BITS)
+    return "/".join(dict.fromkeys(f"{total / len(every):.2f}" for total in totals))
 
 
-def bits_by_form(point: Judged, layers: Sequence[Layer]) -> Mapping[str, tuple[int, float]]:
+def bits_by_form(point: Judged, layers: Sequence[Layer]) -> Mapping[str, tuple[int, str]]:
     """How many layers of each form there are, and their bits on average."""
-    forms: dict[str, list[int]] = {}
+    forms: dict[str, list[Layer]] = {}
     for layer in layers:
-        forms.setdefault(layer.form or layer.kind, []).append(_width(point, layer))
-    return {form: (len(each), sum(each) / len(each)) for form, each in forms.items()}
+        forms.setdefault(layer.form or layer.kind, []).append(layer)
+    return {form: (len(each), mean_bits(point, each)) for form, each in forms.items()}
 
 
 def by_form(told: Told) -> Table:
     """Mean bits of depthwise, pointwise and other layers, of the point that was taken."""
     found = bits_by_form(told.front.points[told.front.chosen], told.layers)
-    rows = tuple((form, str(count), f"{bits:.2f}") for form, (count, bits) in found.items())
+    rows = tuple((form, str(count), bits) for form, (count, bits) in found.items())
     return Table(("layers", "number", "mean bits"), rows)
-
-
-def _width(point: Judged, layer: Layer) -> int:
-    return Precision.parse(point.precisions[layer.name]).weight_bits
 
 
 def _layers(told: Told) -> Table:

@@ -96,14 +96,19 @@ def _front(figure: Figure, found: Front, visits: Sequence[Visit]) -> Figure:
 def _bits(figure: Figure, found: Front, layers: Sequence[tuple[str, str]]) -> Figure:
     axes = figure.subplots()
     chosen = found.points[found.chosen].precisions
-    bits = [Precision.parse(chosen[name]).weight_bits for name, _ in layers]
+    precisions = [Precision.parse(chosen[name]) for name, _ in layers]
+    bits = [each.weight_bits for each in precisions]
     colours = [_COLOURS.get(each, _GREY) for each in bits]
     bars = axes.bar(range(len(bits)), bits, color=colours, width=0.8)
     for bar, (_, form) in zip(bars, layers, strict=True):
         if form == "depthwise":
             bar.set_hatch("////")
             bar.set_edgecolor("white")
-    axes.set_yticks(sorted(set(found.bits) | {8}))
+    others = [each.activation_bits for each in precisions]
+    if others != bits:
+        axes.plot(range(len(others)), others, "k_", label="activations")
+        axes.legend(frameon=False)
+    axes.set_yticks(sorted({*found.bits, *others, 8}))
     axes.set_xlabel("layer, in the order of the network (hatched: depthwise)")
     axes.set_ylabel("bits")
     axes.xaxis.get_major_locator().set_params(integer=True)

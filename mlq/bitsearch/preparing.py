@@ -13,7 +13,7 @@ from mlq.errors import DiagnosticError
 from mlq.hardware import Hardware
 from mlq.network import Network
 from mlq.precision import Calibrator
-from mlq.search import Space, space_of
+from mlq.search import Space, menu, space_of
 from mlq.simulation import Simulation
 
 BASE_BITS = 8
@@ -39,12 +39,14 @@ class Prepared:
         """The network, in batches of the subject."""
         return self.subject.network
 
-    def space(self, hardware: Hardware, bits: Sequence[int]) -> Space:
+    def space(
+        self, hardware: Hardware, bits: Sequence[int], activation_bits: Sequence[int] | None = None
+    ) -> Space:
         """The space of the network's layers on a device; the first and the last keep 8 bits."""
         layers = multiplied(self.network)
         products = {layer.name: layer.product for layer in layers if layer.product is not None}
         ends = {layers[0].name, layers[-1].name}
-        return space_of(products, hardware, bits, fixed=ends)
+        return space_of(products, hardware, bits, activation_bits, fixed=ends)
 
     @property
     def base(self) -> dict[str, str]:
@@ -54,10 +56,13 @@ class Prepared:
         return dict.fromkeys(names, f"w{BASE_BITS}a{BASE_BITS}")
 
 
-def prepare(subject: Subject, bits: Sequence[int], kept: Path) -> Prepared:
+def prepare(
+    subject: Subject, bits: Sequence[int], kept: Path, activation_bits: Sequence[int] | None = None
+) -> Prepared:
     """Calibrate, compile the simulation, and round every weight at every width below 8.
 
-    Rounded weights are kept in the file `kept`, from which a search that goes on takes them.
+    `activation_bits` are those of `menu`. Rounded weights are kept in the file `kept`, from which a
+    search that goes on takes them.
     """
     multiplied(subject.network)
     recipe, stages = subject.recipe, subject.stages
@@ -76,12 +81,13 @@ def prepare(subject: Subject, bits: Sequence[int], kept: Path) -> Prepared:
         width: calibration.ranges_by(
             _NARROW_CALIBRATOR, observations, scheme=recipe.scheme, precision=f"w{width}a{width}"
         )
-        for width in bits
+        for width in activation_bits or bits
         if width < BASE_BITS
     }
     simulation = plain.refined(narrow, {}, {})
+    names = [name for name in menu(bits, activation_bits) if name != f"w{BASE_BITS}a{BASE_BITS}"]
     try:
-        rounding = rounding_of(subject, simulation, choice.ranges, tuple(narrow), kept)
+        rounding = rounding_of(subject, simulation, choice.ranges, names, kept)
     except DiagnosticError as error:
         said = f"to the nearest, because the float network cannot be computed in numpy: {error}"
         return Prepared(subject, observations, simulation, choice, said)

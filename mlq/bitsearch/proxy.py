@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.bitsearch.measuring import LEAST_KL, kept, kl_of
+from mlq.precision import Precision
 from mlq.search import Archive, Evaluate, Point, Space, Visit
 
 Array = NDArray[Any]
@@ -28,33 +29,51 @@ _GROWTH = 1.15
 
 
 def alone(space: Space) -> list[Point]:
-    """The widest allocation, and every one that narrows a single decision."""
+    """The widest allocation, and every one that narrows the weights or activations of a decision.
+
+    One that narrows both is there only where there is none that narrows either.
+    """
     widest = (0,) * len(space.sizes)
     return [
         widest,
         *(
             (*widest[:i], option, *widest[i + 1 :])
-            for i, size in enumerate(space.sizes)
-            for option in range(1, size)
+            for i, names in enumerate(space.names)
+            for option in range(1, len(names))
+            if _parts(names, names[option]) == (names[option],)
         ),
     ]
+
+
+def _parts(names: Sequence[str], name: str) -> tuple[str, ...]:
+    """The precisions whose losses add up to that of `name`: weights' and activations'."""
+    widest, narrow = Precision.parse(names[0]), Precision.parse(name)
+    parts = (
+        str(Precision(narrow.weight_bits, widest.activation_bits)),
+        str(Precision(widest.weight_bits, narrow.activation_bits)),
+    )
+    return parts if set(parts) <= set(names) and name not in parts else (name,)
 
 
 def noise_alone(space: Space, archive: Archive) -> Noise:
     """What each decision adds to the KL of the widest allocation, at each of its options."""
     points = alone(space)
     first, *others = (kl_of(visit.accuracy) for visit in archive.measure(points))
+    added: Noise = {}
+    for point, kl in zip(points[1:], others, strict=True):
+        at = next(i for i, option in enumerate(point) if option)
+        names, members = space.names[at], space.decisions[at].layers
+        for layer in members:
+            row = added.setdefault(layer, {names[0]: 0.0})
+            row[names[point[at]]] = max(kl - first, 0.0) / len(members)
     found: Noise = {}
     for names, decision in zip(space.names, space.decisions, strict=True):
         share = first / len(space.decisions) / len(decision.layers)
         for layer in decision.layers:
-            found[layer] = {names[0]: share}
-    for point, kl in zip(points[1:], others, strict=True):
-        at = next(i for i, option in enumerate(point) if option)
-        members = space.decisions[at].layers
-        for layer in members:
-            added = max(kl - first, 0.0) / len(members)
-            found[layer][space.names[at][point[at]]] = found[layer][space.names[at][0]] + added
+            row = added.get(layer, {names[0]: 0.0})
+            found[layer] = {
+                name: share + sum(row[part] for part in _parts(names, name)) for name in names
+            }
     return found
 
 

@@ -13,6 +13,7 @@ from mlq.analysis import Subject
 from mlq.errors import ModelError
 from mlq.network import Layer, Network
 from mlq.output import write_arrays
+from mlq.precision import BYTE_BITS, Precision
 from mlq.ranges import Ranges
 from mlq.rounding import METHOD, Rounding, round_weights
 from mlq.simulation import Simulation
@@ -34,25 +35,33 @@ def multiplied(network: Network) -> list[Layer]:
 
 
 def rounding_of(
-    subject: Subject, simulation: Simulation, ranges: Ranges, widths: Sequence[int], kept: Path
+    subject: Subject, simulation: Simulation, ranges: Ranges, names: Sequence[str], kept: Path
 ) -> Rounding:
-    """What the file `kept` holds, or else is made and written there; the network's ends stay wide.
+    """What the file `kept` holds, or else is made and written there, for the precisions `names`.
 
+    The network's ends stay wide; weights of 8 bits are the nearest, with corrected biases.
     DiagnosticError where the float network has an op that numpy cannot compute.
     """
     layers = multiplied(subject.network)[1:-1]
-    keys = [(layer, width) for layer in layers for width in widths]
-    found = _read(kept, keys)
+    widths = {name: Precision.parse(name).weight_bits for name in names}
+    fitted, corrected = (
+        {
+            layer.name: [name for name in names if (widths[name] < BYTE_BITS) == narrow]
+            for layer in layers
+        }
+        for narrow in (True, False)
+    )
+    found = _read(kept, layers, names)
     if found is not None:
         return found
-    precisions = {layer.name: [f"w{width}a{width}" for width in widths] for layer in layers}
     with subject.stages.stage("round weights", len(layers)) as advance:
         made = round_weights(
             subject.batches(),
             subject.data.samples,
             simulation,
             ranges,
-            precisions,
+            fitted,
+            corrected=corrected,
             seed=subject.recipe.seed,
             advance=advance,
         )
@@ -61,27 +70,26 @@ def rounding_of(
 
 
 def _write(file: Path, made: Rounding) -> None:
-    parts = {"weight": made.weights, "bias": made.biases}
-    arrays = {
-        f"{part}:{width}:{key}": array
-        for part, each in parts.items()
-        for (key, width), array in each.items()
-    }
+    arrays = {f"weight:{bits}:{key}": array for (key, bits), array in made.weights.items()}
+    arrays |= {f"bias:{name}:{key}": array for (key, name), array in made.biases.items()}
     write_arrays(file, {_METHOD: np.asarray(METHOD), **arrays})
 
 
-def _read(file: Path, keys: Iterable[tuple[Layer, int]]) -> Rounding | None:
+def _read(file: Path, layers: Iterable[Layer], names: Sequence[str]) -> Rounding | None:
     """What was written, if it is all that is wanted and was made as it would be now."""
     if not file.exists():
         return None
-    parts: dict[str, dict[tuple[str, int], Array]] = {"weight": {}, "bias": {}}
+    found = Rounding()
     with np.load(file) as arrays:
         if _METHOD not in arrays or arrays[_METHOD] != METHOD:
             return None
         for name in arrays.keys() - {_METHOD}:
-            part, width, key = name.split(":", 2)
-            parts[part][key, int(width)] = arrays[name]
-    wanted = {(layer.weight, width) for layer, width in keys}
-    return (
-        Rounding(parts["weight"], biases=parts["bias"]) if wanted == set(parts["weight"]) else None
-    )
+            part, stored, key = name.split(":", 2)
+            if part == "weight":
+                found.weights[key, int(stored)] = arrays[name]
+            else:
+                found.biases[key, stored] = arrays[name]
+    widths = {Precision.parse(name).weight_bits for name in names}
+    weights = {(each.weight, width) for each in layers for width in widths if width < BYTE_BITS}
+    biases = {(each.bias, name) for each in layers if each.bias for name in names}
+    return found if (weights, biases) == (set(found.weights), set(found.biases)) else None

@@ -14,6 +14,7 @@ from mlq.errors import UsageError
 SEARCH = options(
     click.option("--hardware", required=True, metavar="NAME", help="preset, or a .toml or .json"),
     click.option("--bits", metavar="LIST", help="widths to choose from (default: 2,3,4,8)"),
+    click.option("--activation-bits", metavar="LIST", help="of activations (default: as weights)"),
     click.option("--iterations", type=int, metavar="N", help="steps of the chains (default: 2000)"),
     click.option("--chains", type=int, metavar="N", help="side by side (default: 4)"),
     click.option("--temperature", type=float, metavar="T", help="of the chains (default: 0.002)"),
@@ -36,17 +37,15 @@ SEARCH = options(
 @JSON
 @OUT
 @click.pass_obj
-def search(
-    command: str, /, model: Path, out: Path, *, bits: str | None, as_json: bool, **options: Any
-) -> int:
+def search(command: str, /, model: Path, out: Path, *, as_json: bool, **options: Any) -> int:
     """Search the bits of each layer of MODEL.onnx against a device; killed, it goes on."""
     from mlq import amed, output
     from mlq.bitsearch import page
 
     output.check_replaceable(out)
-    widths = _widths(bits)
+    options |= {name: _widths(options[name]) for name in ("bits", "activation_bits")}
     try:
-        found = amed.search(model, out=out, bits=widths, command=command, progress=True, **options)
+        found = amed.search(model, out=out, command=command, progress=True, **options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     output.write(out, found.files)

@@ -96,8 +96,13 @@ class WeightStore(MutableMapping[str, NDArray[Any]]):
 
 
 def rounded(key: str, bits: int) -> str:
-    """The key of a constant that was rounded to so many bits, or makes up for that, in float."""
+    """The key of a weight that was rounded to so many bits, in float."""
     return f"{key}:rounded.{bits}"
+
+
+def corrected(key: str, precision: str) -> str:
+    """The key of a bias that makes up for what its layer's precision shifts, in float."""
+    return f"{key}:corrected.{precision}"
 
 
 def scales(key: str, bits: int) -> str:

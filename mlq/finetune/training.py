@@ -117,14 +117,15 @@ class _Pupil:
         simulation = self._prepared.simulation
         weights, biases = {}, {}
         for layer in self._layers.values():
-            bits = Precision.parse(self._assignment.get(layer.name, "f32")).weight_bits
+            precision = self._assignment.get(layer.name, "f32")
+            bits = Precision.parse(precision).weight_bits
             if layer.weight is not None:
                 latent = self._twin.parameters[layer.weight]
                 stored = self.quantize(layer.name, "weight", latent)
                 weights[layer.weight, bits] = stored.detach().cpu().numpy()
             if layer.bias is not None:
                 bias = self._twin.parameters[layer.bias]
-                biases[layer.bias, bits] = bias.detach().cpu().numpy()
+                biases[layer.bias, precision] = bias.detach().cpu().numpy()
         refined = simulation.refined(self._ranges(), weights, biases)
         return replace(self._prepared, simulation=refined)
 

@@ -18,7 +18,7 @@ from mlq.search.proposal import Guide, Scores
 from mlq.search.running import run, turn
 from mlq.search.sampler import Rung, Settings, State, advance, begin
 from mlq.search.sharing import Refine
-from mlq.search.space import Cost, Decision, Point, Space, space_of
+from mlq.search.space import Cost, Decision, Point, Space, menu, space_of
 
 __all__ = [
     "Archive",
@@ -39,6 +39,7 @@ __all__ = [
     "begin",
     "front",
     "hypervolume",
+    "menu",
     "run",
     "space_of",
     "turn",

@@ -90,36 +90,51 @@ class Space:
         return tuple(point)
 
 
+def menu(bits: Sequence[int], activation_bits: Sequence[int] | None = None) -> list[str]:
+    """Precisions of these bits, the widest first; UsageError if a precision cannot have them.
+
+    Without `activation_bits` activations have those of the weights; with them every weight's width
+    goes with every activation's.
+    """
+    widths, others = (
+        sorted({Precision.parse(f"w{width}a{width}").weight_bits for width in each})[::-1]
+        for each in (bits, activation_bits or ())
+    )
+    if not widths:
+        raise UsageError("no bits to choose from; 2,3,4,8 is the usual choice")
+    return [f"w{width}a{other}" for width in widths for other in others or [width]]
+
+
 def space_of(
     layers: Mapping[str, Layer],
     hardware: Hardware,
     bits: Sequence[int],
+    activation_bits: Sequence[int] | None = None,
     *,
     fixed: Collection[str] = (),
     groups: Sequence[Sequence[str]] = (),
 ) -> Space:
-    """The space of a network on a device; weights and activations of a layer have the same bits.
+    """The space of a network on a device, whose layers choose from a `menu`.
 
     `fixed` layers stay at 8 bits (by default nothing is; the first and last usually are); the
-    layers of a group share their bits. UsageError if `bits` are not ones a precision can have.
+    layers of a group share their bits.
     """
-    widths = sorted({Precision.parse(f"w{width}a{width}").weight_bits for width in bits})[::-1]
-    if not widths:
-        raise UsageError("no bits to choose from; 2,3,4,8 is the usual choice")
+    precisions = menu(bits, activation_bits)
     together = {name: tuple(group) for group in groups for name in group}
     members = dict.fromkeys(together.get(name, (name,)) for name in layers)
     decisions = []
     for names in members:
-        choices = [8] if set(names) & set(fixed) else widths
-        costs = {f"w{width}a{width}": _cost(names, layers, hardware, width) for width in choices}
+        choices = ["w8a8"] if set(names) & set(fixed) else precisions
+        costs = {each: _cost(names, layers, hardware, Precision.parse(each)) for each in choices}
         decisions.append(Decision(names, costs))
     return Space(decisions)
 
 
 def _cost(
-    names: Sequence[str], layers: Mapping[str, Layer], hardware: Hardware, width: int
+    names: Sequence[str], layers: Mapping[str, Layer], hardware: Hardware, precision: Precision
 ) -> Cost:
-    us = sum(hardware.latency_us(layers[name], width, width) for name in names)
+    width, other = precision.weight_bits, precision.activation_bits
+    us = sum(hardware.latency_us(layers[name], width, other) for name in names)
     return Cost(us, sum(layers[name].weights for name in names) * width / 8)
 
 

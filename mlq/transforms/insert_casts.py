@@ -130,7 +130,9 @@ class InsertCasts(Pass):
         assert activation is not None
         bits, bias = precision.weight_bits, op.bias
         if self.granularity == "per_axis":
-            weight, bias = _rounded(weight, bits), _rounded(bias, bits)
+            weight = _replaced(weight, weights.rounded(layers.weight_key(weight) or "", bits))
+            corrected = weights.corrected(layers.weight_key(bias) or "", str(precision))
+            bias = _replaced(bias, corrected)
         chosen, bias_key = self._weight_params(op, weight, precision), layers.weight_key(bias)
         if bias_key is not None:
             bias_array = weights.current()[bias_key]
@@ -160,13 +162,11 @@ class InsertCasts(Pass):
         return replace(chosen, scale=tuple(store[scales].astype(float).tolist()))
 
 
-def _rounded(constant: Value | None, bits: int) -> Value | None:
-    """The constant that was rounded to so many bits in the place of this one, if there is one."""
-    key = layers.weight_key(constant)
-    if constant is None or key is None:
+def _replaced(constant: Value | None, key: str) -> Value | None:
+    """The constant of this key in the place of another, if the store has it."""
+    if constant is None or key not in weights.current():
         return constant
-    rounded = weights.rounded(key, bits)
-    return build.weight(rounded, constant.type) if rounded in weights.current() else constant
+    return build.weight(key, constant.type)
 
 
 def _is_made_in_integers(value: Value) -> bool:
