@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlq import bias_correction, columns, damping, numerics
 from mlq.dialect import weights as stored
+from mlq.errors import UsageError
 from mlq.frontends.specs import TensorSpec
 from mlq.network import Layer, Network
 from mlq.numerics import QuantParams
@@ -89,11 +90,17 @@ class Rounding:
 
 
 def recalled(network: Network, file: Path) -> Network:
-    """The network with the rounded weights of a file that `Rounding.files` made, if it is there."""
+    """The network with the rounded weights of a file that `Rounding.files` made, if it is there.
+
+    UsageError for one of before, which names biases by the bits of weights.
+    """
     if not file.is_file():
         return network
-    store = network.weights.copy()
+    store, biases = network.weights.copy(), {layer.bias for layer in network.layers if layer.bias}
+    old = {stored.rounded(bias, bits) for bias in biases for bits in range(1, BYTE_BITS + 1)}
     with np.load(file, allow_pickle=False) as arrays:
+        if old & set(arrays):
+            raise UsageError(f"{file}: is of an older mlq; quantize the network again")
         for name in arrays:
             store[name] = arrays[name]
     return replace(network, weights=store)

@@ -18,7 +18,7 @@ from mlq.dialect import weights
 from mlq.errors import UsageError
 from mlq.network import Network, load
 from mlq.recipe import resolve
-from mlq.rounding import FILE, Rounding, round_weights
+from mlq.rounding import FILE, Rounding, recalled, round_weights
 
 OPTIONS = {"precisions": "f32,w4a8", "calibrator": "minmax", "effort": "quick", "max_drop": None}
 
@@ -63,6 +63,17 @@ def test_a_plan_is_compiled_again_with_the_weights_beside_it(
     files = partial.compile_plan(demo / "digits.onnx", tmp_path / "out" / "plan.json")
     assert files["model.vmfb"] == fitted.vmfb
     assert files[FILE] == fitted.files[FILE]
+
+
+def test_weights_of_an_older_mlq_are_refused(fitted: Result, demo: Path, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "out")
+    with np.load(tmp_path / "out" / FILE) as arrays:
+        known = dict(arrays)
+    name = next(each for each in known if ":corrected." in each)
+    known[name.replace(":corrected.w4a8", ":rounded.4")] = known.pop(name)
+    np.savez(tmp_path / FILE, **known)
+    with pytest.raises(UsageError, match="is of an older mlq; quantize the network again"):
+        recalled(load(demo / "digits.onnx"), tmp_path / FILE)
 
 
 def test_rounded_weights_lie_on_their_grid(fitted: Result, tmp_path: Path) -> None:
