@@ -81,9 +81,9 @@ def test_a_layers_own_noise_is_computed_where_it_is_compared(
         sizes.append(row_step(shape, most))
         return sizes[-1]
 
-    monkeypatch.setattr("mlq.transforms.simulate.row_step", noted)
+    monkeypatch.setattr("mlq.transforms.alone.row_step", noted)
     thin = energies()
-    monkeypatch.setattr("mlq.transforms.simulate.row_step", lambda *_: 1)
+    monkeypatch.setattr("mlq.transforms.alone.row_step", lambda *_: 1)
     np.testing.assert_array_equal(energies(), thin)
 
 

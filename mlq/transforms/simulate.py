@@ -6,8 +6,7 @@ from torch_mlir.dialects import func
 from torch_mlir.ir import FunctionType, InsertionPoint, Operation, OpView, Value
 
 from mlq.dialect import build, functions, layers, measures
-from mlq.dialect.ops import Conv2dOp
-from mlq.numerics.sampling import row_step
+from mlq.transforms.alone import computed_alone
 from mlq.transforms.base import Pass, option, register_pass
 
 
@@ -193,41 +192,9 @@ def _compare(
         if options.own:
             clean = chain.quantized(op, reference)
             clean.pop(places.get("residual", -1), None)  # alone, it gets none of integers
-            alone = _alone(op, reference, clean, options.max_elements)
+            alone = computed_alone(op, reference, clean, options.max_elements)
             pairs.append((reference[op.output], alone))
         chain.energies += [
             measures.compare(*each, max_elements=options.max_elements) for each in pairs
         ]
     return [(build.name_of(op) or "", role) for role in (*places, "output", *["own"] * options.own)]
-
-
-def _alone(
-    op: OpView, reference: functions.Mapping, clean: dict[int, Value], max_elements: int
-) -> Value:
-    """What a layer makes of float operands; of a convolution only the rows that are compared."""
-    count, channels, height, width = [*build.shape_of(op.output), *[1] * 4][:4]
-    step = row_step([count, height, width, channels], max_elements)
-    if not isinstance(op, Conv2dOp) or step == 1:
-        alone = dict(reference)
-        functions.clone_op(op, alone, clean)
-        return alone[op.output]
-    given = [
-        clean.get(i, reference.get(operand, operand))
-        for i, operand in enumerate(op.operation.operands)
-    ]
-    input, weight, *more = given
-    bias = None if op.bias is None else more.pop(0)
-    residual = None if op.residual is None else more.pop()
-    if residual is not None:
-        sizes = [count, channels, -(-height // step), width]
-        residual = build.slice(residual, offsets=[0] * 4, sizes=sizes, strides=[1, 1, step, 1])
-    down, right = op.strides
-    return build.conv2d(
-        input,
-        weight,
-        bias=bias,
-        residual=residual,
-        strides=[down * step, right],
-        activation=build.Activation.of(op),
-        **build.attributes_of(op, "pads", "dilations", "groups", "layout"),
-    )
