@@ -12,29 +12,16 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from compile_x86 import decided
 from networks import Network, find
 
-from mlq import calibration, planning, runtime, targets, variant
-from mlq.frontends.data import load_data
+from mlq import runtime, targets, variant
 from mlq.frontends.specs import Batch
 from mlq.latency import time_for
 from mlq.network import load
 from mlq.plan import Plan
 from mlq.ranges import Ranges
-from mlq.recipe import resolve
 from mlq.targets.host import cpu_model
-
-
-def decided(each: Network) -> tuple[Plan, Ranges]:
-    """All in w8a8, in the ranges of a random sample."""
-    target, recipe, network = targets.by_name("x86"), resolve({}), load(each.model, batch=1)
-    data = load_data("random:1", network.sample_specs, model_path=each.model)
-    inputs = [next(data.batches(1))[spec.name] for spec in network.model.inputs]
-    executable = calibration.instrument(network, target)
-    observations = calibration.observe(network, executable, [inputs])
-    ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
-    allowed = planning.supported(network, target, ["w8a8"])
-    return planning.uniform_plan(network, recipe, "w8a8", allowed), ranges
 
 
 def compiled(
@@ -59,7 +46,7 @@ def main() -> None:
         f"{'network':30}{'batch':>6}{'fixed':>10}{'CPU':>9}{'any':>10}{'CPU':>9}{'any/fixed':>11}"
     )
     for each in find(given.networks):
-        plan, ranges = decided(each)
+        _, plan, ranges = decided(each)
         open_ = compiled(each, plan, ranges, "any", given.threads)
         for batch in given.batches:
             row(each, batch, compiled(each, plan, ranges, batch, given.threads), open_, given)

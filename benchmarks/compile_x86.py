@@ -13,11 +13,14 @@ import resource
 import sys
 
 import numpy as np
-from networks import find
+from networks import Network, find
 
 from mlq import calibration, planning, targets, variant
 from mlq.frontends.data import load_data
+from mlq.network import Network as Graph
 from mlq.network import load
+from mlq.plan import Plan
+from mlq.ranges import Ranges
 from mlq.recipe import resolve
 
 KINDS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -29,19 +32,24 @@ def seconds() -> np.ndarray:
     return np.array([each.ru_utime + each.ru_stime for each in used])
 
 
+def decided(each: Network) -> tuple[Graph, Plan, Ranges]:
+    """The network all in w8a8, in the ranges of a random sample."""
+    target, recipe, network = targets.by_name("x86"), resolve({}), load(each.model, batch=1)
+    data = load_data("random:1", network.sample_specs, model_path=each.model)
+    inputs = [next(data.batches(1))[spec.name] for spec in network.model.inputs]
+    executable = calibration.instrument(network, target)
+    observations = calibration.observe(network, executable, [inputs])
+    ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
+    allowed = planning.supported(network, target, ["w8a8"])
+    return network, planning.uniform_plan(network, recipe, "w8a8", allowed), ranges
+
+
 def main(names: list[str]) -> None:
     """Print a row a network."""
-    target, recipe = targets.by_name("x86"), resolve({})
+    target = targets.by_name("x86")
     print(f"{'network':30} {'passes s':>9} {'IREE s':>7} {'vmfb':>11} {'weights':>11} {'ratio':>6}")
     for each in find(names):
-        network = load(each.model, batch=1)
-        data = load_data("random:1", network.sample_specs, model_path=each.model)
-        inputs = [next(data.batches(1))[spec.name] for spec in network.model.inputs]
-        executable = calibration.instrument(network, target)
-        observations = calibration.observe(network, executable, [inputs])
-        ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
-        allowed = planning.supported(network, target, ["w8a8"])
-        plan = planning.uniform_plan(network, recipe, "w8a8", allowed)
+        network, plan, ranges = decided(each)
         os.environ["MLQ_CACHE"] = "off"
         before = seconds()
         vmfb = variant.build(load(each.model, batch=1), plan, ranges, target).vmfb
