@@ -97,7 +97,7 @@ def quantize(
     stages = Stages(visible=progress)
     with stages.stage("import"):
         network = load(path, batch=settings.samples_a_call, ir_level=settings.ir_level)
-        compiled = _as_compiled(network, settings)
+        compiled = _as_compiled(network, settings, device)
         load_samples = _reader(network, settings, preprocess)
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
@@ -128,10 +128,11 @@ def _reader(network: Network, recipe: Recipe, preprocess: Path | None) -> Callab
     )
 
 
-def _as_compiled(network: Network, recipe: Recipe) -> Network:
+def _as_compiled(network: Network, recipe: Recipe, target: Target) -> Network:
     """The network that is compiled, with the batch that the recipe leaves open."""
     if recipe.batch != ANY:
         return network
+    target.expect_open_batch()
     return load(network.model.path, batch=ANY, ir_level=network.ir_level)
 
 

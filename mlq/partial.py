@@ -91,9 +91,7 @@ def compile_plan(
     """
     chosen = Plan.from_json(plan)
     known = Ranges.from_json(Path(ranges or Path(plan).with_name("ranges.json")))
-    devices, stages = _devices(target or chosen.target, form), Stages(visible=progress)
-    if batch == ANY and form == STATIC_LIBRARY:
-        raise UsageError(f"--format {form} has buffers of known sizes; give --batch a number")
+    devices, stages = _devices(target or chosen.target, form, batch), Stages(visible=progress)
     with stages.stage("import"):
         network = load(Path(model), batch=batch, ir_level=chosen.ir_level)
         rounding = Path(plan).with_name(FILE)
@@ -119,13 +117,17 @@ def compile_plan(
     return files
 
 
-def _devices(names: str, form: str) -> list[Target]:
-    """The targets of these names; UsageError where several cannot be in one folder."""
+def _devices(names: str, form: str, batch: Batch) -> list[Target]:
+    """The targets of these names; an error where they, or the form, cannot be had."""
     found = [targets.by_name(name.strip()) for name in names.split(",")]
     if len({device.name for device in found}) < len(found):
         raise UsageError(f"--target {names}: names a target twice")
     if len(found) > 1 and form != "vmfb":
         raise UsageError(f"--target {names}: several targets have a module each; use --format vmfb")
+    if batch == ANY and form == STATIC_LIBRARY:
+        raise UsageError(f"--format {form} has buffers of known sizes; give --batch a number")
+    for device in found if batch == ANY else ():
+        device.expect_open_batch()
     return found
 
 

@@ -177,6 +177,8 @@ def test_a_module_may_leave_the_batch_open(out: Path, demo: Path, tmp_path: Path
     assert mlq("run", tmp_path / "any", "--input", "random:3").stdout
     line = refused(*command, "--format", "static-library", "-o", tmp_path / "no")
     assert "static-library has buffers of known sizes" in line
+    line = refused(*command, "--target", "x86,vmvx", "-o", tmp_path / "no")
+    assert "vmvx needs a batch that is known" in line
 
 
 def test_of_several_targets_the_first_that_runs_here_is_taken(

@@ -69,9 +69,9 @@ class Target:
     `cpu_features` is what a compiled module asks of the CPU that runs it, `gpu_features` what the
     GPU computes in that kernels are generated for. `formats` are the forms of artifact (`mlq
     compile --format`) there are. `float_only` says why nothing can be integer, for a target where
-    that is so. `executable_target` is the compiler's own description of the device, for devices
-    that it knows by no name. `menu` are the precisions that plans are made of unless others are
-    asked for.
+    that is so, `fixed_batch` why a module cannot leave the batch open. `executable_target` is the
+    compiler's own description of the device, for devices that it knows by no name. `menu` are the
+    precisions that plans are made of unless others are asked for.
     """
 
     name: str
@@ -86,8 +86,17 @@ class Target:
     device: Device = field(default_factory=Device)
     formats: tuple[str, ...] = ("vmfb", "vmfb+irpa", "c-array")
     float_only: str = ""
+    fixed_batch: str = ""
     executable_target: str = ""
     menu: str = "f32,w8a8"
+
+    def expect_open_batch(self) -> None:
+        """TargetError where a module cannot leave the batch open."""
+        if self.fixed_batch:
+            raise TargetError(
+                f"{self.name} needs a batch that is known: {self.fixed_batch};"
+                " give --batch a number"
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ TARGET = Target(
     minimise="bytes",
     device=Device(driver="none", machines=("none",), emulator=_emulator("cortex-m7")),
     formats=("static-library",),
+    fixed_batch="a static library has buffers of known sizes",
 )
 
 PRESETS = {
