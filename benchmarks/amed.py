@@ -90,7 +90,8 @@ def searched(
     while state.step < most and (options.steps or len(archive) < options.evaluations):
         state = turn(state, archive, learn, refine)
     cpu, wall = time.process_time() - start[0], time.perf_counter() - start[1]
-    accepted = sum(each.accepted for each in state.chains) / (state.step * len(state.chains))
+    proposed = max(state.step, 1) * len(state.chains)  # none where the warm-up took all evaluations
+    accepted = sum(each.accepted for each in state.chains) / proposed
     print(
         f"seed {seed}: {warm} allocations to begin with, {len(archive) - warm} in {state.step}"
         f" steps of {len(state.chains)} chains, of which {state.shares.refining.given} to refine"
