@@ -342,6 +342,15 @@ def test_batch_inside_the_graph_is_refused(imported: Any) -> None:
         imported(message, batch=2)
     with refused("output 'y' has 1 rows at batch any: the batch 1 is fixed inside the graph"):
         imported(message, batch="any")
+    undeclared = model(
+        [node("Reshape", ["x", "t"], ["y"], name="flat")],
+        {"t": ints(1, 256)},
+        inputs=[value("x", ["N", 4, 8, 8])],
+    )
+    assert imported(undeclared, batch=1).outputs[0].shape == (1, 256)
+    for batch, before in ((2, "[2, 4, 8, 8]"), ("any", "[?, 4, 8, 8]")):
+        with refused(re.escape(f"'flat' (Reshape): makes [1, 256] of {before}")):
+            imported(undeclared, batch=batch)
     with refused("batch 0"):
         imported(message, batch=0)
 

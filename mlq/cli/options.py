@@ -46,8 +46,10 @@ OUT = click.option("-o", "--out", type=FOLDER, required=True, metavar="OUT", hel
 
 def _batch(text: str) -> int | str:
     """A number, or the word."""
-    if text == "any" or (text.isdecimal() and int(text)):
-        return text if text == "any" else int(text)
+    if text == "any":
+        return text
+    if text.isdecimal() and int(text):
+        return int(text)
     raise click.BadParameter(f"{text!r} is neither a number of samples nor any")
 
 

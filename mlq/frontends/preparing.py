@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from mlq.errors import ModelError
 from mlq.frontends import upgrading
 from mlq.frontends.folding import fold
 from mlq.frontends.reading import Source, label, walk
-from mlq.frontends.reshaping import settle_reshapes
-from mlq.frontends.specs import ANY, Batch, TensorSpec
+from mlq.frontends.reshaping import inferred_shapes, settle_reshapes
+from mlq.frontends.specs import ANY, Batch, TensorSpec, shape_text
 from mlq.frontends.sums import split_sums
 
 Array = NDArray[Any]
@@ -47,6 +48,7 @@ def prepare(source: Source, batch: Batch | None) -> tuple[onnx.ModelProto, dict[
         model = upgrading.infer(path, model, constants)
     upgrading.restore_foreign(model)
     _expect_types(path, model.graph)
+    _expect_elements(path, model.graph)
     if batch is not None:
         _expect_batch(path, model.graph, declared, batch, old)
     _name_nodes(model.graph)
@@ -197,6 +199,25 @@ def _expect_types(path: Path, graph: onnx.GraphProto) -> None:
                     f"{path}: node {label(node)}: the shape of its output {name!r} is unknown;"
                     " store it in the model (value_info) or cut the graph before this node"
                 )
+
+
+def _expect_elements(path: Path, graph: onnx.GraphProto) -> None:
+    """Refuse a reshape that cannot keep all elements: ONNX does not ask, and some would be lost."""
+    shapes = inferred_shapes(graph)
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.domain:
+            continue
+        before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
+        if before is None or after is None or not all(isinstance(size, int) for size in after):
+            continue
+        known = [size for size in before if isinstance(size, int)]
+        if known != before or prod(known) != prod(map(int, after)):
+            sizes = tuple(size if isinstance(size, int) else None for size in before)
+            raise ModelError(
+                f"{path}: node {label(node)}: makes {after} of {shape_text(sizes)}, which has other"
+                " elements; if the batch is fixed inside the graph, leave --batch out, or export"
+                " the model with a dynamic batch"
+            )
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:

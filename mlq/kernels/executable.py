@@ -97,8 +97,8 @@ class Executables:
         self.calls.append((caller, name))
         sizes = [self._number(number, "i32") for number in sized.numbers(kernel)]
         grid = [self._number(number, "index") for number in kernel.grid if sizes]
-        open_ = [each for each in operands if each.type.is_dynamic_dim(0)]
-        counts = [tensor.dim(each, code.index(0)) for each in open_]
+        batches = [each for each in operands if each.type.is_dynamic_dim(0)]
+        counts = [tensor.dim(each, code.index(0)) for each in batches]
         if many:
             grid[_IMAGES:] = counts[:1]
         segments = [len(grid), len(sizes) + len(operands), len(counts), int(many)]

@@ -84,8 +84,12 @@ class Energies:
     def label(self) -> str:
         """As `energies_64x56x56`."""
         every = "" if self.step == 1 else f"_every{self.step}"
-        thin = "" if self.value.height == self.reference.height else "_thin"
-        return f"energies{every}{thin}_{_size(self.reference)}"
+        return f"energies{every}{'_thin' * self.is_thin}_{_size(self.reference)}"
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether `value` has only the rows that are looked at."""
+        return self.value.height < self.reference.height
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -122,8 +126,7 @@ class Energies:
     def _row(self, memory: Sequence[Value], at: tuple[Index, Index]) -> list[Value]:
         """Signal and noise of one row, a vector of each."""
         batch, y = at
-        thin = self.value.height < self.reference.height
-        row = code.split(y, self.step)[0] if thin else y
+        row = code.split(y, self.step)[0] if self.is_thin else y
         places = [self.reference.at(batch, y, 0), self.value.at(batch, row, 0)]
         lanes, elements = self.isa.lanes, self.reference.width * self.reference.channels
         zero = code.splat(code.constant(0.0, "f32"), lanes)
