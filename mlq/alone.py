@@ -65,7 +65,7 @@ def try_alone(
             effect = partial(_effect, simulation, ranges, predictions, dict([run]), chunk)
             totals[run] += journal.recall((number, *run), effect)
             advance(1)
-        signal += sum(float(np.sum(_energies(_centred(ref)))) for _, ref in chunk)
+        signal += sum(float(np.sum(metrics.energies(metrics.centred(ref)))) for _, ref in chunk)
         samples += _samples(chunk)
     found = {}
     for name, layer in known.layers.items():
@@ -132,8 +132,8 @@ def _effect(
     sums = np.zeros(len(TRIED))
     for batch, reference in chunk:
         value = simulation.run(batch, ranges, assignment)[0]
-        exact = _centred(reference)
-        noise, signal = _energies(_centred(value) - exact), _energies(exact)
+        exact = metrics.centred(reference)
+        noise, signal = metrics.energies(metrics.centred(value) - exact), metrics.energies(exact)
         ratio = np.divide(noise, signal, out=noise.copy(), where=signal > 0.0)
         divergence = metrics.kl_mnat(reference, value) * len(reference)
         expected = noise
@@ -153,18 +153,3 @@ def _means(totals: Array, signal: float, samples: int) -> tuple[float, float, fl
         divergence / samples,
         (root / samples) ** 2,
     )
-
-
-def _centred(output: Array) -> Array:
-    """Logits less their mean over classes; an output of one class as it is."""
-    logits = output.astype(np.float64)
-    if logits.ndim == 1 or logits.shape[-1] == 1:
-        return logits
-    centred: Array = logits - logits.mean(axis=-1, keepdims=True)
-    return centred
-
-
-def _energies(values: Array) -> Array:
-    """The energy of each sample."""
-    energies: Array = np.sum(np.square(values.reshape(len(values), -1)), axis=1)
-    return energies

@@ -55,6 +55,22 @@ def cosine(reference: Array, value: Array) -> float:
     return max(min(float(a @ b) / norm, 1.0), -1.0)
 
 
+def centred(logits: Array) -> NDArray[np.float64]:
+    """Logits [N, ..., C] less their mean over classes, which no softmax sees; of one, as it is."""
+    exact = np.asarray(logits, np.float64)
+    if exact.ndim == 1 or exact.shape[-1] == 1:
+        return exact
+    less: NDArray[np.float64] = exact - exact.mean(axis=-1, keepdims=True)
+    return less
+
+
+def energies(values: Array) -> NDArray[np.float64]:
+    """The sum of squares of each row of [N, ...]: [N]."""
+    rows = np.asarray(values, np.float64).reshape(len(values), -1)
+    found: NDArray[np.float64] = np.sum(np.square(rows), axis=1)
+    return found
+
+
 def kl_mnat(reference: Array, value: Array) -> float:
     """Mean KL(softmax(reference) || softmax(value)) over the rows of logits [N, C], in milli-nats.
 

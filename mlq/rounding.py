@@ -34,7 +34,7 @@ Read = tuple[Array, QuantParams | None]
 
 FILE = "rounding.npz"
 # Another one where the same samples give other weights, so that no search goes on with old ones.
-METHOD = 4
+METHOD = 5
 # Samples whose windows weights are rounded for: there are few windows in one of a deep layer.
 _SAMPLES = 128
 # The first samples, so many and a fifth at most, are those that layers are tried on alone and bits
@@ -137,9 +137,8 @@ def round_weights(
     ]
     if not layers:
         return Rounding()
-    apart = min(_APART, samples // _APART_SHARE)
-    others = min(samples - apart, _SAMPLES)
-    seen = _after(apart, batches)
+    seen, samples = fitting(batches, samples)
+    others = min(samples, _SAMPLES)
     pictures = all(map(_is_picture, network.model.inputs))
     if pictures and others < _SAMPLES and any(precisions.values()):
         seen, others = mirrored(seen), 2 * others
@@ -151,6 +150,17 @@ def round_weights(
         fit.correct([Precision.parse(each) for each in corrected.get(layer.name, ())], found)
         advance(1)
     return found
+
+
+def fitting(
+    batches: Iterable[Sequence[Array]], samples: int
+) -> tuple[Iterator[Sequence[Array]], int]:
+    """The batches, and how many samples they have, that something may be fitted to.
+
+    They are those after the first, which layers are tried on alone and bits are searched by.
+    """
+    apart = min(_APART, samples // _APART_SHARE)
+    return _after(apart, batches), samples - apart
 
 
 def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:

@@ -84,14 +84,17 @@ class StoredNetwork:
         `narrow` has ranges for activations of so many bits, in the place of those for all bits;
         `weights` (by key and bits) and `biases` (by key and precision) those of better rounding.
         """
-        other = copy.copy(self)
-        digest = hashlib.sha256(self._origin + repr(narrow).encode())
-        for key, array in sorted(
-            [*weights.items(), *biases.items()], key=lambda each: str(each[0])
-        ):
+        other, digest = self.clipped(narrow), hashlib.sha256(self._origin)
+        for key, array in sorted([*weights.items(), *biases.items()], key=lambda of: str(of[0])):
             digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
-        vars(other).update(_narrow=dict(narrow), _refinement=digest.digest(), _stored={})
-        vars(other).update(_rounded=dict(weights), _biases=dict(biases), _table=None)
+        vars(other).update(_refinement=digest.digest(), _stored={})
+        vars(other).update(_rounded=dict(weights), _biases=dict(biases))
+        return other
+
+    def clipped(self, narrow: Mapping[int, Ranges]) -> Self:
+        """The same with these ranges for activations of few bits; weights stay bound."""
+        other = copy.copy(self)
+        vars(other).update(_narrow=dict(narrow), _table=None)
         return other
 
     @property
@@ -119,9 +122,8 @@ class StoredNetwork:
                 flow.role == "residual" and not _are_integer(flow.sources, assignment)
             ):
                 continue
-            row[:] = numerics.table_row(
-                self.stored_activation(flow, precision.activation_bits, ranges)
-            )
+            stored = self.stored_activation(flow, precision.activation_bits, ranges)
+            row[:] = numerics.table_row(stored)
         self._table = ranges, dict(assignment), table
         return table
 
@@ -153,8 +155,7 @@ class StoredNetwork:
     def stored_weight(self, layer: Layer, name: str) -> Array:
         """The layer's weight as the precision called `name` stores it, in float."""
         assert layer.weight is not None
-        weight = self.network.weights[layer.weight]
-        precision = Precision.parse(name)
+        weight, precision = self.network.weights[layer.weight], Precision.parse(name)
         if precision.is_float:
             return weight
         key = (layer.weight, precision.weight_bits)
@@ -197,8 +198,7 @@ class Simulation(StoredNetwork):
         threads: int = 1,
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
-        self._threads, self._chains = threads, chains
-        self._own, self._observed = own, observed
+        self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
         # A module for each function: one that is loaded holds the packed weights of all it has.
         self._modules = {"simulated": self._compiled("simulated", target)}
         if observed:
@@ -222,9 +222,8 @@ class Simulation(StoredNetwork):
             own=self._own,
         )
         lowered = self.network.transform(pipeline)
-        flags = input_flags(lowered.text)
-        vmfb = compile_module(lowered.text, target, embed=False, extra_flags=flags)
-        return vmfb, lowered.weights
+        text, flags = lowered.text, input_flags(lowered.text)
+        return compile_module(text, target, embed=False, extra_flags=flags), lowered.weights
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""
@@ -235,7 +234,8 @@ class Simulation(StoredNetwork):
     def identity(self) -> bytes:
         """What its results depend on besides weights, ranges and assignments."""
         module, _ = self._modules["simulated"]
-        return repr((self._scheme, self._granularity)).encode() + self._refinement + module
+        words = repr((self._scheme, self._granularity, self._narrow))
+        return words.encode() + self._refinement + module
 
     @property
     def compared(self) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 
 from mlq import amed, calibration, columns, hardware, metrics, targets
 from mlq.analysis import Subject
-from mlq.bitsearch import rounding
+from mlq.bitsearch import clipping, rounding
 from mlq.bitsearch.exploring import Effort, explore, objective_of, read_trace
 from mlq.bitsearch.judging import Front, candidates
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
@@ -389,3 +390,51 @@ def test_stopped_by_hand_it_says_how_to_go_on(
     done = CliRunner().invoke(main, arguments(demo, tmp_path / "out"))
     assert done.exit_code == 130
     assert "the same command goes on" in done.stderr
+
+
+def test_ranges_of_few_bits_are_those_with_which_logits_lose_least(prepared: Prepared) -> None:
+    """By the samples that chose them; each is so many steps from the calibrator's."""
+    subject, simulation, ranges = prepared.subject, prepared.simulation, prepared.choice.ranges
+    observed = prepared.observations
+    narrow = {
+        bits: calibration.ranges_by("mse", observed, scheme="asymmetric", precision=f"w8a{bits}")
+        for bits in (2, 3)
+    }
+    plain = simulation.refined({}, {}, {})
+    found = clipping.suited(subject, plain, ranges, narrow)
+    layers = multiplied(prepared.network)
+    read = {layer.flows[0].tensor for layer in layers[1:-1]}
+    moved = 0
+    for bits, chosen in found.items():
+        for name, tensor in chosen.tensors.items():
+            before = narrow[bits].tensors[name]
+            factor = (tensor.high - tensor.low) / (before.high - before.low)
+            steps = math.log2(factor) * 4
+            assert steps == pytest.approx(round(steps), abs=1e-3)
+            assert name in read or factor == 1.0
+            moved += factor != 1.0
+    assert moved
+    wide = {layer.name: "w8a8" for layer in prepared.network.layers}
+    batches = [[np.array(each) for each in batch] for batch in subject.batches()]
+    for bits in narrow:
+        taken = {**wide, **{layer.name: f"w8a{bits}" for layer in layers[1:-1]}}
+        lost = []
+        for each in (narrow, found):
+            clipped = plain.clipped(each)
+            outputs = [clipped.run(batch, ranges, taken)[0] for batch in batches]
+            lost.append(metrics.kl_mnat(np.concatenate(observed.outputs), np.concatenate(outputs)))
+        assert lost[1] < lost[0]
+
+
+@pytest.mark.parametrize("best", [0.4, 0.9, 1.0, 1.3, 2.5])
+def test_a_range_is_widened_or_narrowed_while_less_is_lost(best: float) -> None:
+    tried: list[float] = []
+
+    def loss(factor: float) -> float:
+        tried.append(factor)
+        return abs(math.log2(factor / best))
+
+    found = clipping._least(loss)
+    assert abs(math.log2(found / best)) <= 0.125 + 1e-9
+    assert len(tried) <= 2 * clipping._MOST + 1
+    assert clipping._least(lambda _factor: 1.0) == 1.0

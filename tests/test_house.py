@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 40800  # lines in mlq/; of late batches may be open, and activations have bits of their own
+BUDGET = 41200  # lines in mlq/; methods are chosen by measuring, and ranges of few bits by the logits
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

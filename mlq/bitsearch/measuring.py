@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, evaluation
+from mlq import calibration, evaluation, metrics
 from mlq.bitsearch.preparing import Prepared
 from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.precision import Precision
@@ -113,9 +113,5 @@ def _is_even(name: str) -> bool:
 
 
 def _centred(outputs: Iterable[Array]) -> Array:
-    """Logits less their mean over classes, which no softmax sees."""
-    logits = np.concatenate([evaluation.logits(each) for each in outputs]).astype(np.float64)
-    if logits.shape[1] == 1:
-        return logits
-    centred: Array = logits - logits.mean(axis=1, keepdims=True)
-    return centred
+    """The logits of all batches, each less its mean over classes."""
+    return metrics.centred(np.concatenate([evaluation.logits(each) for each in outputs]))
