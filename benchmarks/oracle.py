@@ -40,8 +40,6 @@ FOLDER = networks.OUT / "oracle"
 LEVELS = ("onnx", "folded", "fused")
 BASE = "w8a8"
 PRECISIONS = f"f32,{BASE}"
-# Not all samples where O1 on all would take a quarter of an hour.
-FEWER = {"resnet50_pqf": 20}
 _HALVED = ("oracle_kl_mnat", "oracle_expected_mnat")
 T = TypeVar("T")
 
@@ -96,8 +94,7 @@ def subject_of(
     """A network with its calibration samples, as `mlq sensitivity` has it."""
     recipe = resolve({"ir_level": level, "effort": effort, "precisions": precisions})
     specs = load(network.model, batch=1).sample_specs
-    few = FEWER.get(network.name)
-    data = load_data(str(network.calib), specs, model_path=network.model, samples=few)
+    data = load_data(str(network.calib), specs, model_path=network.model)
     stages = Stages(visible=True)
     return Subject.of(network.model, data, targets.by_name("x86"), recipe, stages)
 
