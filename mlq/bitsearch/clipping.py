@@ -89,7 +89,7 @@ class _Tried:
         batches = [[np.array(each) for each in batch] for batch in itertools.islice(seen, count)]
         exact = np.concatenate([metrics.centred(simulation.run(b, ranges, {})[0]) for b in batches])
         identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())
-        known = journal.cached(simulation.identity, repr(_SAMPLES), repr(narrow), *identity)
+        known = journal.cached(simulation.identity, repr(_SAMPLES), *identity)
         wide = uniform(subject.network, _WIDE, subject.allowed)
         return cls(simulation, ranges, narrow, wide, batches, exact, known)
 
@@ -98,9 +98,10 @@ class _Tried:
 
         A few samples beyond the ranges would decide the mean of energies.
         """
+        scaled = self.narrow[bits].scaled(tensor, factor)
 
         def measured() -> list[float]:
-            simulation = self.simulation.clipped({bits: self.narrow[bits].scaled(tensor, factor)})
+            simulation = self.simulation.clipped({bits: scaled})
             taken = {**self.wide, **dict.fromkeys(names, f"w8a{bits}")}
             runs = (simulation.run(batch, self.ranges, taken)[0] for batch in self.batches)
             changed = np.concatenate([metrics.centred(run) for run in runs]) - self.exact
@@ -108,4 +109,6 @@ class _Tried:
             ratios: list[float] = np.sqrt(metrics.energies(changed) / signal).tolist()
             return ratios
 
-        return float(np.mean(self.journal.recall((bits, tensor, f"{factor:.4f}"), measured)))
+        low, high = scaled.tensors[tensor].kept(bits)
+        key = (bits, tensor, f"{low:.7g}", f"{high:.7g}")
+        return float(np.mean(self.journal.recall(key, measured)))
