@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.entropy import closest_window, without_zeros
-from mlq.histograms import gather_bounds
+from mlq.histograms import coarse, gather_bounds
 from mlq.numerics import choose_params, round_and_saturate
 from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Histogram
@@ -84,6 +84,11 @@ class Observation:
         edges, below = gather_bounds(edges, counts)
         spanned = np.union1d(edges, 0.0)
         return spanned, np.interp(spanned, edges, below)
+
+    @cached_property
+    def coarse(self) -> Histogram:
+        """The histogram as people look at it."""
+        return coarse(self.histogram)
 
     @property
     def is_certain(self) -> bool:
