@@ -13,7 +13,6 @@ from mlq.errors import DataError
 from mlq.ranges import Histogram
 
 Reals = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 BINS = 1024
 # How many bins of a histogram are kept for people to look at.
@@ -49,7 +48,7 @@ class HistogramAccumulator:
         self._firsts = [0] * tensors  # numbers of the first bins, counted from zero
         self._used = [0] * tensors
         # How many values lie below each edge: what a batch is merged into by a single sum.
-        self._below: Counts = np.zeros((tensors, bins + 1), np.int64)
+        self._below: Reals = np.zeros((tensors, bins + 1))
         self._edges: Reals = np.zeros((tensors, bins + 1))
         # Batches that were not merged yet, and which tensors have outgrown their bins since.
         self._waiting: list[tuple[Reals, Reals, NDArray[np.number[Any]]]] = []
@@ -105,7 +104,7 @@ class HistogramAccumulator:
         return Histogram(
             low=first * width,
             high=(first + used) * width,
-            counts=tuple(np.diff(self._below[tensor, : used + 1]).tolist()),
+            counts=tuple(np.diff(self._below[tensor, : used + 1]).astype(np.int64).tolist()),
         )
 
     def _bin_of(self, tensor: int, value: float) -> int:
@@ -130,7 +129,9 @@ class HistogramAccumulator:
         np.maximum(place, stretch, out=place)
         below = np.interp(place.ravel(), (knots + stretch).ravel(), totals.ravel())
         # Cutting the running total to integers keeps every count whole and their sum exact.
-        self._below += below.astype(np.int64).reshape(place.shape).sum(axis=0)
+        np.floor(below, out=below)
+        for each in below.reshape(place.shape):
+            self._below += each
 
     def _grow(self, tensor: int) -> None:
         """Widen the bins of a tensor until its extremes fit, and move the counts over."""
@@ -143,7 +144,7 @@ class HistogramAccumulator:
         while count > self._bins:
             exponent += 1
             first, count = _cover(minimum, maximum, exponent)
-        grown = np.zeros(self._bins + 1, np.int64)
+        grown = np.zeros(self._bins + 1)
         counts = np.diff(self._below[tensor, : used + 1])
         moved = (self._firsts[tensor] + np.arange(used)) >> min(exponent - known, 62)
         # A constant on the border of two bins went into the upper; it may now be the range's end.
