@@ -15,7 +15,7 @@ from mlq.emulation import Runner
 from mlq.histograms import HistogramAccumulator
 from mlq.network import Network
 from mlq.precision import CALIBRATORS, Calibrator, Precision, Scheme
-from mlq.ranges import Histogram, Ranges, TensorRange
+from mlq.ranges import Ranges, TensorRange
 from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module

@@ -14,7 +14,7 @@ Reals = NDArray[np.float64]
 # The search clips so many bins at a time.
 _STEP = 8
 # Windows that are looked at together: what of them fits into a cache.
-_AT_ONCE = 48
+_AT_ONCE = 75
 # What an empty bin is taken to hold, so that logarithms exist (Glow Calibration.cpp).
 _EPSILON = 1e-4
 _LEAST = np.finfo(np.float64).tiny
@@ -28,7 +28,9 @@ def closest_window(counts: Reals, levels: int, *, centred: bool) -> tuple[int, i
     """
     sums = _Sums.of(counts)
     windows = _windows(sums.below.tolist(), levels, centred=centred)
-    return windows[int(np.argmin(_divergences(sums, np.array(windows), levels)))]
+    parts = np.array_split(np.array(windows), -(-len(windows) // _AT_ONCE))
+    divergences = np.concatenate([_divergences(sums, part, levels) for part in parts])
+    return windows[int(np.argmin(divergences))]
 
 
 def without_zeros(counts: Reals, grid: Reals) -> Reals:
@@ -84,56 +86,29 @@ def _divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
     levels, so that all windows take as long as one would bin by bin.
     """
     first, last = windows.T
-    total, floor = sums.below[-1], _EPSILON / (last - first)
+    edges = _parted(len(sums.counts), levels)[last - first] + first[:, None]
+    total, floor = sums.below[-1], _EPSILON / (last - first)[:, None]
     ends = _clipped_ends(sums, windows)
+    inside, filled = (_between(each[edges]) for each in (sums.below, sums.filled))
     kept = sums.below[last] - sums.below[first]
     surprise = sums.entropic[last] - sums.entropic[first]
-    for before, after in ends:
+    for (before, after), level in zip(ends, (0, -1), strict=True):
+        filled[:, level] += (before == 0.0) & (after > 0.0)
         surprise += _entropic(after) - _entropic(before)
-    found = np.empty((5, len(windows)))
-    for start in range(0, len(windows), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        fresh = [((before == 0.0) & (after > 0.0))[part] for before, after in ends]
-        found[:, part] = _over_levels(sums, windows[part], levels, fresh, floor[part])
-    filled, left, cross, *logarithms = found
-    empty = (last - first - filled) * floor
-    left += empty
-    for (before, after), logarithm in zip(ends, logarithms, strict=True):
-        cross += (after - before) * logarithm
-    whole = 1.0 + empty
-    divergences: Reals = (surprise / total - np.log(total) - cross / total) / whole + np.log(
-        left / whole
-    )
-    return np.where(kept > 0.0, divergences, np.inf)
-
-
-def _over_levels(
-    sums: _Sums, windows: NDArray[np.int64], levels: int, fresh: list[NDArray[np.bool_]], floor: Reals
-) -> tuple[Reals, ...]:
-    """Of each window the bins in use, the sum of shares, the cross entropy, logarithms at the ends.
-
-    `fresh` are the outermost bins that only what was clipped fills.
-    """
-    first, last = windows.T
-    edges = _parted(len(sums.counts), levels)[last - first] + first[:, None]
-    inside, filled = (_between(each.take(edges)) for each in (sums.below, sums.filled))
-    for each, level in zip(fresh, (0, -1), strict=True):
-        filled[:, level] += each
-    kept = sums.below[last] - sums.below[first]
     # Where nothing is filled or kept, nothing is inside either.
-    shares = filled * kept[:, None]
-    np.maximum(shares, _LEAST, out=shares)
-    np.divide(inside, shares, out=shares)
-    np.maximum(shares, floor[:, None], out=shares)
+    spread = filled * kept[:, None]
+    shares = inside / np.maximum(spread, _LEAST, out=spread)
+    np.maximum(shares, floor, out=shares)
+    empty = (last - first - filled.sum(axis=1)) * floor[:, 0]
+    left = np.einsum("wl,wl->w", filled, shares) + empty
     # Good to 1e-7 and much faster than in f64; windows differ by far more.
     logarithms = np.log(shares.astype(np.float32))
-    return (
-        filled.sum(axis=1),
-        np.einsum("wl,wl->w", filled, shares),
-        np.einsum("wl,wl->w", inside, logarithms),
-        logarithms[:, 0],
-        logarithms[:, -1],
-    )
+    cross = np.einsum("wl,wl->w", inside, logarithms)
+    for (before, after), level in zip(ends, (0, -1), strict=True):
+        cross += (after - before) * logarithms[:, level]
+    whole = 1.0 + empty
+    found: Reals = (surprise / total - np.log(total) - cross / total) / whole + np.log(left / whole)
+    return np.where(kept > 0.0, found, np.inf)
 
 
 def _clipped_ends(sums: _Sums, windows: NDArray[np.int64]) -> list[tuple[Reals, Reals]]:

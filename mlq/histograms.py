@@ -17,8 +17,8 @@ Reals = NDArray[np.float64]
 BINS = 1024
 # How many bins of a histogram are kept for people to look at.
 _REPORTED_BINS = 64
-# So many histograms are merged at once, what of them fits into a cache; so many wait for it, so that
-# bins grow seldom.
+# So many histograms are merged at once: what of them fits into a cache. So many wait for that, as
+# bins then grow seldom.
 _MERGED, _WAITING = 64, 1024
 # Values on a bound (a ReLU's zeros) are put into this part of the bin that the bound ends.
 _SLIVER = 1.0 / 1024
