@@ -137,7 +137,8 @@ def centre(stored: Integers, zero_point: int | NDArray[np.int64]) -> Integers:
 
 def nearest(value: NDArray[np.floating[Any]]) -> NDArray[Any]:
     """The nearest integers, as reals; a half goes to the even one."""
-    return np.rint(value)
+    whole: NDArray[Any] = np.rint(value)
+    return whole
 
 
 def round_and_saturate(
