@@ -70,12 +70,12 @@ def measure(
         observing, observations = spent(
             lambda: calibration.observe(subject.network, instrumented, batches)
         )
+        # Each round loads the modules and weighs and packs the weights anew, as a first one does.
+        simulation.release()
         choosing, choice = spent(lambda: choose_ranges(subject, observations, simulation))
-        # Each round weighs its weights anew, as a first one does.
-        fresh = simulation.refined({}, {}, {})
         comparing, _ = spent(
             lambda: sensitivity.measure(
-                batches, fresh, choice.ranges, precisions=integer, supported=subject.allowed
+                batches, simulation, choice.ranges, precisions=integer, supported=subject.allowed
             )
         )
         # The first call packs weights.

@@ -15,7 +15,7 @@ from mlq.emulation import Runner
 from mlq.histograms import HistogramAccumulator
 from mlq.network import Network
 from mlq.precision import CALIBRATORS, Calibrator, Precision, Scheme
-from mlq.ranges import Histogram, Ranges, TensorRange
+from mlq.ranges import Ranges, TensorRange
 from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
@@ -35,8 +35,6 @@ _PREDICTED_ELEMENTS = 1 << 22
 _FINALISTS = 2
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
-# How many bins of a histogram are kept for people to look at.
-_REPORTED_BINS = 64
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def ranges_by(
             low=low,
             high=high,
             calibrator=calibrator,
-            histogram=_coarse(observed.histogram),
+            histogram=observed.coarse,
         )
     return Ranges(
         schema_version=1, calibrator=calibrator, samples=observations.samples, tensors=tensors
@@ -211,13 +209,3 @@ def _first(
             break
         few.append(([np.array(array) for array in batch], reference))
     return few
-
-
-def _coarse(histogram: Histogram) -> Histogram:
-    """The histogram with neighbouring bins added up, for files that people open."""
-    counts = np.asarray(histogram.counts, np.int64)
-    step = -(-len(counts) // _REPORTED_BINS)
-    padded = np.pad(counts, (0, -len(counts) % step)).reshape(-1, step).sum(axis=1)
-    width = (histogram.high - histogram.low) / len(counts)
-    high = histogram.low + width * step * len(padded)
-    return Histogram(low=histogram.low, high=high, counts=tuple(padded.tolist()))

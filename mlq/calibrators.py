@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq.entropy import closest_window, without_zeros
-from mlq.histograms import gather_bounds
-from mlq.numerics import choose_params, round_and_saturate
+from mlq.histograms import coarse, gather_bounds
+from mlq.numerics import choose_params, nearest
 from mlq.precision import Calibrator, Scheme
 from mlq.ranges import Histogram
 
@@ -30,8 +30,6 @@ _ZERO_POINT_STEP = 8
 # Scales that are tried together: what of them fits into a cache.
 _AT_ONCE = 8
 _ENTROPY_BINS = 2048
-# More steps than any range has.
-_MANY = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,11 @@ class Observation:
         edges, below = gather_bounds(edges, counts)
         spanned = np.union1d(edges, 0.0)
         return spanned, np.interp(spanned, edges, below)
+
+    @cached_property
+    def coarse(self) -> Histogram:
+        """The histogram as people look at it."""
+        return coarse(self.histogram)
 
     @property
     def is_certain(self) -> bool:
@@ -281,9 +284,9 @@ def _moment(power: int) -> Callable[[Reals], Reals]:
 def _rounding(x: Reals, step: Reals) -> Reals:
     """The primitive of (x - nearest multiple of step)^2: a twelfth of step^3 for each step."""
     steps = x / step
-    nearest = round_and_saturate(steps, 0, -_MANY, _MANY)
-    beyond = steps - nearest
-    primitive: Reals = step**3 * (nearest / 12.0 + beyond * beyond * beyond / 3.0)
+    whole = nearest(steps)
+    beyond = steps - whole
+    primitive: Reals = step**3 * (whole / 12.0 + beyond * beyond * beyond / 3.0)
     return primitive
 
 

@@ -13,11 +13,13 @@ from mlq.errors import DataError
 from mlq.ranges import Histogram
 
 Reals = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 BINS = 1024
-# So many histograms are merged at once.
-_MERGED = 64
+# How many bins of a histogram are kept for people to look at.
+_REPORTED_BINS = 64
+# So many histograms are merged at once: what of them fits into a cache. So many wait for that, as
+# bins then grow seldom.
+_MERGED, _WAITING = 64, 1024
 # Values on a bound (a ReLU's zeros) are put into this part of the bin that the bound ends.
 _SLIVER = 1.0 / 1024
 # Edges are put so much further into a batch's range that rounding leaves none of its values above
@@ -46,7 +48,7 @@ class HistogramAccumulator:
         self._firsts = [0] * tensors  # numbers of the first bins, counted from zero
         self._used = [0] * tensors
         # How many values lie below each edge: what a batch is merged into by a single sum.
-        self._below: Counts = np.zeros((tensors, bins + 1), np.int64)
+        self._below: Reals = np.zeros((tensors, bins + 1))
         self._edges: Reals = np.zeros((tensors, bins + 1))
         # Batches that were not merged yet, and which tensors have outgrown their bins since.
         self._waiting: list[tuple[Reals, Reals, NDArray[np.number[Any]]]] = []
@@ -69,18 +71,22 @@ class HistogramAccumulator:
         np.minimum(self.minimum, least, out=self.minimum)
         np.maximum(self.maximum, greatest, out=self.maximum)
         self._waiting.append((least, greatest, counts))
-        if len(self._waiting) * len(self.names) >= _MERGED:
+        if len(self._waiting) * len(self.names) >= _WAITING:
             self._merge()
 
     def _merge(self) -> None:
-        """Merge the batches that wait: K of them, T tensors each."""
-        if not self._waiting:
-            return
-        least, greatest, counts = map(np.stack, zip(*self._waiting, strict=True))
-        self._waiting.clear()
+        """Merge the batches that wait."""
         for tensor in np.flatnonzero(self._beyond).tolist():
             self._grow(tensor)
         self._beyond[:] = False
+        several = -(-_MERGED // max(len(self.names), 1))
+        for start in range(0, len(self._waiting), several):
+            part = self._waiting[start : start + several]
+            self._add(*map(np.stack, zip(*part, strict=True)))
+        self._waiting.clear()
+
+    def _add(self, least: Reals, greatest: Reals, counts: NDArray[np.number[Any]]) -> None:
+        """Add K batches of T tensors whose bins have grown for them."""
         constant = least == greatest
         for batch, tensor in np.argwhere(constant).tolist():
             total = int(counts[batch, tensor].sum(dtype=np.int64))
@@ -98,7 +104,7 @@ class HistogramAccumulator:
         return Histogram(
             low=first * width,
             high=(first + used) * width,
-            counts=tuple(np.diff(self._below[tensor, : used + 1]).tolist()),
+            counts=tuple(np.diff(self._below[tensor, : used + 1]).astype(np.int64).tolist()),
         )
 
     def _bin_of(self, tensor: int, value: float) -> int:
@@ -123,7 +129,9 @@ class HistogramAccumulator:
         np.maximum(place, stretch, out=place)
         below = np.interp(place.ravel(), (knots + stretch).ravel(), totals.ravel())
         # Cutting the running total to integers keeps every count whole and their sum exact.
-        self._below += below.astype(np.int64).reshape(place.shape).sum(axis=0)
+        np.floor(below, out=below)
+        for each in below.reshape(place.shape):
+            self._below += each
 
     def _grow(self, tensor: int) -> None:
         """Widen the bins of a tensor until its extremes fit, and move the counts over."""
@@ -136,7 +144,7 @@ class HistogramAccumulator:
         while count > self._bins:
             exponent += 1
             first, count = _cover(minimum, maximum, exponent)
-        grown = np.zeros(self._bins + 1, np.int64)
+        grown = np.zeros(self._bins + 1)
         counts = np.diff(self._below[tensor, : used + 1])
         moved = (self._firsts[tensor] + np.arange(used)) >> min(exponent - known, 62)
         # A constant on the border of two bins went into the upper; it may now be the range's end.
@@ -145,6 +153,16 @@ class HistogramAccumulator:
         np.cumsum(grown, out=self._below[tensor])
         edges = np.arange(first, first + self._bins + 1, dtype=np.float64)
         np.multiply(edges, math.ldexp(1.0, exponent), out=self._edges[tensor])
+
+
+def coarse(histogram: Histogram) -> Histogram:
+    """The histogram with neighbouring bins added up, for files that people open."""
+    counts = np.asarray(histogram.counts, np.int64)
+    step = -(-len(counts) // _REPORTED_BINS)
+    sums = np.add.reduceat(counts, np.arange(0, len(counts), step))
+    width = (histogram.high - histogram.low) / len(counts)
+    high = histogram.low + width * step * len(sums)
+    return Histogram(low=histogram.low, high=high, counts=tuple(sums.tolist()))
 
 
 def _cover(minimum: float, maximum: float, exponent: int) -> tuple[int, int]:

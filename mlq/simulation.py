@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from mlq import numerics, runtime
-from mlq.dialect.weights import WeightStore
+from mlq.dialect.weights import Made, WeightStore
 from mlq.network import Flow, Layer, Network
 from mlq.precision import Granularity, Precision, Scheme
 from mlq.ranges import Ranges
@@ -31,6 +31,7 @@ Assignment = Mapping[str, str]
 _RESIDUAL_BITS = 8
 # Elements of an image, of each sample, that `lockstep` compares: rows of it, when it has more.
 _COMPARED = 1 << 15
+_TABLES = 4  # are kept: what chains in lockstep take turns with
 
 
 class StoredNetwork:
@@ -54,7 +55,7 @@ class StoredNetwork:
         self._narrow: Mapping[int, Ranges] = {}
         self._refinement = self._origin = b""
         self._biases: Mapping[tuple[str, str], Array] = {}
-        self._table: tuple[Ranges, Assignment, NDArray[np.float32]] | None = None
+        self._tables: list[tuple[Ranges, Assignment, NDArray[np.float32]]] = []
 
     def configured(self, scheme: Scheme, granularity: Granularity) -> Self:
         """The same with another scheme and granularity; a simulation shares module and executables.
@@ -62,7 +63,7 @@ class StoredNetwork:
         What is shared is not for use by both at once; only the last one's weights stay bound.
         """
         other = copy.copy(self)
-        vars(other).update(_scheme=scheme, _granularity=granularity, _stored={}, _table=None)
+        vars(other).update(_scheme=scheme, _granularity=granularity, _stored={}, _tables=[])
         return other
 
     def reweighted(self, network: Network) -> Self:
@@ -94,7 +95,7 @@ class StoredNetwork:
     def clipped(self, narrow: Mapping[int, Ranges]) -> Self:
         """The same with these ranges for activations of few bits; weights stay bound."""
         other = copy.copy(self)
-        vars(other).update(_narrow=dict(narrow), _table=None)
+        vars(other).update(_narrow=dict(narrow), _tables=[])
         return other
 
     @property
@@ -112,9 +113,9 @@ class StoredNetwork:
 
         A residual is stored as integers only if integer layers made it, as mlq-insert-casts does.
         """
-        known = self._table
-        if known is not None and known[0] is ranges and known[1] == assignment:
-            return known[2]
+        for known, assigned, table in self._tables:
+            if known is ranges and assigned == assignment:
+                return table
         table = np.zeros((len(self._rows), 4), np.float32)
         for row, (layer, flow) in zip(table, self._rows, strict=True):
             precision = Precision.parse(assignment.get(layer.name, "f32"))
@@ -124,7 +125,7 @@ class StoredNetwork:
                 continue
             stored = self.stored_activation(flow, precision.activation_bits, ranges)
             row[:] = numerics.table_row(stored)
-        self._table = ranges, dict(assignment), table
+        self._tables = [(ranges, dict(assignment), table), *self._tables][:_TABLES]
         return table
 
     def stored_activation(self, flow: Flow, bits: int, ranges: Ranges) -> numerics.QuantParams:
@@ -206,7 +207,8 @@ class Simulation(StoredNetwork):
         if chains:
             self._modules["lockstep"] = self._compiled("lockstep", target)
         self._loaded: dict[str, runtime.Executable] = {}
-        self._signature: dict[str, str] = {}
+        self._bound: dict[str, tuple[Any, ...]] = {}
+        self._made: Made = {}
 
     def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore]:
         """The module with one function, and the weights that it reads."""
@@ -227,8 +229,8 @@ class Simulation(StoredNetwork):
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""
-        self._loaded.clear()
-        self._stored.clear()
+        for each in (self._loaded, self._stored, self._made):
+            each.clear()
 
     @property
     def identity(self) -> bytes:
@@ -264,10 +266,10 @@ class Simulation(StoredNetwork):
 
     def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> runtime.Executable:
         """The executable of an entry, with the weights of these chains bound."""
-        words = (self._scheme, self._granularity, self._refinement)
-        signature = str([words, *(sorted(each.items()) for each in chains.values())])
+        configuration = {suffix: dict(each) for suffix, each in chains.items()}
+        bound = (self._scheme, self._granularity, self._refinement, configuration)
         executable = self._loaded.get(entry)
-        if executable is not None and self._signature[entry] == signature:
+        if executable is not None and self._bound[entry] == bound:
             return executable
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
@@ -275,17 +277,15 @@ class Simulation(StoredNetwork):
         own, (vmfb, weights) = self.network.weights, self._modules[entry]
         # Of the network's own, not of those that the module was compiled with.
         known = {key: (own if key in own else weights)[key] for key in weights}
-        parameters = {**known, **weights.parameters(simulated)}
+        given = {**known, **weights.parameters(simulated, self._made)}
         if executable is None:
             # A network that is loaded packs its weights: of both entries that would be twice.
             self._loaded.clear()
-            executable = runtime.load(
-                vmfb, parameters=parameters, threads=self._threads, entry=entry
-            )
+            executable = runtime.load(vmfb, parameters=given, threads=self._threads, entry=entry)
             self._loaded[entry] = executable
         else:
-            executable.swap_parameters(parameters)
-        self._signature[entry] = signature
+            executable.swap_parameters(given)
+        self._bound[entry] = bound
         return executable
 
 

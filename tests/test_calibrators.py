@@ -283,6 +283,19 @@ def test_a_constant_between_two_bins_may_become_the_end_of_the_range() -> None:
     assert sum(accumulator.histogram(0).counts) == 7
 
 
+def test_histograms_are_the_same_however_often_they_are_merged() -> None:
+    """Batches wait to be merged; one that waits meets bins that later ones made grow."""
+    rng = np.random.default_rng(3)
+    together, apart = (HistogramAccumulator(["tensor"], 64) for _ in range(2))
+    for width in (1.0, 0.3, 7.0, 40.0, 2.0, 300.0):
+        values = np.maximum(rng.normal(size=999) * width, -0.1 * width)
+        counts, _ = np.histogram(values, 16)
+        for each in (together, apart):
+            add(each, float(values.min()), float(values.max()), counts.tolist())
+        known = apart.histogram(0)
+    assert together.histogram(0) == known
+
+
 def test_a_pile_of_zeros_stays_in_one_bin() -> None:
     values = np.concatenate([np.zeros(30_000), np.linspace(0.0, 1.0, 10_000)])
     histogram = observe(values, batches=1, bins=16).histogram

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlq import alone, analysis, calibration, sensitivity
 from mlq.analysis import Analysis
+from mlq.dialect.weights import Arranged, Made, WeightStore
 from mlq.journal import Journal
 from mlq.numerics.sampling import row_step
 from mlq.propagation import gains, own_metrics
@@ -273,3 +274,43 @@ def test_silent_batches_do_not_break_the_mean(found: Analysis) -> None:
         for value in each.values()
     ]
     assert np.isfinite(numbers).all()
+
+
+def test_a_parameter_is_made_of_a_weight_once_while_it_is_in_use() -> None:
+    seen: list[Array] = []
+
+    def doubled(weight: Array) -> Array:
+        seen.append(weight)
+        return 2.0 * weight
+
+    store, made = WeightStore(), Made()
+    for key, source in (("one", "w"), ("same", "w"), ("other", "v")):
+        store.arranged[key] = Arranged(source, doubled, "doubled")
+    w, v, changed = (np.full(3, each, np.float32) for each in (1.0, 2.0, 3.0))
+    before = store.parameters({"w": w, "v": v}, made)
+    after = store.parameters({"w": w, "v": changed}, made)
+    assert [id(each) for each in seen] == [id(w), id(v), id(changed)]
+    assert after["one"] is after["same"] is before["one"]
+    assert after["other"].tolist() == [6.0, 6.0, 6.0]
+    assert len(made) == 2, "a parameter that is not in use is kept"
+
+
+def test_layers_that_change_in_turn_give_what_a_fresh_start_gives(found: Analysis) -> None:
+    """Tables and parameters that are kept from run to run belong to the run at hand."""
+    simulation, ranges = found.simulation, found.choice.ranges
+    names = [layer.name for layer in found.subject.network.layers]
+    batch = next(iter(found.subject.batches()))
+    assignments = [
+        dict.fromkeys(names, "w8a8"),
+        dict.fromkeys(names[1:], "w8a8"),
+        {**dict.fromkeys(names, "w8a8"), names[1]: "w4a8"},
+        {},
+    ]
+    in_turn = [simulation.run(batch, ranges, each)[0] for each in (*assignments, *assignments)]
+    for assignment, *pair in zip(assignments, in_turn[:4], in_turn[4:], strict=True):
+        simulation.release()
+        fresh = simulation.run(batch, ranges, assignment)[0]
+        for each in pair:
+            np.testing.assert_array_equal(each, fresh)
+    assert not np.array_equal(in_turn[0], in_turn[1])
+    assert not np.array_equal(in_turn[0], in_turn[2])

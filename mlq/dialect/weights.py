@@ -25,6 +25,10 @@ class Arranged(NamedTuple):
     kind: Any
 
 
+Made = dict[tuple[int, Any], tuple[NDArray[Any], NDArray[Any]]]
+"""By identity of a weight and kind: the weight, which keeps that identity, and the parameter."""
+
+
 class WeightStore(MutableMapping[str, NDArray[Any]]):
     """Arrays by key; an array may be a memory map, so that large models stay on disk.
 
@@ -73,15 +77,18 @@ class WeightStore(MutableMapping[str, NDArray[Any]]):
         made.arranged.update(self.arranged)
         return made
 
-    def parameters(self, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Weights that were not known before, and the parameters that are made of them."""
-        made: dict[tuple[int, Any], NDArray[Any]] = {}  # one array under several names, but once
-        found = dict(given)
+    def parameters(self, given: Mapping[str, NDArray[Any]], made: Made) -> dict[str, NDArray[Any]]:
+        """Weights that were not known before, and the parameters that are made of them.
+
+        `made` has what was made before, and is left with what is in use now.
+        """
+        found, before = dict(given), dict(made)
+        made.clear()
         for key, each in self.arranged.items():
             array = given[each.source]
-            if (id(array), each.kind) not in made:
-                made[id(array), each.kind] = each.make(array)
-            found[key] = made[id(array), each.kind]
+            which = id(array), each.kind
+            pair = made.get(which) or before.get(which) or (array, each.make(array))
+            made[which], found[key] = pair, pair[1]
         return found
 
     def save(self, path: Path) -> None:

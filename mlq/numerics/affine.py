@@ -135,6 +135,12 @@ def centre(stored: Integers, zero_point: int | NDArray[np.int64]) -> Integers:
     return centred
 
 
+def nearest(value: NDArray[np.floating[Any]]) -> NDArray[Any]:
+    """The nearest integers, as reals; a half goes to the even one."""
+    whole: NDArray[Any] = np.rint(value)
+    return whole
+
+
 def round_and_saturate(
     value: NDArray[np.floating[Any]], zero_point: int | NDArray[np.int64], low: int, high: int
 ) -> NDArray[np.int64]:
@@ -144,7 +150,7 @@ def round_and_saturate(
     """
     offset = np.asarray(zero_point, np.int64)
     least, most = (low - offset).astype(value.dtype), (high - offset).astype(value.dtype)
-    steps: NDArray[np.int64] = np.clip(np.rint(value), least, most).astype(np.int64)
+    steps: NDArray[np.int64] = np.clip(nearest(value), least, most).astype(np.int64)
     return steps + offset
 
 
