@@ -36,10 +36,11 @@ import oracle
 import peer_plans
 from peer_plans import Made, Task
 
-from mlq import analysis, metrics, planning, runtime, timing
+from mlq import metrics, planning, runtime, timing
 from mlq.analysis import Analysis
 from mlq.frontends.data import load_data
 from mlq.latency import time_for
+from mlq.methods import prepare
 from mlq.network import Network, load
 from mlq.plan import LayerPlan
 from mlq.planning import Planner
@@ -76,7 +77,7 @@ class Row:
 def rows(network: networks.Network, arguments: argparse.Namespace) -> tuple[float, list[Row]]:
     """The budget in milli-nats, and a row for each strategy."""
     subject = oracle.subject_of(network)
-    made = analysis.prepare(subject)
+    made = prepare(subject)
     known = oracle.measured(network).sensitivities
     found = Analysis(subject, made.simulation, made.observations, made.choice, known)
     base = uniform(subject.network, oracle.BASE, subject.allowed)

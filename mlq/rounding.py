@@ -137,9 +137,8 @@ def round_weights(
     ]
     if not layers:
         return Rounding()
-    apart = min(_APART, samples // _APART_SHARE)
-    others = min(samples - apart, _SAMPLES)
-    seen = _after(apart, batches)
+    others = fitted_samples(samples)
+    seen = _after(_apart(samples), batches)
     pictures = all(map(_is_picture, network.model.inputs))
     if pictures and others < _SAMPLES and any(precisions.values()):
         seen, others = mirrored(seen), 2 * others
@@ -151,6 +150,15 @@ def round_weights(
         fit.correct([Precision.parse(each) for each in corrected.get(layer.name, ())], found)
         advance(1)
     return found
+
+
+def fitted_samples(available: int) -> int:
+    """How many samples are looked at, of those there are."""
+    return min(available - _apart(available), _SAMPLES)
+
+
+def _apart(available: int) -> int:
+    return min(_APART, available // _APART_SHARE)
 
 
 def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
