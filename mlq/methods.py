@@ -1,15 +1,14 @@
 """Which accuracy methods a network is prepared with: those asked for, or those that help it.
 
-Neither method makes every network better, and nothing but measuring tells which it does good. By
-`auto` the network is prepared with each set of them, and what all of it in the first integer
-precision then loses is compared as calibrators are: the change of some samples' outputs, met by
-the predictions of the network that was given. No set was fitted to these samples; the one that is
-taken is then fitted as if it had been asked for.
+No method makes every network better. By `auto` the network is prepared with each set of them, and
+what all of it in the first integer precision then loses is compared as calibrators are, on samples
+that no set was fitted to. The set that is taken is then fitted as if it had been asked for.
 """
 
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import analysis, calibration, equalization, metrics, rounding
+from mlq import analysis, calibration, equalization, rounding
 from mlq.analysis import Chosen, Prepared, Subject
 from mlq.errors import DiagnosticError, UsageError
 from mlq.network import tensors
@@ -31,9 +30,8 @@ Losses = NDArray[np.float64]
 Methods = tuple[Method, ...]
 """A set of accuracy methods, in the order of `mlq.precision.METHODS`."""
 
-LEVEL = 0.05
-"""The chance at which methods that do no good are taken, all sets together (Bonferroni)."""
-
+# The chance at which methods that do no good are taken, all sets together (Bonferroni).
+_LEVEL = 0.05
 # Samples on which sets are judged, half of all at most.
 _MOST_JUDGED = 64
 
@@ -115,8 +113,8 @@ def prepare(subject: Subject) -> Prepared:
         walked += len(every) * rounding.fitted_samples(first)
     walked += rounding.fitted_samples(samples) if fitted.refines else 0
     chosen = Chosen(
-        f"none ({why})" if why else _name(taken),
-        {_name(methods): float(np.mean(each[:, 0])) for methods, each in lost.items()},
+        f"none ({why})" if why else ",".join(taken) or "none",
+        {",".join(methods) or "none": float(np.mean(each[:, 0])) for methods, each in lost.items()},
         float_passes=float(len(every)),
         numpy_samples=walked,
         probed_samples=sum(map(len, lost.values())),
@@ -154,18 +152,22 @@ def _judged(subject: Subject) -> int:
 def better(lost: Mapping[Methods, Losses]) -> Methods:
     """The set that loses least of those that lose less than none does, unless that may be chance.
 
-    Losses are those of `calibration.losses`, on the same samples.
+    Losses are those of `calibration.losses`, of the same samples; Student's paired test is
+    one-sided. Where it is not defined, for equal losses, nothing is gained.
     """
+    from scipy.stats import ttest_rel
+
     column = 0 if lost[()][:, 0].any() else 1
     by_sample = {methods: each[:, column] for methods, each in lost.items()}
-    plain = by_sample.pop(())
-    level = LEVEL / max(len(by_sample), 1)
-    sure = [each for each, after in by_sample.items() if metrics.paired_t(plain, after) < level]
+    plain, level = by_sample.pop(()), _LEVEL / max(len(lost) - 1, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        chance = {
+            methods: float(ttest_rel(after, plain, alternative="less").pvalue)
+            for methods, after in by_sample.items()
+        }
+    sure = [methods for methods in by_sample if chance[methods] < level]
     return min(sure, key=lambda each: (np.mean(by_sample[each]), len(each)), default=())
-
-
-def _name(methods: Methods) -> str:
-    return ",".join(methods) or "none"
 
 
 def _why_none(subject: Subject) -> str:

@@ -157,23 +157,6 @@ def mcnemar(reference: NDArray[np.bool_], value: NDArray[np.bool_]) -> float:
     return min(1.0, 2 * tail / (1 << disagreements))
 
 
-def paired_t(reference: NDArray[np.float64], value: NDArray[np.float64]) -> float:
-    """Probability, were the mean of `value` not below that of `reference`, of so low a one.
-
-    Student's one-sided test (1908) on the differences of pairs, [N]; 1 where a pair is all.
-    """
-    from scipy.special import stdtr
-
-    difference = value - reference
-    count, mean = difference.size, float(np.mean(difference))
-    if count <= 1 or not math.isfinite(mean):
-        return 0.0 if math.isinf(mean) and mean < 0.0 else 1.0
-    error = float(np.std(difference, ddof=1)) / math.sqrt(count)
-    if error == 0.0:
-        return float(mean >= 0.0)
-    return float(stdtr(count - 1, mean / error))
-
-
 def _difference(reference: Array, value: Array) -> NDArray[np.float64]:
     return np.subtract(reference, value, dtype=np.float64)
 
