@@ -162,7 +162,8 @@ def planned(form: Form, metric: str, recipe: Recipe, costs: Costs) -> Planned:
     """The plan of the recipe's rule by a metric; its KL is to the network that was given."""
     subject = form.found.subject
     judged = form.found.sensitivities.model_copy(update={"metric": metric})
-    planner = Planner.of(subject.network, subject.target, recipe, judged, costs)
+    # Costs are of one sample: a border's elements must be those of one, too.
+    planner = Planner.of(form.single, subject.target, recipe, judged, costs)
     first = candidates(planner, replace(form.found, sensitivities=judged))[0]
     return Planned(form, {k: v for k, v in first.allocation.precisions.items() if v != "f32"})
 
