@@ -23,8 +23,9 @@ import numpy as np
 import oracle
 from numpy.typing import NDArray
 
-from mlq import analysis, calibration, metrics
+from mlq import calibration, metrics
 from mlq.analysis import Prepared, Subject
+from mlq.methods import prepare
 from mlq.precision import CALIBRATORS
 from mlq.ranges import Ranges
 from mlq.recipe import resolve
@@ -77,7 +78,7 @@ def by_tensor(
 
 def row(network: networks.Network) -> dict[str, float]:
     """KL by what chose the ranges."""
-    found = analysis.prepare(subject_of(network))
+    found = prepare(subject_of(network))
     samples = network.samples(network.eval)
     base = uniform(found.subject.network, oracle.BASE, found.subject.allowed)
     exact = methods.logits(found, samples.inputs, {})

@@ -12,13 +12,16 @@ AMP, O1          AIMET's automatic mixed precision: layers sorted by the output 
 threshold, knee  rules by effort quick's metric; a rule that has no number keeps to no budget
 program quick    the integer program by effort quick's metric (two inferences)
 program default  by what layers lose alone on a few samples (never more than five passes)
+..., auto        the same on the network as `--methods auto` prepares it, under the same budget of
+                 KL to the network that was given
 ... extensive    by what they lose alone on all samples, which AMP knows too
 ORT, NNCF        with --onnxruntime, --nncf: networks of other tools (peer_plans.py), as those run
                  them; and each `list` of float nodes of theirs as a plan of mlq
 
 KL (milli-nats) is simulated, on the calibration and on the evaluation images; `x int8` is the time
 that measured costs of layers predict, over all-int8's. `ms` is the median CPU time of a call of
-what was compiled, all plans called in turn, with one thread.
+what was compiled, all plans called in turn, with one thread. Then the other way about: what the
+program loses, without methods and with them, in the predicted time of each other plan.
 """
 
 from __future__ import annotations
@@ -36,15 +39,17 @@ import oracle
 import peer_plans
 from peer_plans import Made, Task
 
-from mlq import analysis, metrics, planning, runtime, timing
-from mlq.analysis import Analysis
+from mlq import metrics, planning, runtime, timing
+from mlq.analysis import Analysis, Subject, analyse
+from mlq.costs import Costs
 from mlq.frontends.data import load_data
 from mlq.latency import time_for
+from mlq.methods import prepare
 from mlq.network import Network, load
 from mlq.plan import LayerPlan
 from mlq.planning import Planner
 from mlq.progress import Stages
-from mlq.recipe import METRICS, resolve
+from mlq.recipe import METRICS, Recipe, resolve
 from mlq.selection import candidates
 from mlq.simulation import uniform
 from mlq.variant import build
@@ -60,6 +65,29 @@ STRATEGIES = (
 )
 
 
+# A plan keeps to the budget if it is over by no more than figures are rounded to.
+_SLACK = 1.001
+PROGRAM, AUTO = "program default", "program default, auto"
+# What is not a plan of the program's.
+OTHERS = ("ends", "AMP, O1", "threshold", "knee")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A network as it was prepared, what was measured of it, and its form for one sample a call."""
+
+    found: Analysis
+    single: Network
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan: the form of the network that it is for, and the precisions of its integer layers."""
+
+    form: Form
+    integers: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Row:
     """A plan, or another tool's network: what it loses and takes."""
@@ -73,10 +101,24 @@ class Row:
     ms: float
 
 
-def rows(network: networks.Network, arguments: argparse.Namespace) -> tuple[float, list[Row]]:
-    """The budget in milli-nats, and a row for each strategy."""
+@dataclass(frozen=True)
+class Compared:
+    """The budget in milli-nats, a row for each plan, and what `auto` took of the methods.
+
+    `timed` are plans of the program in the predicted time of another, by its name: without
+    methods, with those of `auto`.
+    """
+
+    budget: float
+    rows: list[Row]
+    timed: dict[str, tuple[Row, Row]]
+    taken: str
+
+
+def compare(network: networks.Network, arguments: argparse.Namespace) -> Compared:
+    """Make all plans, and measure them."""
     subject = oracle.subject_of(network)
-    made = analysis.prepare(subject)
+    made = prepare(subject)
     known = oracle.measured(network).sensitivities
     found = Analysis(subject, made.simulation, made.observations, made.choice, known)
     base = uniform(subject.network, oracle.BASE, subject.allowed)
@@ -86,16 +128,51 @@ def rows(network: networks.Network, arguments: argparse.Namespace) -> tuple[floa
     data = load_data(str(network.calib), specs, model_path=network.model, samples=1)
     stages, recipe = Stages(visible=False), resolve({})
     costs = timing.measure(single, subject.target, recipe, made.choice.ranges, data, stages=stages)
-    plans: dict[str, Mapping[str, str]] = {"int8": base, "ends": ends(subject.network, base)}
+    plain = Form(found, single)
+    plans = {
+        "int8": Planned(plain, base),
+        "ends": Planned(plain, ends(subject.network, base)),
+    }
     for name, metric, rule in STRATEGIES:
         recipe = resolve({"select": rule, "max_drop": budget / per_unit()})
-        judged = known.model_copy(update={"metric": metric})
-        planner = Planner.of(subject.network, subject.target, recipe, judged, costs)
-        first = candidates(planner, replace(found, sensitivities=judged))[0]
-        plans[name] = {k: v for k, v in first.allocation.precisions.items() if v != "f32"}
-    return budget, _judged(
-        network, found, single, plans, costs=costs, budget=budget, arguments=arguments
-    )
+        plans[name] = planned(plain, metric, recipe, costs)
+    helped, metric = with_methods(subject, single), METRICS["output-expected"]
+    plans[AUTO] = planned(helped, metric, resolve({"max_drop": budget / per_unit()}), costs)
+    for other in OTHERS:
+        us = predicted_us(plans[other], costs)
+        recipe = resolve({}).model_copy(update={"max_drop": None, "max_latency": us / 1000.0})
+        plans[f"{PROGRAM} @ {other}"] = planned(plain, metric, recipe, costs)
+        plans[f"{AUTO} @ {other}"] = planned(helped, metric, recipe, costs)
+    judged = _judged(network, plans, costs=costs, budget=budget, arguments=arguments)
+    timed = {
+        each: (judged.pop(f"{PROGRAM} @ {each}"), judged.pop(f"{AUTO} @ {each}")) for each in OTHERS
+    }
+    return Compared(budget, list(judged.values()), timed, helped.found.methods.taken)
+
+
+def with_methods(subject: Subject, single: Network) -> Form:
+    """The network with the accuracy methods that help it, its layers tried by effort default."""
+    update = {"methods": "auto", "effort": "default"}
+    recipe = subject.recipe.model_copy(update=update)
+    found = analyse(prepare(replace(subject, recipe=recipe)))
+    return Form(found, found.rounding.of(single))
+
+
+def planned(form: Form, metric: str, recipe: Recipe, costs: Costs) -> Planned:
+    """The plan of the recipe's rule by a metric; its KL is to the network that was given."""
+    subject = form.found.subject
+    judged = form.found.sensitivities.model_copy(update={"metric": metric})
+    # Costs are of one sample: a border's elements must be those of one, too.
+    planner = Planner.of(form.single, subject.target, recipe, judged, costs)
+    first = candidates(planner, replace(form.found, sensitivities=judged))[0]
+    return Planned(form, {k: v for k, v in first.allocation.precisions.items() if v != "f32"})
+
+
+def predicted_us(plan: Planned, costs: Costs) -> float:
+    """What layers' costs say that a call takes."""
+    layers = plan.form.single.layers
+    whole = {layer.name: plan.integers.get(layer.name, "f32") for layer in layers}
+    return planning.predicted_us(plan.form.single, costs, whole)
 
 
 def per_unit() -> float:
@@ -112,39 +189,37 @@ def ends(network: Network, base: Mapping[str, str]) -> dict[str, str]:
 
 def _judged(
     network: networks.Network,
-    found: Analysis,
-    single: Network,
-    plans: Mapping[str, Mapping[str, str]],
+    plans: Mapping[str, Planned],
     *,
-    costs: Any,
+    costs: Costs,
     budget: float,
     arguments: argparse.Namespace,
-) -> list[Row]:
+) -> dict[str, Row]:
     """What the plans lose on the evaluation images, and take on this machine."""
-    subject, samples = found.subject, network.samples(network.eval)
+    plain, samples = plans["int8"].form, network.samples(network.eval)
+    found, count = plain.found, len(plain.single.layers)
     exact = methods.logits(found, samples.inputs, {})
-    names = [layer.name for layer in subject.network.layers]
-    everything = planning.predicted_us(single, costs, _whole(names, plans["int8"]))
+    everything = predicted_us(plans["int8"], costs)
     x = np.ascontiguousarray(samples.inputs[:1])
     lost, calls = dict[str, tuple[float, ...]](), dict[str, Any]()
     layers = found.sensitivities.layers.items()
     alone = {name: each.candidates[oracle.BASE]["oracle_expected_mnat"] for name, each in layers}
     peers = list(_peers(Task(network, budget, alone), arguments))
+    base = plans["int8"].integers
     lists = {
-        f"{each.form} list": {k: v for k, v in plans["int8"].items() if k not in each.floats}
+        f"{each.form} list": Planned(plain, {k: v for k, v in base.items() if k not in each.floats})
         for each in peers
     }
-    for form, integers in {**plans, **lists}.items():
-        value = methods.logits(found, samples.inputs, dict(integers))
-        us = planning.predicted_us(single, costs, _whole(names, integers))
+    for form, plan in {**plans, **lists}.items():
+        value = methods.logits(plan.form.found, samples.inputs, dict(plan.integers))
         lost[form] = (
-            len(names) - len(integers),
-            found.divergence(integers),
+            count - len(plan.integers),
+            plan.form.found.divergence(plan.integers),
             metrics.kl_mnat(exact, value),
             metrics.agreement(exact, value),
-            us / everything,
+            predicted_us(plan, costs) / everything,
         )
-        calls[form] = _call(single, found, integers, x)
+        calls[form] = _call(plan, x)
     for each in peers:
         value = each.logits(samples.inputs)
         lost[each.form] = (
@@ -156,21 +231,18 @@ def _judged(
         )
         calls[each.form] = each.call
     times = time_for(list(calls.values()), seconds=arguments.seconds)
-    return [
-        Row(form, int(lost[form][0]), *lost[form][1:], each.cpu_p50)
+    return {
+        form: Row(form, int(lost[form][0]), *lost[form][1:], each.cpu_p50)
         for form, each in zip(calls, times, strict=True)
-    ]
+    }
 
 
-def _whole(names: list[str], integers: Mapping[str, str]) -> dict[str, str]:
-    return {name: integers.get(name, "f32") for name in names}
-
-
-def _call(single: Network, found: Analysis, integers: Mapping[str, str], x: Any) -> Any:
+def _call(plan: Planned, x: Any) -> Any:
     """A call of the compiled plan."""
-    layers = {name: LayerPlan(precision=each) for name, each in integers.items()}
-    plan = planning.empty_plan(found.subject.recipe).model_copy(update={"layers": layers})
-    vmfb = build(single, plan, found.choice.ranges, found.subject.target).vmfb
+    found = plan.form.found
+    layers = {name: LayerPlan(precision=each) for name, each in plan.integers.items()}
+    whole = planning.empty_plan(found.subject.recipe).model_copy(update={"layers": layers})
+    vmfb = build(plan.form.single, whole, found.choice.ranges, found.subject.target).vmfb
     return runtime.load(vmfb).prepare(x)
 
 
@@ -192,19 +264,38 @@ def main() -> None:
     parser.add_argument("--nncf", type=Path, metavar="PYTHON", help="measure NNCF too")
     arguments = parser.parse_args()
     for network in networks.find(arguments.names):
-        budget, found = rows(network, arguments)
+        found = compare(network, arguments)
         count = len(network.samples(network.eval).labels)
-        print(f"{network.name}: {budget:.2f} mn on the calibration samples; {count} images")
+        print(f"{network.name}: {found.budget:.2f} mn on the calibration samples; {count} images")
+        show(found)
+
+
+def show(found: Compared) -> None:
+    """Print all plans, how long the program's take, and those in the time of others."""
+    print(f"{'':26}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}")
+    for row in found.rows:
+        missed = " missed" if row.calib_mnat > _SLACK * found.budget else ""
         print(
-            f"{'':26}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}"
+            f"{row.form:26}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
+            f"{100 * row.agreement:7.2f}{row.predicted:8.3f}{row.ms:9.3f}{missed}"
         )
-        for row in found:
-            missed = " missed" if row.calib_mnat > 1.001 * budget else ""
-            print(
-                f"{row.form:26}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
-                f"{100 * row.agreement:7.2f}{row.predicted:8.3f}{row.ms:9.3f}{missed}",
-                flush=True,
-            )
+    by_name = {row.form: row for row in found.rows}
+    kept = [
+        row
+        for row in found.rows
+        if not row.form.startswith(("program", "int8")) and row.calib_mnat <= _SLACK * found.budget
+    ]
+    best = min(kept, key=lambda row: row.ms)
+    print(f"auto took {found.taken}; time over that of the fastest other, {best.form}:", end="")
+    print(*(f" {each} {by_name[each].ms / best.ms:.3f}" for each in (PROGRAM, AUTO)), sep=",")
+    print(f"{'in the predicted time of':26}{'eval mn':>9}{'ms':>9}", end="")
+    print(*(f"{each:>24}{'eval mn':>9}{'ms':>9}" for each in (PROGRAM, AUTO)), sep="")
+    for name, programs in found.timed.items():
+        print(f"{name:26}{by_name[name].eval_mnat:9.2f}{by_name[name].ms:9.3f}", end="")
+        shown = (
+            f"{row.float_layers:18} float{row.eval_mnat:9.2f}{row.ms:9.3f}" for row in programs
+        )
+        print(*shown, sep="", flush=True)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def analysed(network: Network, precisions: str, methods: str) -> tuple[Analysis,
     observations, plain = observe(subject), simulate(subject)
     choice = choose_ranges(subject, observations, plain)
     start = time.process_time()
-    rounding = fit_weights(subject, plain, choice)
+    corrects = subject.recipe.uses("bias-correction")
+    rounding = fit_weights(subject, plain, choice, corrects=corrects)
     seconds = time.process_time() - start
     refined = plain.refined({}, rounding.weights, rounding.biases)
     return measure(subject, observations, refined, choice), plain, seconds

@@ -138,7 +138,7 @@ def _plans(network: Network, form: str) -> Iterator[tuple[str, dict[str, Any], b
     data = load_data(str(network.calib), single.sample_specs, model_path=network.model)
     target = targets.by_name("x86")
     subject = analysis.Subject.of(network.model, data, target, recipe, stages)
-    found = analysis.analyse(subject)
+    found = analysis.analyse(methods.prepare(subject))
     ranges, rounded = found.choice.ranges, found.rounding.of(single)
     costs = timing.measure(rounded, target, recipe, ranges, data, stages=stages)
     planner = planning.Planner.of(rounded, target, recipe, found.sensitivities, costs)

@@ -17,6 +17,7 @@ import networks
 import oracle
 
 from mlq import analysis
+from mlq.methods import prepare
 from mlq.planning import MNAT_PER_UNIT_DROP, Planner, noise_budget
 from mlq.recipe import resolve
 from mlq.rules import RULES
@@ -37,7 +38,7 @@ class Row(NamedTuple):
 def rows(network: networks.Network, effort: str, part: float) -> Iterator[Row]:
     """A row for each rule."""
     subject = oracle.subject_of(network, effort=effort)
-    found = analysis.analyse(subject)
+    found = analysis.analyse(prepare(subject))
     base = uniform(subject.network, oracle.BASE, subject.allowed)
     allowed = part * found.divergence(base)
     # The recipe speaks of accuracy; this is the one whose budget is `allowed`.

@@ -27,6 +27,7 @@ from mlq.evaluation import accuracies
 from mlq.frontends.data import load_data
 from mlq.judge import Judge
 from mlq.latency import time_for
+from mlq.methods import prepare
 from mlq.network import load
 from mlq.plan import Plan
 from mlq.progress import Stages
@@ -43,7 +44,8 @@ def analysed(network: Network) -> Analysis:
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model)
     recipe = resolve({"precisions": ",".join(("f32", *UNIFORM)), "target": TARGET.name})
-    return analyse(Subject.of(network.model, data, TARGET, recipe, Stages(visible=False)))
+    stages = Stages(visible=False)
+    return analyse(prepare(Subject.of(network.model, data, TARGET, recipe, stages)))
 
 
 def simulated(network: Network) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq import alone, calibration, equalization, journal, planning, sensitivity, targets
-from mlq.errors import DiagnosticError, UsageError
+from mlq import alone, calibration, columns, equalization, journal, planning, sensitivity, targets
+from mlq.emulation import Runner
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.precision import Precision
@@ -20,7 +19,7 @@ from mlq.propagation import OWN_METRICS
 from mlq.recipe import Recipe
 from mlq.rounding import Rounding, round_weights
 from mlq.sensitivities import Sensitivities
-from mlq.simulation import Simulation, uniform
+from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
 
 # A batch of the measuring modules: what divides the samples, so that none is counted twice, and
@@ -66,10 +65,29 @@ class Subject:
         precisions = self.recipe.integer_precisions()
         return planning.supported(self.network, self.target, precisions)
 
+    @property
+    def base(self) -> Assignment:
+        """Every layer that can be in the first integer precision of the recipe."""
+        return uniform(self.network, self.recipe.integer_precisions()[0], self.allowed)
+
     def batches(self) -> Iterator[list[NDArray[Any]]]:
         """All samples, inputs in the network's order."""
         names = [spec.name for spec in self.network.model.inputs]
         return ([batch[name] for name in names] for batch in self.data.batches(self.batch))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Accuracy methods that were taken, the expected KL (milli-nats) of each set that was tried.
+
+    Also what that took: samples count once for each time that they were computed.
+    """
+
+    taken: str = ""
+    tried: Mapping[str, float] = field(default_factory=dict)
+    float_passes: float = 1.0
+    numpy_samples: int = 0
+    probed_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,7 @@ class Analysis:
     choice: calibration.Choice
     sensitivities: Sensitivities
     rounding: Rounding = field(default_factory=Rounding, repr=False)
+    methods: Chosen = field(default_factory=Chosen)
 
     def divergence(self, precisions: Mapping[str, str]) -> float:
         """KL (milli-nats) to float of the network simulated in these precisions."""
@@ -106,26 +125,13 @@ class Prepared:
     observations: calibration.Observations
     choice: calibration.Choice
     rounding: Rounding = field(repr=False)
+    methods: Chosen
 
 
-def prepare(subject: Subject) -> Prepared:
-    """Calibrate: one float pass over the samples, and what the recipe's methods look at besides."""
-    equalized = equalize(subject)
-    subject = replace(subject, network=Rounding(equalized=equalized).of(subject.network))
-    observations = observe(subject)
-    simulation = simulate(subject)
-    choice = choose_ranges(subject, observations, simulation)
-    rounding = replace(fit_weights(subject, simulation, choice), equalized=equalized)
-    if rounding.refines:
-        simulation = simulation.refined({}, rounding.weights, rounding.biases)
-    return Prepared(subject, simulation, observations, choice, rounding)
-
-
-def analyse(subject: Subject) -> Analysis:
-    """Calibrate and measure sensitivities: one float and one quantized pass over the samples."""
-    made = prepare(subject)
+def analyse(made: Prepared) -> Analysis:
+    """Measure sensitivities: one quantized pass over the samples."""
     found = measure(made.subject, made.observations, made.simulation, made.choice)
-    return replace(found, rounding=made.rounding)
+    return replace(found, rounding=made.rounding, methods=made.methods)
 
 
 def measure(
@@ -196,71 +202,76 @@ def pairs(found: Analysis) -> Iterator[alone.Pair]:
         yield batch, reference
 
 
-def observe(subject: Subject) -> calibration.Observations:
-    """Inference 1, in float."""
+def observe(subject: Subject, executable: Runner | None = None) -> calibration.Observations:
+    """Inference 1, in float; compiled for it, unless something else observes."""
     network, stages = subject.network, subject.stages
-    with stages.stage("compile calibration"):
-        threads = subject.recipe.threads
-        executable = calibration.instrument(network, targets.host_target(), threads=threads)
+    if executable is None:
+        with stages.stage("compile calibration"):
+            threads = subject.recipe.threads
+            executable = calibration.instrument(network, targets.host_target(), threads=threads)
     with stages.stage("calibrate", subject.data.samples) as advance:
         return calibration.observe(network, executable, subject.batches(), advance=advance)
 
 
-def simulate(subject: Subject) -> Simulation:
-    """Compile the module that serves every configuration."""
+def simulate(subject: Subject, *, observed: bool = False) -> Simulation:
+    """Compile the module that serves every configuration, and calibration too if `observed`."""
     with subject.stages.stage("compile simulation"):
         return Simulation(
             subject.network,
             targets.host_target(),
             chains=len(subject.recipe.integer_precisions()),
             own=subject.recipe.sensitivity_metric in OWN_METRICS,
+            observed=observed,
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,
             threads=subject.recipe.threads,
         )
 
 
-def equalize(subject: Subject) -> dict[str, NDArray[Any]]:
-    """Weights and biases that make channels alike, by key, if the recipe asks for them.
+def equalize(subject: Subject, samples: int) -> dict[str, NDArray[Any]]:
+    """Weights and biases that make channels alike, by key, by the first `samples`.
 
-    UsageError where the float network has an op that numpy cannot compute.
+    DiagnosticError where the float network has an op that numpy cannot compute.
     """
     recipe = subject.recipe
-    if not recipe.uses("equalize"):
-        return {}
-    total = equalization.samples(subject.data.samples)
-    with _in_numpy(subject, "equalize", total, "leave out --methods equalize") as advance:
+    with subject.stages.stage("equalize", equalization.samples(samples)) as advance:
         return equalization.equalize(
             subject.network,
-            subject.batches(),
+            columns.first(subject.batches(), samples),
             Precision.parse(recipe.integer_precisions()[0]),
             granularity=recipe.granularity,
             advance=advance,
         )
 
 
-def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Choice) -> Rounding:
-    """Weights by least squares, and corrected biases, for the precisions that the recipe asks for.
+def fit_weights(
+    subject: Subject,
+    simulation: Simulation,
+    choice: calibration.Choice,
+    *,
+    corrects: bool,
+    samples: int | None = None,
+) -> Rounding:
+    """Weights by least squares for the precisions that the recipe rounds so.
 
-    UsageError where the float network has an op that numpy cannot compute.
+    If it `corrects`, also biases for the others. Of all samples, or the first `samples`.
+    DiagnosticError where the float network has an op that numpy cannot compute.
     """
     wanted, allowed = subject.recipe.fitted_precisions, subject.allowed
-    fitted, corrected = (
+    fitted, others = (
         {
             name: [each for each in every if (each in wanted) == fits]
             for name, every in allowed.items()
         }
         for fits in (True, False)
     )
-    if not subject.recipe.uses("bias-correction"):
-        corrected = {}
+    corrected = others if corrects else {}
     if not any((*fitted.values(), *corrected.values())):
         return Rounding()
-    remedy = "round weights with --rounding nearest, without --methods"
-    with _in_numpy(subject, "round weights", len(allowed), remedy) as advance:
+    with subject.stages.stage("round weights", len(allowed)) as advance:
         return round_weights(
             subject.batches(),
-            subject.data.samples,
+            subject.data.samples if samples is None else samples,
             simulation,
             choice.ranges,
             fitted,
@@ -270,30 +281,16 @@ def fit_weights(subject: Subject, simulation: Simulation, choice: calibration.Ch
         )
 
 
-@contextmanager
-def _in_numpy(
-    subject: Subject, stage: str, total: int, remedy: str
-) -> Iterator[Callable[[int], None]]:
-    """A stage in which numpy computes the float network; UsageError where it cannot."""
-    try:
-        with subject.stages.stage(stage, total) as advance:
-            yield advance
-    except DiagnosticError as error:
-        path = subject.network.model.path
-        raise UsageError(f"{path}: {error}: numpy cannot compute it; {remedy}") from None
-
-
 def choose_ranges(
     subject: Subject, observations: calibration.Observations, simulation: Simulation
 ) -> calibration.Choice:
     """The ranges of the recipe's calibrator, or of the best one when it says auto."""
-    base = subject.recipe.integer_precisions()[0]
     with subject.stages.stage("choose calibrator") as advance:
         return calibration.choose(
             observations,
             subject.batches,
             simulation,
-            uniform(subject.network, base, subject.allowed),
+            subject.base,
             calibrator=subject.recipe.calibrator,
             scheme=subject.recipe.scheme,
             advance=advance,

@@ -39,11 +39,20 @@ CHECK_SAMPLES = 200
 
 @dataclass(frozen=True)
 class Observations:
-    """What the float inference saw of each tensor, and its outputs on the first batches."""
+    """What the float inference saw of each tensor, and its outputs on the first batches.
+
+    Of an equalized network `given` are the outputs of the network that it was made of.
+    """
 
     samples: int
     tensors: dict[str, Observation]
     outputs: tuple[NDArray[Any], ...] = field(repr=False)
+    given: tuple[NDArray[Any], ...] | None = field(default=None, repr=False)
+
+    @property
+    def reference(self) -> tuple[NDArray[Any], ...]:
+        """The outputs that a quantized network is to have: those of the network as it was given."""
+        return self.outputs if self.given is None else self.given
 
     @property
     def checked_samples(self) -> int:
@@ -53,9 +62,20 @@ class Observations:
     @property
     def predictions(self) -> NDArray[np.float64]:
         """What the float network predicts, to judge changes of its output by: [N, ..., C]."""
-        rows = max(_PREDICTED_ELEMENTS // max(self.outputs[0][:1].size, 1), 1)
-        logits = np.concatenate(self.outputs)[:rows]
+        rows = max(_PREDICTED_ELEMENTS // max(self.reference[0][:1].size, 1), 1)
+        logits = np.concatenate(self.reference)[:rows]
         return metrics.softmax(logits if logits.ndim > 1 else logits[:, None])
+
+
+@dataclass(frozen=True)
+class Observing:
+    """What `observe` runs: a simulation that serves calibration, too."""
+
+    simulation: Simulation
+
+    def run(self, *arrays: Array) -> list[Array]:
+        """Float outputs of one batch, and statistics."""
+        return self.simulation.observe(*arrays)
 
 
 @dataclass(frozen=True)
@@ -156,9 +176,8 @@ def choose(
         samples = sum(len(reference) for _, reference in part)
         seen, probed = seen + samples, probed + len(racing) * samples
         for name in racing:
-            for batch, reference in part:
-                value = simulation.run(batch, candidates[name], assignment)[0]
-                totals[name] += _expected_loss(known, reference, value)
+            lost = losses(part, known, simulation, candidates[name], assignment)
+            totals[name] += lost.sum(axis=0)
             tried[name] = float(totals[name][0]) / seen
         advance(len(racing) * samples)
         racing = sorted(racing, key=lambda name: (*totals[name], name))[:_FINALISTS]
@@ -170,18 +189,27 @@ def _probe_samples(samples: int) -> int:
     return min(max(samples // _PROBE_SHARE, _FEWEST_PROBED), _MOST_PROBED)
 
 
-def _expected_loss(
-    known: NDArray[np.float64], reference: Array, value: Array
+def losses(
+    pairs: Iterable[tuple[Batch, Array]],
+    known: NDArray[np.float64],
+    simulation: Simulation,
+    ranges: Ranges,
+    assignment: Assignment,
 ) -> NDArray[np.float64]:
-    """KL (milli-nats) to be expected of a batch's change, and its energy; summed over samples.
+    """KL (milli-nats) to be expected of what changes in each sample, and its energy: [N, 2].
 
     `known` are predictions of the float network. The energy decides where there is no KL: a lone
     output is no choice. A NaN loses to everything.
     """
-    change = np.subtract(value, reference, dtype=np.float64)
-    divergences = metrics.expected_divergences_mnat(known, change)
-    found = np.array([np.sum(divergences), np.vdot(change, change)])
-    return np.where(np.isnan(found), np.inf, found)
+    found = [np.zeros((0, 2))]
+    for batch, reference in pairs:
+        value = simulation.run(batch, ranges, assignment)[0]
+        change = np.subtract(value, reference, dtype=np.float64)
+        energies = np.sum(np.square(change).reshape(len(change), -1), axis=1)
+        expected = metrics.expected_divergences_mnat(known, change)
+        found.append(np.stack([expected, energies], axis=1))
+    every = np.concatenate(found)
+    return np.where(np.isnan(every), np.inf, every)
 
 
 def divergence(
@@ -193,7 +221,7 @@ def divergence(
 ) -> float:
     """KL (milli-nats) of the simulated network to the float one, on the first `CHECK_SAMPLES`."""
     lost = 0.0
-    for batch, reference in zip(batches, observations.outputs, strict=False):
+    for batch, reference in zip(batches, observations.reference, strict=False):
         value = simulation.run(batch, ranges, assignment)[0]
         lost += metrics.kl_mnat(reference, value) * len(reference)
     return lost / observations.checked_samples
@@ -204,7 +232,7 @@ def _first(
 ) -> list[tuple[Batch, Array]]:
     """The first batches, of at least so many samples, each with what the float network made."""
     few: list[tuple[Batch, Array]] = []
-    for batch, reference in zip(batches, observations.outputs, strict=False):
+    for batch, reference in zip(batches, observations.reference, strict=False):
         if sum(len(each) for _, each in few) >= samples:
             break
         few.append(([np.array(array) for array in batch], reference))

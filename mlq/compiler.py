@@ -26,6 +26,7 @@ from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import Dataset, Samples, load_data
 from mlq.frontends.specs import ANY
 from mlq.judge import Judge
+from mlq.methods import prepare
 from mlq.network import Network, load
 from mlq.plan import Plan
 from mlq.progress import Stages
@@ -101,7 +102,7 @@ def quantize(
         load_samples = _reader(network, settings, preprocess)
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
-    found = analyse(Subject.of(path, data, device, settings, stages))
+    found = analyse(prepare(Subject.of(path, data, device, settings, stages)))
     network = found.rounding.of(network)
     forms = Forms(compiled, found.rounding.of(compiled))
     found.simulation.release()

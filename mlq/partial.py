@@ -13,6 +13,7 @@ from mlq.formats import MODULE, Files, ship
 from mlq.frontends.data import Samples, load_data
 from mlq.frontends.specs import ANY, Batch
 from mlq.manifest import ModuleFile, manifest
+from mlq.methods import prepare
 from mlq.network import Network, Transformed, load, transform
 from mlq.output import MANIFEST
 from mlq.plan import Plan
@@ -58,7 +59,7 @@ def sensitivity(
             samples=settings.samples,
             seed=settings.seed,
         )
-    found = analyse(Subject.of(path, data, device, settings, stages))
+    found = analyse(prepare(Subject.of(path, data, device, settings, stages)))
     found = with_oracle(found) if oracle else found
     files: Files = {
         "ranges.json": found.choice.ranges.to_json(),

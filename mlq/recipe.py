@@ -17,6 +17,7 @@ from mlq.precision import (
     ROUNDINGS,
     SCHEMES,
     Granularity,
+    Method,
     Precision,
     Scheme,
     can_fit,
@@ -58,9 +59,9 @@ class Recipe(Part):
     milliseconds; `samples` None takes all. `effort` quick makes two inferences; default also tries
     each layer alone on a few samples, extensive on all. `metric` auto is the best that the effort
     measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by
-    auto; `methods` are none or some of `mlq.precision.METHODS`, with commas; `costs` are those of
-    layers, measured where the target's CPU is here. `batch` is how many samples a call takes; with
-    any, the module leaves it open, and one is measured with.
+    auto; `methods` are none or some of `mlq.precision.METHODS`, with commas, or by auto those that
+    measurably help; `costs` are those of layers, measured where the target's CPU is here. `batch`
+    is how many samples a call takes; with any, the module leaves it open, and one is measured with.
     """
 
     target: str = "x86"
@@ -123,11 +124,27 @@ class Recipe(Part):
             return METRICS["combined" if self.effort == "quick" else "output-expected"]
         return METRICS[self.metric]
 
-    def uses(self, method: str) -> bool:
-        """Whether an accuracy method is on; UsageError where `methods` lists an unknown one."""
+    def uses(self, method: Method) -> bool:
+        """Whether an accuracy method is on, or may be by auto."""
+        return any(method in each for each in self.method_sets)
+
+    @property
+    def method_sets(self) -> tuple[tuple[Method, ...], ...]:
+        """The sets of accuracy methods to choose from, that of none first; one, unless by auto.
+
+        Biases are not corrected where that would not show: least squares does so by itself.
+        UsageError where `methods` lists an unknown word.
+        """
         listed = [each.strip() for each in self.methods.split(",")]
-        words = ("none", *METHODS)
-        return method in {one_of(words, each, "method") for each in listed}
+        if listed != ["auto"]:
+            words = {one_of(("none", *METHODS, "auto"), each, "method") for each in listed}
+            if "auto" in words:
+                raise UsageError("methods auto chooses by itself; list nothing beside it")
+            return (tuple(each for each in METHODS if each in words),)
+        base = self.integer_precisions()[0]
+        corrects = self.granularity == "per_axis" and base not in self.fitted_precisions
+        sets: tuple[tuple[Method, ...], ...] = ((), ("bias-correction",), ("equalize",), METHODS)
+        return tuple(each for each in sets if corrects or "bias-correction" not in each)
 
     @property
     def fitted_precisions(self) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Inferences(Part):
     calibrator_probe_samples: int
     layers_alone_samples: int
     plan_check_samples: int
+    methods_probe_samples: int = 0
+    numpy_samples: int = 0
 
 
 class Stage(Part):
@@ -198,10 +200,7 @@ class AgreementCheck(Value):
 
 
 class PlanPoint(Part):
-    """A plan that was considered: predicted, and where it was tried, measured.
-
-    `form` says which plan it is if it has a name: float or int8.
-    """
+    """A plan that was considered, and measured where it was tried; `form`: float, int8 or none."""
 
     float_layers: int
     predicted_kl_mnat: Real
@@ -278,6 +277,8 @@ class Report(Value):
     command: str
     calibrator: str
     calibrators_kl_mnat: dict[str, Real]
+    methods: str = "none"
+    methods_kl_mnat: dict[str, Real] = Field(default_factory=dict)
     inferences: Inferences
     stages: tuple[Stage, ...]
     layers: tuple[LayerReport, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -70,8 +71,7 @@ def assemble(found: Findings) -> Report:
         versions=versions(),
         seed=found.recipe.seed,
         command=found.command,
-        calibrator=found.analysis.choice.ranges.calibrator,
-        calibrators_kl_mnat=found.analysis.choice.tried,
+        **_chosen(found),
         inferences=_inferences(found),
         stages=tuple(found.stages.finished),
         layers=tuple(_layers(found)),
@@ -98,6 +98,17 @@ def assemble(found: Findings) -> Report:
         tuning=found.tuning,
     )
     return report.model_copy(update={"constraints": tuple(_constraints(found, report))})
+
+
+def _chosen(found: Findings) -> dict[str, Any]:
+    """The calibrator and the accuracy methods, and what was tried of them."""
+    choice, methods = found.analysis.choice, found.analysis.methods
+    return {
+        "calibrator": choice.ranges.calibrator,
+        "calibrators_kl_mnat": choice.tried,
+        "methods": methods.taken or found.recipe.methods,
+        "methods_kl_mnat": methods.tried,
+    }
 
 
 def _model(network: Network) -> ModelFacts:
@@ -173,12 +184,15 @@ def _constraints(found: Findings, report: Report) -> list[Constraint]:
 
 
 def _inferences(found: Findings) -> Inferences:
-    """Two passes over the samples by construction; what comparisons took besides is counted."""
+    """Passes over the samples, in float one for each set of weights; what comparisons took."""
     simulated = [point for point in found.plans if point.simulated_kl_mnat is not None]
+    methods = found.analysis.methods
     return Inferences(
-        float=1.0,
+        float=methods.float_passes,
         quantized=1.0,
         calibrator_probe_samples=found.analysis.choice.probed_samples,
         layers_alone_samples=found.analysis.sensitivities.samples_alone,
         plan_check_samples=len(simulated) * found.analysis.observations.checked_samples,
+        methods_probe_samples=methods.probed_samples,
+        numpy_samples=methods.numpy_samples,
     )

@@ -137,8 +137,8 @@ def round_weights(
     ]
     if not layers:
         return Rounding()
-    seen, samples = fitting(batches, samples)
-    others = min(samples, _SAMPLES)
+    others = fitted_samples(samples)
+    seen = fitting(batches, samples)
     pictures = all(map(_is_picture, network.model.inputs))
     if pictures and others < _SAMPLES and any(precisions.values()):
         seen, others = mirrored(seen), 2 * others
@@ -152,15 +152,21 @@ def round_weights(
     return found
 
 
-def fitting(
-    batches: Iterable[Sequence[Array]], samples: int
-) -> tuple[Iterator[Sequence[Array]], int]:
-    """The batches, and how many samples they have, that something may be fitted to.
+def fitting(batches: Iterable[Sequence[Array]], samples: int) -> Iterator[Sequence[Array]]:
+    """The batches that something may be fitted to, of so many samples in all.
 
     They are those after the first, which layers are tried on alone and bits are searched by.
     """
-    apart = min(_APART, samples // _APART_SHARE)
-    return _after(apart, batches), samples - apart
+    return _after(_apart(samples), batches)
+
+
+def fitted_samples(available: int) -> int:
+    """How many samples are looked at, of those there are."""
+    return min(available - _apart(available), _SAMPLES)
+
+
+def _apart(available: int) -> int:
+    return min(_APART, available // _APART_SHARE)
 
 
 def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:

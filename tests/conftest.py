@@ -12,6 +12,7 @@ import pytest
 from mlq import targets
 from mlq.analysis import Analysis, Subject, analyse
 from mlq.frontends.data import load_data
+from mlq.methods import prepare
 from mlq.network import load
 from mlq.progress import Stages
 from mlq.recipe import resolve
@@ -37,7 +38,7 @@ def analysed(demo: Path) -> Analysis:
     specs = load(model).sample_specs
     data = load_data(str(demo / "digits-calib.npz"), specs, model_path=model, samples=40)
     target = targets.by_name("x86")
-    return analyse(Subject.of(model, data, target, recipe, Stages(visible=False)))
+    return analyse(prepare(Subject.of(model, data, target, recipe, Stages(visible=False))))
 
 
 @pytest.fixture(scope="session")

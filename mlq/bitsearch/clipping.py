@@ -16,16 +16,15 @@ from functools import partial
 
 import numpy as np
 
-from mlq import journal, metrics
+from mlq import columns, journal, metrics
 from mlq.analysis import Subject
 from mlq.bitsearch.rounding import multiplied
 from mlq.calibration import Batch
 from mlq.journal import Journal
 from mlq.ranges import Ranges
 from mlq.rounding import fitting
-from mlq.simulation import Array, Assignment, Simulation, uniform
+from mlq.simulation import Array, Assignment, Simulation
 
-_WIDE = "w8a8"
 # A range is tried so many times as wide as the last one, or as narrow; at most so many times.
 _STEP, _MOST = 2.0**0.25, 8
 # Samples that tell: of 8 ranges are too wide. They are not those that allocations are measured on.
@@ -84,14 +83,13 @@ class _Tried:
         cls, subject: Subject, simulation: Simulation, ranges: Ranges, narrow: Mapping[int, Ranges]
     ) -> _Tried:
         """With the float network's logits for samples that no search measures on."""
-        seen, samples = fitting(subject.batches(), subject.data.samples)
-        count = -(-min(samples, _SAMPLES) // subject.batch)
-        batches = [[np.array(each) for each in batch] for batch in itertools.islice(seen, count)]
+        available = subject.data.samples
+        seen = columns.first(fitting(subject.batches(), available), min(available, _SAMPLES))
+        batches = [[np.array(each) for each in batch] for batch in seen]
         exact = np.concatenate([metrics.centred(simulation.run(b, ranges, {})[0]) for b in batches])
         identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())
         known = journal.cached(simulation.identity, repr(_SAMPLES), *identity)
-        wide = uniform(subject.network, _WIDE, subject.allowed)
-        return cls(simulation, ranges, narrow, wide, batches, exact, known)
+        return cls(simulation, ranges, narrow, subject.base, batches, exact, known)
 
     def noise(self, bits: int, tensor: str, names: list[str], factor: float) -> float:
         """Noise over signal in the logits with this range, as amplitudes: mean over samples.

@@ -74,7 +74,9 @@ RECIPE = options(
     click.option("--scheme", metavar="NAME", help="asymmetric (default), symmetric, ..."),
     click.option("--granularity", metavar="NAME", help="per_axis (default) or per_tensor"),
     click.option("--rounding", metavar="NAME", help="auto (default), nearest or least-squares"),
-    click.option("--methods", metavar="LIST", help="none (default), equalize, bias-correction"),
+    click.option(
+        "--methods", metavar="LIST", help="none (default), auto, equalize, bias-correction"
+    ),
     click.option("--costs", metavar="NAME", help="of layers: measured (default) or table"),
     PREPROCESS,
     click.option("--samples", type=int, metavar="N", help="calibrate on N of them (default: all)"),

@@ -30,6 +30,7 @@ def page(report: Report, ranges: Ranges) -> Page:
         *borders.section(report.casts),
         *tensors.section(report, ranges),
         *plans.calibrator(report),
+        *plans.methods(report),
         *evidence.checks(report),
         *agreement.section(report),
         *evidence.stages(report),

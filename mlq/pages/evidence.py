@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlq.pages import numbers
 from mlq.pages.blocks import Bar, Block, Cell, Code, Heading, Paragraph, Table
-from mlq.report import Report
+from mlq.report import Inferences, Report
 
 
 def checks(report: Report) -> list[Block]:
@@ -23,10 +23,18 @@ def checks(report: Report) -> list[Block]:
         Paragraph(
             f"Passes over the calibration samples:"
             f" {passes.float:g} float, {passes.quantized:g} quantized; besides,"
-            f" {passes.calibrator_probe_samples} samples to choose the calibrator and"
-            f" {passes.plan_check_samples} to check plans, simulated."
+            f" {passes.calibrator_probe_samples} samples to choose the calibrator{_methods(passes)}"
+            f" and {passes.plan_check_samples} to check plans, simulated."
         ),
     ]
+
+
+def _methods(passes: Inferences) -> str:
+    """What accuracy methods took, as a part of a sentence."""
+    judged, walked = passes.methods_probe_samples, passes.numpy_samples
+    return (f", {judged} to choose accuracy methods" if judged else "") + (
+        f", {walked} in numpy to fit weights and biases" if walked else ""
+    )
 
 
 def stages(report: Report) -> list[Block]:

@@ -35,6 +35,8 @@ def summary(report: Report, out: str) -> list[Block]:
     tried = report.calibrators_kl_mnat
     if tried:
         chosen += f", the best of {len(tried)} by the KL to float"
+    if report.methods_kl_mnat:
+        chosen += f"; methods `{report.methods}`, of {len(report.methods_kl_mnat)} sets"
     return [*blocks, Paragraph(f"{chosen}.\nopen {out}/report.html")]
 
 

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -108,7 +108,9 @@ class Objective:
                 f"{samples}; list fewer calibration samples or give more data"
             )
         if (samples, equalized) not in self._observations:
-            observing = _Observing(self.simulation.reweighted(self.network_of(equalized)))
+            observing = calibration.Observing(
+                self.simulation.reweighted(self.network_of(equalized))
+            )
             self._observations[samples, equalized] = calibration.observe(
                 self.network, observing, self.calibration(samples)
             )
@@ -246,16 +248,6 @@ class Objective:
     def _inputs(self, data: Dataset) -> Iterator[list[Array]]:
         names = [spec.name for spec in self.network.model.inputs]
         return ([batch[name] for name in names] for batch in data.batches(1))
-
-
-@dataclass(frozen=True)
-class _Observing:
-    """What `calibration.observe` runs."""
-
-    simulation: Simulation
-
-    def run(self, *arrays: Array) -> list[Array]:
-        return self.simulation.observe(*arrays)
 
 
 def _calibrated(configuration: Configuration) -> _Calibrated:
