@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from mlq.pages import numbers
 from mlq.pages.blocks import Bar, Block, Cell, Code, Heading, Paragraph, Table
-from mlq.report import Inferences, Report
+from mlq.report import Report
 
 
 def checks(report: Report) -> list[Block]:
     """The artifact against the reference arithmetic, and how many samples everything took."""
     check, passes = report.device_check, report.inferences
+    methods, numpy = passes.methods_probe_samples, passes.numpy_samples
+    judged = f", {methods} to choose accuracy methods" if methods else ""
+    walked = f"; {numpy} in numpy, to fit weights and biases" if numpy else ""
     equal = check.max_abs_diff_lsb == 0
     result = "equal bit for bit" if equal else f"within {check.max_abs_diff_lsb} LSB"
     said = (
@@ -23,18 +26,10 @@ def checks(report: Report) -> list[Block]:
         Paragraph(
             f"Passes over the calibration samples:"
             f" {passes.float:g} float, {passes.quantized:g} quantized; besides,"
-            f" {passes.calibrator_probe_samples} samples to choose the calibrator{_methods(passes)}"
-            f" and {passes.plan_check_samples} to check plans, simulated."
+            f" {passes.calibrator_probe_samples} samples to choose the calibrator{judged} and"
+            f" {passes.plan_check_samples} to check plans, simulated{walked}."
         ),
     ]
-
-
-def _methods(passes: Inferences) -> str:
-    """What accuracy methods took, as a part of a sentence."""
-    judged, walked = passes.methods_probe_samples, passes.numpy_samples
-    return (f", {judged} to choose accuracy methods" if judged else "") + (
-        f", {walked} in numpy to fit weights and biases" if walked else ""
-    )
 
 
 def stages(report: Report) -> list[Block]:
