@@ -18,6 +18,7 @@ import oracle
 
 from mlq import analysis
 from mlq.methods import prepare
+from mlq.network import load
 from mlq.planning import MNAT_PER_UNIT_DROP, Planner, noise_budget
 from mlq.recipe import resolve
 from mlq.rules import RULES
@@ -39,13 +40,15 @@ def rows(network: networks.Network, effort: str, part: float) -> Iterator[Row]:
     """A row for each rule."""
     subject = oracle.subject_of(network, effort=effort)
     found = analysis.analyse(prepare(subject))
+    # What is measured is a batch, what is planned a call of one sample.
+    single = load(network.model, batch=1)
     base = uniform(subject.network, oracle.BASE, subject.allowed)
     allowed = part * found.divergence(base)
     # The recipe speaks of accuracy; this is the one whose budget is `allowed`.
     per_unit = noise_budget(resolve({"max_drop": 1.0})) or MNAT_PER_UNIT_DROP
     for rule in RULES:
         recipe = resolve({"effort": effort, "select": rule, "max_drop": allowed / per_unit})
-        planner = Planner.of(subject.network, subject.target, recipe, found.sensitivities)
+        planner = Planner.of(single, subject.target, recipe, found.sensitivities)
         whole = {layer.name: base.get(layer.name, "f32") for layer in subject.network.layers}
         everything = planner.problem.totals(whole)
         first = candidates(planner, found)[0]

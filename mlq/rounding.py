@@ -138,7 +138,7 @@ def round_weights(
     if not layers:
         return Rounding()
     others = fitted_samples(samples)
-    seen = fitting(batches, samples)
+    seen = fitting_batches(batches, samples)
     pictures = all(map(_is_picture, network.model.inputs))
     if pictures and others < _SAMPLES and any(precisions.values()):
         seen, others = mirrored(seen), 2 * others
@@ -152,7 +152,7 @@ def round_weights(
     return found
 
 
-def fitting(batches: Iterable[Sequence[Array]], samples: int) -> Iterator[Sequence[Array]]:
+def fitting_batches(batches: Iterable[Sequence[Array]], samples: int) -> Iterator[Sequence[Array]]:
     """The batches that something may be fitted to, of so many samples in all.
 
     They are those after the first, which layers are tried on alone and bits are searched by.

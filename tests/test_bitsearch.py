@@ -401,7 +401,7 @@ def test_ranges_of_few_bits_are_those_with_which_logits_lose_least(prepared: Pre
         for bits in (2, 3)
     }
     plain = simulation.refined({}, {}, {})
-    found = clipping.suited(subject, plain, ranges, narrow)
+    found = clipping.fit_ranges(subject, plain, ranges, narrow)
     layers = multiplied(prepared.network)
     read = {layer.flows[0].tensor for layer in layers[1:-1]}
     moved = 0
@@ -434,7 +434,7 @@ def test_a_range_is_widened_or_narrowed_while_less_is_lost(best: float) -> None:
         tried.append(factor)
         return abs(math.log2(factor / best))
 
-    found = clipping._least(loss)
+    found = clipping._best_factor(loss)
     assert abs(math.log2(found / best)) <= 0.125 + 1e-9
     assert len(tried) <= 2 * clipping._MOST + 1
-    assert clipping._least(lambda _factor: 1.0) == 1.0
+    assert clipping._best_factor(lambda _factor: 1.0) == 1.0

@@ -22,7 +22,7 @@ from mlq.bitsearch.rounding import multiplied
 from mlq.calibration import Batch
 from mlq.journal import Journal
 from mlq.ranges import Ranges
-from mlq.rounding import fitting
+from mlq.rounding import fitting_batches
 from mlq.simulation import Array, Assignment, Simulation
 
 # A range is tried so many times as wide as the last one, or as narrow; at most so many times.
@@ -32,7 +32,7 @@ _SAMPLES = 32
 _LEAST_ENERGY = 1e-30
 
 
-def suited(
+def fit_ranges(
     subject: Subject, simulation: Simulation, ranges: Ranges, narrow: Mapping[int, Ranges]
 ) -> dict[int, Ranges]:
     """The `narrow` ranges, by bits, each scaled by the factor with which the logits lose least.
@@ -46,13 +46,13 @@ def suited(
     found = dict(narrow)
     with subject.stages.stage("choose ranges", len(narrow) * len(readers)) as advance:
         for bits, (tensor, names) in itertools.product(narrow, readers.items()):
-            factor = _least(partial(tried.noise, bits, tensor, names))
+            factor = _best_factor(partial(tried.noise, bits, tensor, names))
             found[bits] = found[bits].scaled(tensor, factor)
             advance(1)
     return found
 
 
-def _least(loss: Callable[[float], float]) -> float:
+def _best_factor(loss: Callable[[float], float]) -> float:
     """The factor of a range to go to from 1, wider or else narrower, while less is lost."""
     best, least = 1.0, loss(1.0)
     for step in (_STEP, 1.0 / _STEP):
@@ -84,7 +84,9 @@ class _Tried:
     ) -> _Tried:
         """With the float network's logits for samples that no search measures on."""
         available = subject.data.samples
-        seen = columns.first(fitting(subject.batches(), available), min(available, _SAMPLES))
+        seen = columns.first(
+            fitting_batches(subject.batches(), available), min(available, _SAMPLES)
+        )
         batches = [[np.array(each) for each in batch] for batch in seen]
         exact = np.concatenate([metrics.centred(simulation.run(b, ranges, {})[0]) for b in batches])
         identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())

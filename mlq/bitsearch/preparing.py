@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlq import calibration
 from mlq.analysis import Subject, choose_ranges, observe
-from mlq.bitsearch.clipping import suited
+from mlq.bitsearch.clipping import fit_ranges
 from mlq.bitsearch.rounding import multiplied, rounding_of
 from mlq.errors import DiagnosticError
 from mlq.hardware import Hardware
@@ -85,7 +85,7 @@ def prepare(
         for width in activation_bits or bits
         if width < BASE_BITS
     }
-    narrow = suited(subject, plain, choice.ranges, narrow)
+    narrow = fit_ranges(subject, plain, choice.ranges, narrow)
     simulation = plain.refined(narrow, {}, {})
     names = [name for name in menu(bits, activation_bits) if name != f"w{BASE_BITS}a{BASE_BITS}"]
     try:
