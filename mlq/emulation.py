@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import devices, runtime
+from mlq.deployment import bare
 from mlq.deployment.sources import EXECUTABLE, compile_command, program_files
 from mlq.errors import DataError, TargetError
 from mlq.targets.base import Target
 from mlq.targets.caching import folder_of
 from mlq.targets.device import Emulator
 from mlq.targets.iree import compile_module, versions
+from mlq.targets.program import Tensor
 from mlq.targets.static import STATIC_LIBRARY, compile_program
 
 Array = NDArray[Any]
@@ -121,27 +124,64 @@ class BuiltProgram:
 
     folder: tempfile.TemporaryDirectory[str]
     emulator: Emulator | None
-    outputs: Sequence[tuple[tuple[int, ...], str]]
-    inputs: Sequence[tuple[tuple[int, ...], str]]
+    outputs: Sequence[Tensor]
+    inputs: Sequence[Tensor]
 
     def run(self, *arrays: Array) -> list[Array]:
         """Results of one call; DataError where inputs do not fit."""
-        here = Path(self.folder.name)
-        names = [f"out{index}" for index in range(len(self.outputs))]
-        for index, (array, (shape, dtype)) in enumerate(zip(arrays, self.inputs, strict=True)):
-            if array.shape != shape or array.dtype != dtype:
+        for index, (array, each) in enumerate(zip(arrays, self.inputs, strict=True)):
+            if array.shape != each.shape or _stored(array.dtype) != _stored(np.dtype(each.dtype)):
                 raise DataError(
                     f"input {index} is {array.dtype}{list(array.shape)}, the program takes"
-                    f" {dtype}{list(shape)}"
+                    f" {each.dtype}{list(each.shape)}"
                 )
-            array.tofile(here / f"in{index}")
-        played = [] if self.emulator is None else self.emulator.command
-        given = [f"in{index}" for index in range(len(arrays))]
-        _run([*played, f"./{EXECUTABLE}", *given, *names], here)
+        results = self._called([array.tobytes() for array in arrays])
         return [
-            np.fromfile(here / name, dtype).reshape(shape)
-            for name, (shape, dtype) in zip(names, self.outputs, strict=True)
+            np.frombuffer(result, each.dtype).reshape(each.shape).copy()
+            for result, each in zip(results, self.outputs, strict=True)
         ]
+
+    def _called(self, inputs: Sequence[bytes]) -> list[bytes]:
+        here = Path(self.folder.name)
+        given = [f"in{index}" for index in range(len(inputs))]
+        made = [f"out{index}" for index in range(len(self.outputs))]
+        for name, content in zip(given, inputs, strict=True):
+            (here / name).write_bytes(content)
+        played = [] if self.emulator is None else self.emulator.command
+        _run([*played, f"./{EXECUTABLE}", *given, *made], here)
+        return [(here / name).read_bytes() for name in made]
+
+
+def _stored(dtype: np.dtype[Any]) -> str:
+    """What a program distinguishes of element types: integers have no sign in memory."""
+    return dtype.str.replace("u", "i")
+
+
+@dataclass(frozen=True)
+class BareProgram(BuiltProgram):
+    """The same on a machine without an operating system, of which there is one for each call."""
+
+    def _called(self, inputs: Sequence[bytes]) -> list[bytes]:
+        return self.counted(inputs)[1]
+
+    def counted(self, inputs: Sequence[bytes]) -> tuple[int, list[bytes]]:
+        """How many instructions one call takes, and its results; TargetError if it does not end."""
+        here = Path(self.folder.name)
+        bare.write_disk(here, b"".join(inputs))
+        assert self.emulator is not None
+        command = [self.emulator.program, "-q", "-f", bare.CONFIGURATION]
+        found = bare.results(_ran(command, here, b"c\n").stdout)
+        if found is None or found[0]:
+            log = (here / bare.LOG).read_text(errors="replace") if found is None else ""
+            said = next((line for line in log.splitlines() if "PANIC" in line), f"{found}")
+            raise TargetError(f"{self.emulator.program}: the network was stopped: {said.strip()}")
+        _, taken, rest = found
+        made = []
+        for each in self.outputs:
+            size = prod(each.shape) * np.dtype(each.dtype).itemsize
+            made.append(rest[:size])
+            rest = rest[size:]
+        return taken, made
 
 
 def build_program(text: str, target: Target, weights: Mapping[str, Array]) -> BuiltProgram:
@@ -151,17 +191,19 @@ def build_program(text: str, target: Target, weights: Mapping[str, Array]) -> Bu
         raise TargetError(f"{target.name} cannot be linked here: {_install_compiler(target)}")
     program = compile_program(text, target, weights)
     folder = tempfile.TemporaryDirectory(prefix="mlq-")
-    here = Path(folder.name)
-    for name, content in program_files(program, target).items():
+    emulator = target.device.emulator if devices.why_not_here(target) else None
+    files, here = program_files(program, target), Path(folder.name)
+    on_bare = emulator is not None and emulator.bare
+    if emulator is not None and emulator.bare:
+        files |= bare.files(*emulator.arguments)
+    for name, content in files.items():
         (here / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    _run(command, here)
-    native = platform.machine().lower() in target.device.machines
-    return BuiltProgram(
-        folder,
-        None if native else target.device.emulator,
-        [(each.shape, each.dtype) for each in program.outputs],
-        [(each.shape, each.dtype) for each in program.inputs],
-    )
+    if on_bare:
+        bare.build(here, command[0], lambda each: _run(each, here))
+    else:
+        _run(command, here)
+    made = BareProgram if on_bare else BuiltProgram
+    return made(folder, emulator, program.outputs, program.inputs)
 
 
 def runtime_tool(platform_tag: str) -> Path:
@@ -204,17 +246,22 @@ def _fetch(folder: Path, requirement: str, platform_tag: str) -> None:
 def _why_not_emulated(target: Target, native: str) -> str:
     """Why no emulator helps; `native` is why it does not run by itself."""
     emulator = target.device.emulator
-    if emulator is None:
+    if emulator is None or (emulator.bare and not _is_kind(target)):
         return native
     if shutil.which(emulator.program) is None:
         return f"{native}, and there is no {emulator.program}; install {emulator.package}"
-    if _major_version(emulator.program) < emulator.least_version:
+    if emulator.least_version and _major_version(emulator.program) < emulator.least_version:
         return f"{native}; it takes {emulator.program} {emulator.least_version} or newer"
     if emulator.sysroot and not any(Path(emulator.sysroot).glob("lib*/ld-*")):
         return f"{native}; {emulator.program} needs its C library; install {emulator.library}"
     if not emulator.wheel and shutil.which(emulator.compiler) is None:
         return f"{native}; {_install_compiler(target)}"
     return ""
+
+
+def _is_kind(target: Target) -> bool:
+    """Whether this machine is of the target's kind, whatever its CPU lacks."""
+    return platform.machine().lower() in target.device.machines
 
 
 @cache
@@ -233,23 +280,25 @@ def _install_compiler(target: Target) -> str:
     return f"there is no {emulator.compiler}; install {emulator.compiler_package}"
 
 
-def _run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder; TargetError with what it said if it fails."""
+def _run(command: Sequence[str], folder: Path) -> bytes:
+    """The output of a command run in a folder; TargetError with what it said if it fails."""
+    done = _ran(command, folder)
+    if done.returncode == 0:
+        return done.stdout
+    lines = done.stderr.decode(errors="replace").splitlines()
+    said = next((line for line in lines if line.strip()), "nothing")
+    died = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    raise TargetError(f"{Path(command[0]).name} failed ({died}), saying: {said.strip()[:300]}")
+
+
+def _ran(
+    command: Sequence[str], folder: Path, given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """A command that ran in a folder, `given` something to read, whether or not it failed."""
     try:
-        done = subprocess.run(  # noqa: S603 -- our own command, no shell
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_SECONDS,
+        return subprocess.run(  # noqa: S603 -- our own command, no shell
+            command, cwd=folder, input=given, capture_output=True, check=False, timeout=_SECONDS
         )
     except subprocess.TimeoutExpired:
         hours = _SECONDS / 3600
         raise TargetError(f"{Path(command[0]).name} was stopped after {hours:g} hours") from None
-    if done.returncode == 0:
-        return
-    said = next((line for line in done.stderr.splitlines() if line.strip()), "nothing")
-    died = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    raise TargetError(f"{Path(command[0]).name} failed ({died}), saying: {said.strip()[:300]}")

@@ -17,15 +17,17 @@ class Emulator:
     `program` (of at least major version `least_version`) comes from the Debian package `package`,
     the C library under `sysroot` from `library`. `wheel` is the platform tag of IREE's runtime
     wheel for that machine; where there is none, what runs is a static program that `compiler`, a
-    plain cross compiler, builds.
+    plain cross compiler, builds. One that is `bare` plays a whole machine, of the kind that this
+    one is, on which the program runs without an operating system.
     """
 
     program: str
     arguments: tuple[str, ...]
-    sysroot: str
+    sysroot: str = ""
     package: str = "qemu-user"
-    library: str
+    library: str = ""
     wheel: str = ""
+    bare: bool = False
     least_version: int = 7
     compiler: str
     compiler_flags: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlq.targets.base import Costs, Storage, Target
-from mlq.targets.device import X86_MACHINES, Device
+from mlq.targets.device import X86_MACHINES, Device, Emulator
 from mlq.targets.host import cpu_features
 
 # Instruction set extensions in Linux's words, and in LLVM's where they are others.
@@ -18,6 +18,16 @@ _LEVELS = {
     "avx512": _AVX512,
     "avx512_vnni": (*_AVX512, "avx512_vnni"),
 }
+# What Bochs 2.7 plays has all of these but AVX-VNNI.
+_PLAYED = Emulator(
+    program="bochs",
+    arguments=("corei7_icelake_u",),
+    package="bochs",
+    least_version=0,
+    bare=True,
+    compiler="cc",
+    compiler_package="gcc",
+)
 
 
 def _flags(*cpu: str) -> tuple[str, ...]:
@@ -105,6 +115,7 @@ PRESETS = {
         ),
         costs=_costs(frozenset(features)),
         cpu_features=frozenset(features),
+        device=replace(TARGET.device, emulator=None if "avx_vnni" in features else _PLAYED),
     )
     for name, features in _LEVELS.items()
 }
