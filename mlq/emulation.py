@@ -12,31 +12,27 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import devices, runtime
-from mlq.deployment import bare
-from mlq.deployment.sources import EXECUTABLE, compile_command, program_files
-from mlq.errors import DataError, TargetError
+from mlq import devices, programs, runtime
+from mlq.errors import TargetError
+from mlq.programs import install_compiler, run
 from mlq.targets.base import Target
 from mlq.targets.caching import folder_of
 from mlq.targets.device import Emulator
 from mlq.targets.iree import compile_module, versions
-from mlq.targets.program import Tensor
 from mlq.targets.static import STATIC_LIBRARY, compile_program
 
 Array = NDArray[Any]
 _RUNTIME = "iree-base-runtime"
 _TOOL = Path("iree", "_runtime_libs", "iree-run-module")
-_SECONDS = 3600.0
 # Any Python will do: what is taken out of the wheel is a program of its own.
 _PYTHON = "3.11"
 
@@ -82,7 +78,7 @@ def load(
     emulator = target.device.emulator
     assert emulator is not None
     if not emulator.wheel:
-        return build_program(text, target, weights)
+        return programs.build_program(text, target, weights)
     vmfb = compile_module(text, target, weights=weights, embed=True)
     return EmulatedModule(vmfb, emulator, outputs)
 
@@ -114,96 +110,8 @@ class EmulatedModule:
             command += ["--module=model.vmfb", "--function=main"]
             command += [f"--input=@in{index}.npy" for index in range(len(arrays))]
             command += [f"--output=@out{index}.npy" for index in range(self.outputs)]
-            _run(command, here)
+            run(command, here)
             return [np.load(here / f"out{index}.npy") for index in range(self.outputs)]
-
-
-@dataclass(frozen=True)
-class BuiltProgram:
-    """A program without runtime, built by a C compiler; a process for each call."""
-
-    folder: tempfile.TemporaryDirectory[str]
-    emulator: Emulator | None
-    outputs: Sequence[Tensor]
-    inputs: Sequence[Tensor]
-
-    def run(self, *arrays: Array) -> list[Array]:
-        """Results of one call; DataError where inputs do not fit."""
-        for index, (array, each) in enumerate(zip(arrays, self.inputs, strict=True)):
-            if array.shape != each.shape or _stored(array.dtype) != _stored(np.dtype(each.dtype)):
-                raise DataError(
-                    f"input {index} is {array.dtype}{list(array.shape)}, the program takes"
-                    f" {each.dtype}{list(each.shape)}"
-                )
-        results = self._called([array.tobytes() for array in arrays])
-        return [
-            np.frombuffer(result, each.dtype).reshape(each.shape).copy()
-            for result, each in zip(results, self.outputs, strict=True)
-        ]
-
-    def _called(self, inputs: Sequence[bytes]) -> list[bytes]:
-        here = Path(self.folder.name)
-        given = [f"in{index}" for index in range(len(inputs))]
-        made = [f"out{index}" for index in range(len(self.outputs))]
-        for name, content in zip(given, inputs, strict=True):
-            (here / name).write_bytes(content)
-        played = [] if self.emulator is None else self.emulator.command
-        _run([*played, f"./{EXECUTABLE}", *given, *made], here)
-        return [(here / name).read_bytes() for name in made]
-
-
-def _stored(dtype: np.dtype[Any]) -> str:
-    """What a program distinguishes of element types: integers have no sign in memory."""
-    return dtype.str.replace("u", "i")
-
-
-@dataclass(frozen=True)
-class BareProgram(BuiltProgram):
-    """The same on a machine without an operating system, of which there is one for each call."""
-
-    def _called(self, inputs: Sequence[bytes]) -> list[bytes]:
-        return self.counted(inputs)[1]
-
-    def counted(self, inputs: Sequence[bytes]) -> tuple[int, list[bytes]]:
-        """How many instructions one call takes, and its results; TargetError if it does not end."""
-        here = Path(self.folder.name)
-        bare.write_disk(here, b"".join(inputs))
-        assert self.emulator is not None
-        command = [self.emulator.program, "-q", "-f", bare.CONFIGURATION]
-        found = bare.results(_ran(command, here, b"c\n").stdout)
-        if found is None or found[0]:
-            log = (here / bare.LOG).read_text(errors="replace") if found is None else ""
-            said = next((line for line in log.splitlines() if "PANIC" in line), f"{found}")
-            raise TargetError(f"{self.emulator.program}: the network was stopped: {said.strip()}")
-        _, taken, rest = found
-        made = []
-        for each in self.outputs:
-            size = prod(each.shape) * np.dtype(each.dtype).itemsize
-            made.append(rest[:size])
-            rest = rest[size:]
-        return taken, made
-
-
-def build_program(text: str, target: Target, weights: Mapping[str, Array]) -> BuiltProgram:
-    """LOWERED text as a program without runtime, built here; TargetError says what is missing."""
-    command = compile_command(target)
-    if shutil.which(command[0]) is None:
-        raise TargetError(f"{target.name} cannot be linked here: {_install_compiler(target)}")
-    program = compile_program(text, target, weights)
-    folder = tempfile.TemporaryDirectory(prefix="mlq-")
-    emulator = target.device.emulator if devices.why_not_here(target) else None
-    files, here = program_files(program, target), Path(folder.name)
-    on_bare = emulator is not None and emulator.bare
-    if emulator is not None and emulator.bare:
-        files |= bare.files(*emulator.arguments)
-    for name, content in files.items():
-        (here / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    if on_bare:
-        bare.build(here, command[0], lambda each: _run(each, here))
-    else:
-        _run(command, here)
-    made = BareProgram if on_bare else BuiltProgram
-    return made(folder, emulator, program.outputs, program.inputs)
 
 
 def runtime_tool(platform_tag: str) -> Path:
@@ -255,7 +163,7 @@ def _why_not_emulated(target: Target, native: str) -> str:
     if emulator.sysroot and not any(Path(emulator.sysroot).glob("lib*/ld-*")):
         return f"{native}; {emulator.program} needs its C library; install {emulator.library}"
     if not emulator.wheel and shutil.which(emulator.compiler) is None:
-        return f"{native}; {_install_compiler(target)}"
+        return f"{native}; {install_compiler(target)}"
     return ""
 
 
@@ -271,34 +179,3 @@ def _major_version(program: str) -> int:
     )
     found = re.search(r"version (\d+)", done.stdout)
     return int(found[1]) if found else 0
-
-
-def _install_compiler(target: Target) -> str:
-    emulator = target.device.emulator
-    if emulator is None:
-        return "there is no C compiler; install gcc"
-    return f"there is no {emulator.compiler}; install {emulator.compiler_package}"
-
-
-def _run(command: Sequence[str], folder: Path) -> bytes:
-    """The output of a command run in a folder; TargetError with what it said if it fails."""
-    done = _ran(command, folder)
-    if done.returncode == 0:
-        return done.stdout
-    lines = done.stderr.decode(errors="replace").splitlines()
-    said = next((line for line in lines if line.strip()), "nothing")
-    died = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    raise TargetError(f"{Path(command[0]).name} failed ({died}), saying: {said.strip()[:300]}")
-
-
-def _ran(
-    command: Sequence[str], folder: Path, given: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
-    """A command that ran in a folder, `given` something to read, whether or not it failed."""
-    try:
-        return subprocess.run(  # noqa: S603 -- our own command, no shell
-            command, cwd=folder, input=given, capture_output=True, check=False, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        hours = _SECONDS / 3600
-        raise TargetError(f"{Path(command[0]).name} was stopped after {hours:g} hours") from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mlq import emulation, formats, runtime, targets
-from mlq.deployment import c_array, program_files
+from mlq import emulation, formats, programs, runtime, targets
+from mlq.deployment import bare, c_array, program_files
 from mlq.deployment.sources import compile_command
 from mlq.dialect.weights import WeightStore
 from mlq.errors import CompileError, DataError, TargetError, UsageError
@@ -21,7 +22,7 @@ from mlq.targets.program import Copy, Dispatch, Fill, Span
 from mlq.targets.static import compile_program
 
 HOST = targets.host_target()
-EMULATED = ("arm64", "armv7", "cortex-m", "riscv64", "riscv64:rvv")
+EMULATED = ("arm64", "armv7", "cortex-m", "riscv64", "riscv64:rvv", "x86:avx512_vnni")
 
 # Padding (a fill), a product with a weight, scales; results of which one is an input.
 PROGRAM = """
@@ -93,7 +94,7 @@ def test_the_commands_of_a_network_are_a_list() -> None:
 
 def test_a_program_without_runtime_computes_the_same() -> None:
     needs("cc")
-    program = emulation.build_program(PROGRAM, HOST, WEIGHTS)
+    program = programs.build_program(PROGRAM, HOST, WEIGHTS)
     assert_expected(program.run(X, S))
     assert_expected(program.run(X, S))
     with pytest.raises(DataError, match=r"input 0 is float32\[4, 12\], the program takes int8"):
@@ -139,6 +140,65 @@ def test_every_emulated_target_computes_the_same(name: str) -> None:
             raise
         pytest.skip(str(error))
     assert_expected(results)
+
+
+def played(name: str, cpu: str | None = None) -> programs.BareProgram:
+    """PROGRAM for an x86 target on a bare PC, whose CPU may be another; skips without one."""
+    target = targets.by_name(name)
+    emulator = target.device.emulator
+    assert emulator is not None
+    for needed in (emulator.program, emulator.compiler, "objdump"):
+        needs(needed)
+    if cpu is not None:
+        device = replace(target.device, emulator=replace(emulator, arguments=(cpu,)))
+        target = replace(target, device=device)
+    program = programs.build_program(PROGRAM, target, WEIGHTS, emulated=True)
+    assert isinstance(program, programs.BareProgram)
+    return program
+
+
+def test_a_bare_machine_counts_instructions() -> None:
+    program = played("x86:avx2")
+    (first, results), (again, _) = (program.counted([X.tobytes(), S.tobytes()]) for _ in "ab")
+    assert first == again
+    macs = X.shape[0] * WEIGHTS["fc.weight"].size
+    assert macs / 64 < first < 1000 * macs
+    assert [len(each) for each in results] == [each.nbytes for each in EXPECTED]
+
+
+def test_an_instruction_that_the_cpu_lacks_ends_the_machine() -> None:
+    program = played("x86:avx512", cpu="corei7_haswell_4770")
+    with pytest.raises(TargetError, match=r"bochs: the network was stopped: .*PANIC.*exception"):
+        program.run(X, S)
+
+
+def test_what_bochs_misreads_is_mended() -> None:
+    """An EVEX prefix scales displacements of one byte, which Bochs 2.7 takes as they are."""
+    for needed in ("bochs", "cc", "objdump"):
+        needs(needed)
+    program = played("x86:avx2")
+    here = Path(program.folder.name)
+    (here / "model.c").write_text(
+        "#include <stdint.h>\n"
+        "static uint8_t seen[256];\n"
+        "int model_run(void) {\n"
+        "  int code;\n"
+        "  seen[0x21] = 1;\n"
+        '  __asm__ volatile("vpcmpeqd %%xmm1, %%xmm1, %%xmm1\\n"\n'
+        '    "%{evex%} vpextrw $2, %%xmm1, 0x90(%1)\\n"\n'
+        '    "%{evex%} vpinsrb $0, 0x21(%1), %%xmm1, %%xmm2\\n"\n'
+        '    "vmovd %%xmm2, %0" : "=r"(code) : "r"(seen) : "xmm1", "xmm2", "memory");\n'
+        "  return seen[0x90] == 255 && seen[0x91] == 255 && !seen[0x48] ? code : 7;\n"
+        "}\n"
+        "void *model_input(int i) { return seen; }\n"
+        "const void *model_output(int i) { return seen; }\n"
+        "unsigned long model_input_bytes(int i) { return 0; }\n"
+        "unsigned long model_output_bytes(int i) { return 0; }\n"
+    )
+    (here / "run.c").write_text("")
+    bare.build(here, "cc", lambda command: programs.run(command, here))
+    with pytest.raises(TargetError, match=r"stopped: \(-255, "):  # 0xffffff01
+        program.counted([])
 
 
 def test_an_array_in_c_is_the_module(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import platform
 import numpy as np
 import pytest
 
-from mlq import devices, emulation, runtime, targets
+from mlq import devices, emulation, programs, runtime, targets
 from mlq.errors import CompileError, TargetError
 from mlq.targets import Target
 from mlq.targets.iree import TARGET_NAME, compile_module
@@ -123,9 +123,9 @@ def test_an_emulator_that_is_too_old_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_program_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TargetError, match=r"sh failed \(signal 4\), saying: nothing"):
-        emulation._run(["sh", "-c", "kill -ILL $$"], "/")
+        programs.run(["sh", "-c", "kill -ILL $$"], "/")
     with pytest.raises(TargetError, match=r"sh failed \(exit code 3\), saying: oh"):
-        emulation._run(["sh", "-c", "echo oh >&2; exit 3"], "/")
+        programs.run(["sh", "-c", "echo oh >&2; exit 3"], "/")
     monkeypatch.setattr(emulation, "_PYTHON", "2.0")
     with pytest.raises(TargetError, match="cannot fetch iree-base-runtime"):
         emulation.runtime_tool("manylinux_2_28_sparc")
