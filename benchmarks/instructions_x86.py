@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import networks
 import numpy as np
 
 from mlq import calibration, planning, programs, targets
 from mlq.frontends.data import load_data
-from mlq.network import load, transform
+from mlq.network import Network, Transformed, load, transform
 from mlq.recipe import resolve
 from mlq.transforms.pipelines import lowering
 from mlq.variant import quantize
@@ -29,33 +30,43 @@ SAMPLES = 4
 TOLERANCE = 1e-4
 
 
-def counted(network: networks.Network, presets: list[str]) -> dict[tuple[str, str], float]:
-    """Million instructions by precision and preset; AssertionError where results differ."""
+def quantized(network: networks.Network, precisions: Sequence[str]) -> dict[str, Transformed]:
+    """The network with every layer in one precision if it can be, calibrated on a few samples."""
     made, host = load(network.model, batch=1), targets.host_target()
-    recipe = resolve({})
+    seen = calibration.observe(made, calibration.instrument(made, host), batches(network, made))
+    ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
+    found = {}
+    for precision in precisions:
+        allowed = planning.supported(made, host, [precision])
+        plan = planning.uniform_plan(made, resolve({}), precision, allowed)
+        found[precision] = quantize(made, plan, ranges)
+    return found
+
+
+def batches(network: networks.Network, made: Network) -> list[list[np.ndarray]]:
+    """A few calibration samples, one at a time."""
     data = load_data(
         str(network.calib), made.sample_specs, model_path=network.model, samples=SAMPLES
     )
-    names = [spec.name for spec in made.model.inputs]
-    batches = [[batch[name] for name in names] for batch in data.batches(1)]
-    seen = calibration.observe(made, calibration.instrument(made, host), batches)
-    ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
-    inputs = [np.ascontiguousarray(each).tobytes() for each in batches[0]]
+    return [[each[spec.name] for spec in made.model.inputs] for each in data.batches(1)]
+
+
+def counted(network: networks.Network, presets: list[str]) -> dict[tuple[str, str], float]:
+    """Million instructions by precision and preset; AssertionError where results differ."""
+    first = batches(network, load(network.model, batch=1))[0]
+    inputs = [np.ascontiguousarray(each).tobytes() for each in first]
     found = {}
-    for precision in PRECISIONS:
-        allowed = planning.supported(made, host, [precision])
-        plan = planning.uniform_plan(made, recipe, precision, allowed)
-        quantized = quantize(made, plan, ranges)
-        first: list[np.ndarray] = []
+    for precision, made in quantized(network, PRECISIONS).items():
+        expected: list[np.ndarray] = []
         for preset in presets:
             target = targets.by_name(f"x86:{preset}")
-            lowered = transform(quantized.text, quantized.weights, lowering(target.features))
+            lowered = transform(made.text, made.weights, lowering(target.features))
             program = programs.build_program(lowered.text, target, lowered.weights, emulated=True)
             assert isinstance(program, programs.BareProgram)
             taken, results = program.counted(inputs)
             logits = [np.frombuffer(each, np.float32) for each in results]
-            first = first or logits
-            for one, other in zip(first, logits, strict=True):
+            expected = expected or logits
+            for one, other in zip(expected, logits, strict=True):
                 np.testing.assert_allclose(one, other, atol=TOLERANCE * np.abs(one).max())
             found[precision, preset] = taken / 1e6
     return found
