@@ -25,13 +25,13 @@ def subsampling_step(elements: int, most: int) -> int:
 
 
 def row_step(shape: Sequence[int], most: int) -> int:
-    """Every how-manieth slice of axis 1 to add up so that about `most` elements are; of images.
+    """Every how-manieth slice of axis 1 to add up so that hardly more than `most` elements are.
 
-    Neighbouring rows are alike, so that few say as much. What is no image is small: 1.
+    Of images: neighbouring rows are alike, so that few say as much. What is no image is small: 1.
     """
     if len(shape) != _IMAGE_RANK:
         return 1
-    return min(max(1, prod(n for n in shape if n > 0) // most), max(shape[1], 1))
+    return min(max(1, -(-prod(n for n in shape if n > 0) // most)), max(shape[1], 1))
 
 
 def histogram(x: Reals, least: np.float32, greatest: np.float32, bins: int) -> NDArray[np.int32]:
