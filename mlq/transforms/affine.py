@@ -177,6 +177,8 @@ def _as_convolution(op: OpView, affine: Affine) -> Value | str:
     vectors = affine.along(CHANNEL_AXIS)
     if vectors is None:
         return "it varies along another axis than the channels"
+    if _is_amid_nodes(op, affine.input):
+        return "it stands between ONNX nodes, which stay float"
     scale, shift = vectors
     name = next(iter(names_of(op.location)), "affine")
     image = _shaped(bridge.to_builtin(affine.input), shape + [1] * (IMAGE_RANK - len(shape)))
@@ -187,6 +189,13 @@ def _as_convolution(op: OpView, affine: Affine) -> Value | str:
         groups=shape[CHANNEL_AXIS],
     )
     return _shaped(made, shape)
+
+
+def _is_amid_nodes(op: OpView, input: Value) -> bool:
+    """Whether what is read and what reads are ONNX nodes, as about the scores of attention."""
+    readers = [use.owner.operation.name for use in op.operation.results[0].uses]
+    made = not isinstance(input, BlockArgument) and input.owner.operation.name != bridge.FROM
+    return made and bool(readers) and bridge.TO not in readers and "func.return" not in readers
 
 
 def _floats(value: Value) -> RankedTensorType | None:

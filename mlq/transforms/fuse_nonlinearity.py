@@ -93,11 +93,11 @@ def _gated(op: MulOp) -> _Chain | None:
     if build.Activation.of(op).kind != "none" or build.shape_of(op.lhs) != build.shape_of(op.rhs):
         return None
     for source, other in (sides, sides[::-1]):
-        chain: _Chain | None = _Chain(other, (), ())
-        while chain is not None and chain.source != source:
+        origin, chain = _origin(source), _extended(_Chain(other, (), ()))
+        while chain is not None and chain.source != origin:
             chain = _extended(chain)
         if chain is not None and chain.function:
-            return _Chain(source, (*chain.function, _TIMES_INPUT), (*chain.locations, op.location))
+            return _Chain(origin, (*chain.function, _TIMES_INPUT), (*chain.locations, op.location))
     return None
 
 
@@ -114,10 +114,12 @@ def _in_a_row(op: OpView) -> _Chain | None:
 
 def _extended(chain: _Chain) -> _Chain | None:
     """The chain and the function before it; None where there is none that it can be joined with."""
-    if chain.looks_back or isinstance(chain.source, BlockArgument) or _uses(chain.source) != 1:
+    origin = _origin(chain.source)
+    ends = isinstance(origin, BlockArgument) or {_uses(origin), _uses(chain.source)} != {1}
+    if chain.looks_back or ends:
         return None
-    behind = bridge.source(chain.source, bridge.TO)
-    maker = chain.source if behind is None else behind
+    behind = bridge.source(origin, bridge.TO)
+    maker = origin if behind is None else behind
     link = None if isinstance(maker, BlockArgument) else _link(maker.owner.opview)
     return None if link is None else chain.after(link)
 
@@ -129,7 +131,14 @@ def _link(op: OpView) -> _Chain | None:
         return None
     found = None if isinstance(op, NonlinearityOp | ActivateOp) else affine.of(op)
     source = op.operation.operands[0] if found is None else bridge.to_builtin(found.input)
-    return _Chain(source, function, (op.location,))
+    return _Chain(_origin(source), function, (op.location,))
+
+
+def _origin(value: Value) -> Value:
+    """The tensor itself, where what became an op was seen as a torch value in between."""
+    behind = bridge.source(value, bridge.TO)
+    origin = None if behind is None else bridge.source(behind, bridge.FROM)
+    return value if origin is None else origin
 
 
 def _steps(op: OpView) -> Function | None:
