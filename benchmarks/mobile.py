@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import io
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,13 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from mlq import calibration, metrics, planning, runtime, targets, variant
@@ -145,8 +152,13 @@ def quantized(model: Path, name: str, samples: Array, folder: Path) -> Path:
     return made
 
 
-def measure(model: Path, calib: str, evaluation: str, seconds: float) -> None:
-    """One network: print where precisions meet, how far outputs are from float, and times."""
+def measure(
+    model: Path, calib: str, evaluation: str, seconds: float, *, dynamic: bool = False
+) -> None:
+    """One network: print where precisions meet, how far outputs are from float, and times.
+
+    With `dynamic`, ONNX Runtime's dynamic quantization (ranges of each call, per channel), too.
+    """
     network, target = load(model), targets.host_target()
     specs, name = network.sample_specs, network.sample_specs[0].name
     known = {"inputs": specs, "model_path": model}
@@ -169,18 +181,25 @@ def measure(model: Path, calib: str, evaluation: str, seconds: float) -> None:
     borders = f"{len(casts.borders)} borders, {casts.quantize} casts to integers, "
     borders += f"{counts['torch.operator']} ONNX nodes left"
     with tempfile.TemporaryDirectory() as scratch:
-        int8 = session(quantized(model, name, x, Path(scratch)))
+        others = {"int8": session(quantized(model, name, x, Path(scratch)))}
+        if dynamic:
+            quantize_dynamic(model, Path(scratch, "dynamic.onnx"), per_channel=True)
+            others["dynamic"] = session(Path(scratch, "dynamic.onnx"))
     theirs = session(model)
     ours = {key: runtime.load(each.vmfb, threads=1) for key, each in made.items()}
     calls: dict[str, Any] = {f"mlq {key}": each.prepare(x[:1]) for key, each in ours.items()}
     calls["ONNX Runtime float"] = lambda: theirs.run(None, {name: x[:1]})
-    calls["ONNX Runtime int8"] = lambda: int8.run(None, {name: x[:1]})
+    for kind, each in others.items():
+        calls[f"ONNX Runtime {kind}"] = partial(each.run, None, {name: x[:1]})
     print(f"{model.name} on {cpu_model()}, 1 thread: {borders}")
     reference = np.concatenate([theirs.run(None, {name: one[None]})[0] for one in tested])
     of = {
         "mlq float": [ours["float"].run(one[None])[0] for one in tested],
         "mlq int8": [ours["int8"].run(one[None])[0] for one in tested],
-        "ONNX Runtime int8": [int8.run(None, {name: one[None]})[0] for one in tested],
+    }
+    of |= {
+        f"ONNX Runtime {kind}": [each.run(None, {name: one[None]})[0] for one in tested]
+        for kind, each in others.items()
     }
     times = dict(zip(calls, time_for(list(calls.values()), seconds=seconds), strict=True))
     for form, each in times.items():

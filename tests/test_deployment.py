@@ -83,7 +83,7 @@ def assert_expected(results: list[np.ndarray]) -> None:
 
 def test_the_commands_of_a_network_are_a_list() -> None:
     program = compile_program(PROGRAM, HOST, WEIGHTS)
-    assert [type(each) for each in program.commands[:2]] == [Fill, Dispatch]
+    assert {Fill, Dispatch} <= {type(each) for each in program.commands}
     assert [(each.shape, each.dtype) for each in program.inputs] == [
         ((4, 12), "int8"),
         ((4, 8), "float32"),

@@ -429,6 +429,39 @@ def test_small_network(tmp_path: Path, case: str, batch: int | None) -> None:
     assert_same(raise_(path, image), onnx_runtime(path, image))
 
 
+def test_gelu_in_pieces_behind_a_bias_is_one_function(tmp_path: Path) -> None:
+    """What a bias, not yet folded, is read by comes over two bridges."""
+    nodes = [
+        node("MatMul", ["x", "k"], ["m"]),
+        node("Add", ["m", "b"], ["a"]),
+        node("Div", ["a", "root"], ["d"]),
+        node("Erf", ["d"], ["e"]),
+        node("Add", ["e", "one"], ["f"]),
+        node("Mul", ["a", "f"], ["g"]),
+        node("Mul", ["g", "half"], ["y"]),
+    ]
+    constants = ERF | {"k": reals(3, 4), "b": reals(4)}
+    path = save(tmp_path / "n.onnx", nodes, (2, 5, 3), constants)
+    image = np.random.default_rng(2).normal(size=(2, 5, 3)).astype(np.float32)
+    raised = raise_(path, image)
+    assert (raised.ops["nonlinearity"], raised.ops["mul"], raised.ops["conv2d"]) == (1, 0, 0)
+    assert_same(raised, onnx_runtime(path, image))
+
+
+def test_a_scale_amid_nodes_is_no_layer(tmp_path: Path) -> None:
+    """As of the scores of attention, which are floats before and after."""
+    nodes = [
+        node("MatMul", ["x", "x"], ["m"]),
+        node("Mul", ["m", "half"], ["s"], name="scale"),
+        node("Softmax", ["s"], ["y"]),
+    ]
+    path = save(tmp_path / "n.onnx", nodes, (1, 3, 4, 4), {"half": np.float32(0.5)})
+    raised = raise_(path, np.empty(0))
+    assert raised.ops["conv2d"] == 0
+    reason = "it stands between ONNX nodes, which stay float"
+    assert Skip("onnx.Mul", "scale", reason) in raised.floats
+
+
 FLOATS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
     "unknown": ([node("Celu", ["x"], ["y"])], ROW, "mlq has no op for ONNX Celu"),
     "slopes": (

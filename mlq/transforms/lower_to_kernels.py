@@ -15,9 +15,18 @@ from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
-from mlq.transforms.kernels import elementwise, inputs, measuring, movement, pools, products
+from mlq.transforms.kernels import (
+    elementwise,
+    inputs,
+    measuring,
+    movement,
+    nodes,
+    pools,
+    products,
+)
 from mlq.transforms.kernels.images import Images, Lower, is_open
 from mlq.transforms.linalg.epilogue import params_of
+from mlq.transforms.raising.node import kind_of
 
 Choice = Callable[[Any, Any, Images], Lower | str]
 
@@ -170,10 +179,13 @@ def _chosen(program: list[OpView], isa: Device, images: Images) -> dict[Value | 
     """How to lower the ops that have a kernel, by their result."""
     chosen: dict[Value | None, Lower] = {}
     for op in program:
-        if type(op) not in CHOICES:
+        if type(op) in CHOICES:
+            reason = _unfit(op, isa)
+            choice = CHOICES[type(op)](op, isa, images) if reason is None else reason
+        elif (kind := kind_of(op)) in nodes.CHOICES:
+            choice = nodes.CHOICES[kind](op, isa, images)
+        else:
             continue
-        reason = _unfit(op, isa)
-        choice = CHOICES[type(op)](op, isa, images) if reason is None else reason
         if isinstance(choice, str):
             skip(op, choice)
         else:

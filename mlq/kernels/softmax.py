@@ -1,0 +1,140 @@
+"""Softmax of floats along rows, with an exponential of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch_mlir.dialects import arith, vector
+from torch_mlir.ir import Value
+
+from mlq.kernels import code
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.isa import Isa
+
+_GRAIN = 1 << 14  # elements that make a workgroup worthwhile
+# exp(x) = 2^n exp(f) for |f| <= ln(2) / 2, exp(f) = 1 + f + f^2 p(f): Cephes, single/expf.c. Below
+# the least the power of two would have no exponent; what is given for it is as good as zero.
+_LEAST, _PER_OCTAVE = -87.3, 1.44269504088896341
+_LN2 = 0.693359375, -2.12194440e-4
+_FACTORS = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+_EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """ONNX Softmax of `rows` rows of `size` floats: exp(x - the greatest) over its sum."""
+
+    isa: Isa
+    rows: int
+    size: int
+
+    @property
+    def label(self) -> str:
+        """As `softmax_591x197`."""
+        return f"softmax_{self.rows}x{self.size}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The rows, before and after."""
+        return (Buffer("f32", self.rows * self.size),) * 2
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows."""
+        return max(1, min(8, self.rows * self.size // _GRAIN, self.rows)), 1, 1
+
+    @property
+    def _lanes(self) -> int:
+        lanes = self.isa.lanes
+        while lanes > self.size:
+            lanes //= 2
+        return lanes
+
+    @property
+    def _whole(self) -> int:
+        """Elements in whole vectors; the last vector reaches back among them if there are more."""
+        return self.size // self._lanes * self._lanes
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup: row by row."""
+
+        def row(y: Index) -> None:
+            at = code.times(y, self.size)
+            total = self._exponentials(memory, at, self._greatest(memory[0], at))
+            one = code.constant(1.0, "f32")
+            self._scaled(memory[1], at, arith.divf(one, total))
+
+        code.loop(*code.share(self.rows, group[0], self.grid[0]), 1, row)
+
+    def _greatest(self, memory: Value, at: Index) -> Value:
+        lanes = self._lanes
+
+        def step(i: Index, most: Value) -> list[Value]:
+            return [code.greater(most, code.load(memory, code.plus(at, i), lanes))]
+
+        first = code.load(memory, code.plus(at, self.size - lanes), lanes)
+        (most,) = code.loop(0, self._whole, lanes, step, [first])
+        return vector.reduction(code.element("f32"), "maxnumf", most)
+
+    def _exponentials(self, memory: Sequence[Value], at: Index, most: Value) -> Value:
+        """Write them, and add them up."""
+        lanes = self._lanes
+        greatest = code.splat(most, lanes)
+
+        def made(i: Index) -> Value:
+            place = code.plus(at, i)
+            value = _exponential(arith.subf(code.load(memory[0], place, lanes), greatest))
+            code.store(value, memory[1], place)
+            return value
+
+        def step(i: Index, total: Value) -> list[Value]:
+            return [arith.addf(total, made(i))]
+
+        zero = code.splat(code.constant(0.0, "f32"), lanes)
+        (total,) = code.loop(0, self._whole, lanes, step, [zero])
+        if rest := self.size - self._whole:
+            seen = lanes - rest
+            last = made(self.size - lanes)
+            mask = [i if i < seen else lanes + i for i in range(lanes)]
+            total = arith.addf(total, code.shuffle(zero, last, mask))
+        return vector.reduction(code.element("f32"), "add", total)
+
+    def _scaled(self, memory: Value, at: Index, factor: Value) -> None:
+        def step(lanes: int, i: Index) -> None:
+            place = code.plus(at, i)
+            value = code.load(memory, place, lanes)
+            code.store(arith.mulf(value, code.splat(factor, lanes)), memory, place)
+
+        code.loop(0, self._whole, self._lanes, lambda i: step(self._lanes, i))
+        for done, piece in code.pieces(self.size - self._whole, self._lanes):
+            step(piece, self._whole + done)
+
+
+def _exponential(x: Value) -> Value:
+    """The exponential of what is at most zero; of what is no number, none."""
+    lanes = code.lanes_of(x)
+
+    def number(value: float) -> Value:
+        return code.splat(code.constant(value, "f32"), lanes)
+
+    x = code.greater(number(_LEAST), x)
+    octaves = code.call("llvm.roundeven", x.type, arith.mulf(x, number(_PER_OCTAVE)))
+    for part in _LN2:
+        x = vector.fma(octaves, number(-part), x)
+    factor = number(_FACTORS[0])
+    for each in _FACTORS[1:]:
+        factor = vector.fma(factor, x, number(each))
+    mantissa = vector.fma(factor, arith.mulf(x, x), arith.addf(x, number(1.0)))
+    integers = arith.fptosi(code.vector_type(lanes, "i32"), octaves)
+    biased = arith.addi(integers, code.splat(code.constant(_EXPONENT_BIAS, "i32"), lanes))
+    shift = code.splat(code.constant(_MANTISSA_BITS, "i32"), lanes)
+    return arith.mulf(mantissa, code.view(arith.shli(biased, shift), "f32"))
