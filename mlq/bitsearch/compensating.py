@@ -1,8 +1,7 @@
 """An allocation made better: weights and biases that make up for its own errors, in context.
 
-In the order of the network, each layer is given what the layers before it make in the bits that the
-allocation gives them, and what they make in float (`mlq.compensation`). Nothing is trained: it is
-one pass over samples that no allocation is measured on.
+In the order of the network each layer reads what the layers before it make in the bits that the
+allocation gives them, and is fitted to what it makes in float (`mlq.compensation`).
 """
 
 from __future__ import annotations
@@ -21,34 +20,34 @@ from mlq.bitsearch.rounding import multiplied
 from mlq.dialect import functions, layers
 from mlq.network import Layer, walked
 from mlq.precision import Precision
-from mlq.recipe import Recipe
 from mlq.rounding import fitted_samples, fitting_batches
-from mlq.simulation import Simulation
 
 Array = NDArray[Any]
-Advance = Callable[[int], None]
 
 # Windows of a layer that are looked at: so many, of so many elements in all.
 _WINDOWS, _ELEMENTS = 16384, 1 << 26
-_SUFFIX = ":simulated"
-_WIDE = Precision.parse(f"w{BASE_BITS}a{BASE_BITS}")
 
 
 def compensated(
-    prepared: Prepared, precisions: Mapping[str, str], advance: Advance = lambda _layers: None
+    prepared: Prepared,
+    precisions: Mapping[str, str],
+    advance: Callable[[int], None] = lambda _layers: None,
 ) -> Prepared:
     """The network with weights and biases for these precisions: it simulates them, and no others.
 
-    DiagnosticError where the network has an op that numpy cannot compute.
+    The network as it is where no activation has fewer than 8 bits. DiagnosticError where it has an
+    op that numpy cannot compute.
     """
+    if all(Precision.parse(each).activation_bits >= BASE_BITS for each in precisions.values()):
+        return prepared
     subject, simulation, network = prepared.subject, prepared.simulation, prepared.network
     available = subject.data.samples
     seen = columns.first(fitting_batches(subject.batches(), available), fitted_samples(available))
     batches = [[np.array(each) for each in batch] for batch in seen]
-    fit = _Fit(simulation, subject.recipe, {**prepared.base, **precisions})
+    fit = _Fit(prepared, {**prepared.base, **precisions})
     table = simulation.table(prepared.choice.ranges, fit.assignment)
     store = network.weights.copy()
-    store.update(simulation.simulated_weights(fit.assignment, _SUFFIX))
+    store.update(simulation.simulated_weights(fit.assignment, ":simulated"))
 
     def pass_over(main: Any) -> None:
         simulated = functions.main_of(main.operation.parent, "simulated")
@@ -65,80 +64,61 @@ def compensated(
 
 @dataclass(frozen=True)
 class _Fit:
-    """What layers compute with in an assignment: found so far, by key and bits or precision."""
+    """What layers compute with in an assignment, by key and bits or precision, as far as found."""
 
-    simulation: Simulation
-    recipe: Recipe
+    prepared: Prepared
     assignment: Mapping[str, str]
     weights: dict[tuple[str, int], Array] = field(default_factory=dict)
     biases: dict[tuple[str, str], Array] = field(default_factory=dict)
 
     def layer(self, layer: Layer, exact: Pass, stored: Pass) -> None:
-        """Fit a layer, and let the pass through the quantized network go on with what was found."""
-        name, own = self.assignment[layer.name], self.simulation.network.weights
-        operands = exact.before(layer.name).operation.operands
-        constants = layers.constants_of(op := stored.before(layer.name))
-        if layer.weight is None or self._is_shared(layer):
-            return
-        windows = _windows(layer, exact.read(operands[0]))
-        read = _windows(layer, stored.read(op.operation.operands[0]))
-        weight, wanted = self._fitted(layer, windows, read)
-        self.weights[layer.weight, Precision.parse(name).weight_bits] = weight
-        stored.replace(constants[layers.WEIGHT_OPERAND], weight)
-        if layer.bias is not None:
-            made = _rows(layer, weight) @ read
-            shift = (wanted - made).mean(axis=-1, dtype=np.float64).reshape(-1)
-            bias = own[layer.bias] + shift.astype(np.float32)
-            self.biases[layer.bias, name] = bias
-            stored.replace(constants[layers.BIAS_OPERAND], bias)
+        """Fit a layer, and let the pass through the quantized network go on with what was found.
 
-    def _fitted(self, layer: Layer, windows: Array, read: Array) -> tuple[Array, Array]:
-        """The layer's weight as it is to be stored, and what its results are in float: [G, O, N].
+        A layer without a bias, or whose weight or bias another has too, stays as it is.
+        """
+        network, name = self.prepared.network, self.assignment[layer.name]
+        every = [key for each in network.layers for key in (each.weight, each.bias)]
+        ops = [each.before(layer.name) for each in (exact, stored)]
+        if layer.weight is None or layer.bias is None:
+            return
+        if every.count(layer.weight) > 1 or every.count(layer.bias) > 1:
+            return
+        windows, read = (
+            _windows(layer, each.read(op.operation.operands[0]))
+            for each, op in zip((exact, stored), ops, strict=True)
+        )
+        wanted = _rows(layer, network.weights[layer.weight]) @ windows
+        weight = self._weight(layer, windows, read, wanted)
+        shift = (wanted - _rows(layer, weight) @ read).mean(axis=-1, dtype=np.float64)
+        bias = network.weights[layer.bias] + shift.reshape(-1).astype(np.float32)
+        self.weights[layer.weight, Precision.parse(name).weight_bits] = weight
+        self.biases[layer.bias, name] = bias
+        constants = layers.constants_of(ops[1])
+        stored.replace(constants[layers.WEIGHT_OPERAND], weight)
+        stored.replace(constants[layers.BIAS_OPERAND], bias)
+
+    def _weight(self, layer: Layer, windows: Array, read: Array, wanted: Array) -> Array:
+        """The layer's weight as it is to be stored, for results near those `wanted` [G, O, N].
 
         Weights of few bits stay on their grids, which get other scales.
         """
-        name = self.assignment[layer.name]
+        name, recipe = self.assignment[layer.name], self.prepared.subject.recipe
         precision = Precision.parse(name)
-        weight = self.simulation.stored_weight(layer, name)
-        wanted = _rows(layer, self.simulation.network.weights[layer.weight or ""])
-        results = wanted @ windows
-        if precision == _WIDE or layer.bias is None:
-            return weight, results
+        weight = self.prepared.simulation.stored_weight(layer, name)
+        if precision.activation_bits >= BASE_BITS:
+            return weight
         rows = _rows(layer, weight)
         if precision.weight_bits == BASE_BITS:
-            rows = compensation.moved(wanted, windows, read)
-        scaled = rows * compensation.gains(results, rows @ read)[..., None]
-        weight = _of_rows(layer, scaled, weight.shape)
-        if precision.weight_bits == BASE_BITS:
-            weight = self._rounded(layer, weight)
-        return weight, results
-
-    def _rounded(self, layer: Layer, weight: Array) -> Array:
-        """A weight as 8 bits store it."""
-        recipe = self.recipe
-        params = numerics.weight_params(
-            weight,
-            bits=BASE_BITS,
-            granularity=recipe.granularity,
-            axis=layer.weight_axis,
-            scheme=recipe.scheme,
-        )
-        return numerics.fake_quantize(weight, params)
-
-    def _is_shared(self, layer: Layer) -> bool:
-        """Whether another layer has the same weight or bias."""
-        every = [key for each in self.simulation.network.layers for key in (each.weight, each.bias)]
-        return any(every.count(key) > 1 for key in (layer.weight, layer.bias) if key)
-
-
-def _windows(layer: Layer, batches: Sequence[Array]) -> Array:
-    """Windows [G, K, N] that the layer reads, sample after sample; of equal inputs, equal ones."""
-    product = layer.product
-    assert product is not None
-    most = min(_WINDOWS, _ELEMENTS // (product.groups * product.window))
-    random = np.random.default_rng(0)
-    parts = [columns.drawn(layer, batch, most / len(batches), random) for batch in batches]
-    return np.concatenate(parts, axis=-1)
+            own = _rows(layer, self.prepared.network.weights[layer.weight or ""])
+            rows = compensation.moved(own, windows, read)
+        rows = rows * compensation.gains(wanted, rows @ read)[..., None]
+        first = np.moveaxis(weight, layer.weight_axis, 0)
+        moved = np.moveaxis(rows.reshape(first.shape), 0, layer.weight_axis)
+        if precision.weight_bits < BASE_BITS:
+            return np.ascontiguousarray(moved)
+        how = {"granularity": recipe.granularity, "scheme": recipe.scheme}
+        params = numerics.weight_params(moved, bits=BASE_BITS, axis=layer.weight_axis, **how)
+        return np.ascontiguousarray(numerics.fake_quantize(moved, params))
 
 
 def _rows(layer: Layer, weight: Array) -> Array:
@@ -148,9 +128,10 @@ def _rows(layer: Layer, weight: Array) -> Array:
     return rows.reshape(layer.product.groups, -1, layer.product.window)
 
 
-def _of_rows(layer: Layer, rows: Array, shape: Sequence[int]) -> Array:
-    """The weight of this shape that `_rows` makes these of."""
-    axis = layer.weight_axis
-    others = [size for i, size in enumerate(shape) if i != axis % len(shape)]
-    moved = np.moveaxis(rows.reshape(shape[axis], *others), 0, axis)
-    return np.ascontiguousarray(moved, np.float32)
+def _windows(layer: Layer, batches: Sequence[Array]) -> Array:
+    """Windows [G, K, N] that the layer reads, sample after sample; of equal inputs, equal ones."""
+    assert layer.product is not None
+    most = min(_WINDOWS, _ELEMENTS // (layer.product.groups * layer.product.window))
+    random = np.random.default_rng(0)
+    parts = [columns.drawn(layer, batch, most / len(batches), random) for batch in batches]
+    return np.concatenate(parts, axis=-1)

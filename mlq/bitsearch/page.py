@@ -102,8 +102,8 @@ def _point(told: Told, index: int, each: Judged, widest: float) -> tuple[Cell, .
 
 
 def _marks(told: Told, index: int, each: Judged) -> list[str]:
-    marks = {"taken": index == told.front.chosen, "fine-tuned": each.finetuned}
-    return [mark for mark, holds in marks.items() if holds]
+    taken = ["taken"] if index == told.front.chosen else []
+    return [*taken, *([each.improved] if each.improved else [])]
 
 
 def mean_bits(point: Judged, layers: Sequence[Layer]) -> str:
