@@ -164,8 +164,8 @@ def _how_measured(told: Told) -> str:
         f" {numbers.percent(front.float_accuracy)} % right. Weights of fewer than 8 bits"
         f" were rounded {told.rounding}; ranges of such activations are those with which the logits"
         " of some calibration samples lose least. Points that are compensated have weights and"
-        " biases of their own, fitted in context after the search. Layers that multiply nothing, and residuals, keep"
-        " 8 bits and take no time in the model."
+        " biases of their own, fitted in context after the search. Layers that multiply nothing,"
+        " and residuals, keep 8 bits and take no time in the model."
     )
 
 
