@@ -24,6 +24,7 @@ from scipy import stats
 
 from mlq import hardware, targets
 from mlq.analysis import Subject
+from mlq.bitsearch.compensating import compensated
 from mlq.bitsearch.exploring import Effort, objective_of, refining, warm_up
 from mlq.bitsearch.judging import Judge
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
@@ -185,21 +186,30 @@ def judged_volume(judge: Judge, archive: Archive, visits: Sequence[Visit]) -> fl
     return share(archive.space, again)
 
 
-def judged(judge: Judge, archive: Archive, visits: Sequence[Visit]) -> None:
-    """Measure on other samples what was found at half of the latency, and what would be taken."""
+def judged(judge: Judge, archive: Archive, visits: Sequence[Visit], prepared: Prepared) -> None:
+    """Measure on other samples what was found at half of the latency, and what would be taken.
+
+    As the search measured it, and compensated.
+    """
     space, best = archive.space, front(visits)
     whole = space.us((0,) * len(space.sizes))
     half = [each for each in best if each.us <= 0.5 * whole][-1:]
-    for name, visit in [("taken", chosen(space, best)), *(("at half", each) for each in half)]:
-        found = judge.judge(archive, visit)
-        low, high = found.drop_95
-        print(
-            f"{name}: {100 * found.us / whole:.1f} % of the latency, {found.bytes / 1e6:.3g} MB,"
-            f" KL {found.kl_mnat:.0f} expected, {found.judged_kl_mnat:.0f} measured, top-1"
-            f" {100 * found.accuracy:.2f} % of {judge.data.samples}, float"
-            f" {100 * judge.float_accuracy:.2f}, lost {100 * found.drop:.2f}"
-            f" [{100 * low:.2f}, {100 * high:.2f}]"
-        )
+    for name, visit in [*(("at half", each) for each in half), ("taken", chosen(space, best))]:
+        plain = judge.judge(archive, visit)
+        made = compensated(prepared, plain.precisions)
+        for how, found in [
+            (name, plain),
+            (f"{name}, compensated", judge.again(plain, made, "compensated")),
+        ]:
+            low, high = found.drop_95
+            print(
+                f"{how}: {100 * found.us / whole:.1f} % of the latency, {found.bytes / 1e6:.3g} MB,"
+                f" KL {found.kl_mnat:.0f} expected, {found.judged_kl_mnat:.0f} measured, top-1"
+                f" {100 * found.accuracy:.2f} % of {judge.data.samples}, float"
+                f" {100 * judge.float_accuracy:.2f}, lost {100 * found.drop:.2f}"
+                f" [{100 * low:.2f}, {100 * high:.2f}]",
+                flush=True,
+            )
 
 
 def prepared_for(
@@ -278,7 +288,7 @@ def on(
     means = [bits_of(prepared, space, chosen(space, visits)) for visits in seen["search"]]
     archive, (judge, of_fronts) = Archive(space, memory), judges
     if judge is not None:
-        judged(judge, archive, seen["search"][0])
+        judged(judge, archive, seen["search"][0], prepared)
     if of_fronts is not None:
         for method in FRONTS:
             volume = judged_volume(of_fronts, archive, seen[method][0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from mlq import hardware as devices
 from mlq import targets
 from mlq.analysis import Subject
 from mlq.bitsearch import preserving
+from mlq.bitsearch.compensating import compensated
 from mlq.bitsearch.exploring import Effort, Explored, explore, objective_of, read_trace
+from mlq.bitsearch.improving import arrays, improved
 from mlq.bitsearch.judging import Front, Judge, candidates, choose, judged_front
 from mlq.bitsearch.measuring import Measuring
 from mlq.bitsearch.page import Told, page
 from mlq.bitsearch.plots import figures
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.bitsearch.rounding import multiplied
-from mlq.errors import UsageError
+from mlq.errors import DiagnosticError, UsageError
 from mlq.formats import MODULE, Files
 from mlq.frontends.data import Dataset, Samples, load_data
 from mlq.hardware import Hardware
@@ -40,6 +43,8 @@ from mlq.variant import build
 
 # Points of the front that are judged on the other samples.
 _JUDGED = 16
+# The file of what the taken point computes with, where it was improved.
+_NUMBERS = {"compensated": "compensated.npz", "fine-tuned": "finetuned.npz"}
 
 
 class Wish(Part):
@@ -176,7 +181,7 @@ def _explored(prepared: Prepared, device: Hardware, wish: Wish, folder: Path) ->
 def _judged(
     prepared: Prepared, found: Explored, data: Dataset, device: Hardware, wish: Wish
 ) -> tuple[Front, Files]:
-    """The front on other samples, fine-tuned if asked; and what the taken point was tuned to."""
+    """The front on other samples, improved; and what the taken point then computes with."""
     visits = candidates(found.archive, found.state.objective, _JUDGED)
     judge = Judge(prepared, data)
     points = judged_front(judge, found.archive, visits, prepared.subject.stages)
@@ -191,13 +196,35 @@ def _judged(
         chosen=choose(points, wish.max_drop),
         points=tuple(points),
     )
-    if not wish.finetune:
-        return front, {}
-    from mlq.finetune.improving import improved
-    from mlq.finetune.training import Schooling
+    return _improved(prepared, front, judge, wish)
 
-    front, arrays = improved(front, judge, prepared, Schooling(seed=wish.seed))
-    return front, {"finetuned.npz": archived(arrays)} if arrays else {}
+
+def _improved(prepared: Prepared, front: Front, judge: Judge, wish: Wish) -> tuple[Front, Files]:
+    """The front compensated, fine-tuned if asked; what the taken point then computes with."""
+    stages, tuned = prepared.subject.stages, dict[int, Prepared]()
+
+    def compensate(precisions: Mapping[str, str]) -> Prepared:
+        with stages.stage("compensate", len(precisions)) as advance:
+            return compensated(prepared, precisions, advance)
+
+    with suppress(DiagnosticError):  # an op that numpy cannot compute; the report says so
+        front, tuned = improved(front, judge, compensate, "compensated")
+    if wish.finetune:
+        from mlq.finetune.training import Schooling, finetune
+
+        how = Schooling(seed=wish.seed)
+
+        def train(precisions: Mapping[str, str]) -> Prepared:
+            with stages.stage("fine-tune", how.steps) as advance:
+                return finetune(prepared, precisions, how, advance).prepared
+
+        front, trained = improved(front, judge, train, "fine-tuned")
+        tuned |= trained
+    if front.chosen not in tuned:
+        return front, {}
+    taken = front.points[front.chosen]
+    found = arrays(tuned[front.chosen], taken.precisions)
+    return front, {_NUMBERS[taken.improved or ""]: archived(found)}
 
 
 def _plan(prepared: Prepared, front: Front) -> Plan:

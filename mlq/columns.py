@@ -34,8 +34,10 @@ def gather(
         for batch in first(batches, samples):
             values, share = tensors_of(batch), len(batch[0]) / samples
             for layer in weighted:
-                drawn = _drawn(layer, values[layer.flows[0].tensor], share, random)
-                found.setdefault(layer.name, []).append(drawn)
+                assert layer.product is not None
+                wanted = min(max(_PER_INPUT * layer.product.window, _LEAST), _MOST) * share
+                taken = drawn(layer, values[layer.flows[0].tensor], wanted, random)
+                found.setdefault(layer.name, []).append(taken)
     return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
 
 
@@ -49,12 +51,14 @@ def first(batches: Iterable[Sequence[Array]], samples: int) -> Iterator[Sequence
             break
 
 
-def _drawn(layer: Layer, x: Reals, share: float, random: np.random.Generator) -> Reals:
-    """This batch's part of the windows: [G, K, n]."""
+def drawn(layer: Layer, x: Reals, wanted: float, random: np.random.Generator) -> Reals:
+    """About so many windows [G, K, n] of a batch that the layer reads, at the same places of all.
+
+    There are no more than the layer has, and at least one of each sample.
+    """
     product = layer.product
     assert product is not None
-    wanted = min(max(_PER_INPUT * product.window, _LEAST), _MOST) * share / len(x)
-    positions = min(max(int(wanted), 1), product.pixels)
+    positions = min(max(int(wanted / len(x)), 1), product.pixels)
     if layer.kind != "conv2d":
         rows = x.reshape(len(x), -1, x.shape[-1])[:, :positions].reshape(-1, x.shape[-1])
         return np.ascontiguousarray(rows.T[None])

@@ -49,7 +49,7 @@ def run(
     block = functions.body_of(function)
     names = [layers.tensor_name(argument) for argument in block.arguments]
     arrays = _in_order(inputs, names)
-    machine = _Machine(store)
+    machine = Machine(store)
     machine.values.update(zip(block.arguments, arrays, strict=True))
     found = {name: array for name, array in zip(names, arrays, strict=True) if name is not None}
     for op in list(block.operations)[:-1]:
@@ -64,7 +64,7 @@ def run(
     return found
 
 
-class _Machine:
+class Machine:
     """The tensors of a function so far, by the value that stands for them."""
 
     def __init__(self, store: Store | None) -> None:
@@ -132,19 +132,19 @@ def _bounds(op: Any) -> tuple[float, float]:
     return build.Activation.of(op).bounds
 
 
-def _quantize(op: Any, at: _Machine) -> Array:
+def _quantize(op: Any, at: Machine) -> Array:
     return numerics.quantize(at[op.input], _demanded(op.output))
 
 
-def _dequantize(op: Any, at: _Machine) -> Array:
+def _dequantize(op: Any, at: Machine) -> Array:
     return numerics.dequantize(at[op.input], _demanded(op.input))
 
 
-def _requantize(op: Any, at: _Machine) -> Array:
+def _requantize(op: Any, at: Machine) -> Array:
     return numerics.requantize(at[op.input], _demanded(op.input), _demanded(op.output))
 
 
-def _conv2d(op: Any, at: _Machine) -> Array:
+def _conv2d(op: Any, at: Machine) -> Array:
     keys = build.attributes_of(op, "strides", "pads", "dilations", "groups")
     weight = at[op.weight].transpose(_TO_OIHW) if _is_nhwc(op) else at[op.weight]
     bias = None if op.bias is None else at[op.bias]
@@ -158,7 +158,7 @@ def _conv2d(op: Any, at: _Machine) -> Array:
     return _laid_out(op, _finish(op, acc, scale, residual))
 
 
-def _matmul(op: Any, at: _Machine) -> Array:
+def _matmul(op: Any, at: Machine) -> Array:
     transposed = bool(op.transpose_rhs.value)
     bias = None if op.bias is None else at[op.bias]
     residual = None if op.residual is None else at[op.residual]
@@ -187,13 +187,13 @@ def _finish_real(op: Any, value: Array, residual: Array | None) -> Array:
     return numerics.clamp(value if residual is None else value + residual, *_bounds(op))
 
 
-def _add(op: Any, at: _Machine) -> Array:
+def _add(op: Any, at: Machine) -> Array:
     output = _params(op.output)
     lhs, rhs = (numerics.addend(at[v], _params(v), output) for v in (op.lhs, op.rhs))
     return numerics.add(lhs, rhs, output, bounds=_bounds(op))
 
 
-def _mul(op: Any, at: _Machine) -> Array:
+def _mul(op: Any, at: Machine) -> Array:
     lhs, rhs, left, right = at[op.lhs], at[op.rhs], _params(op.lhs), _params(op.rhs)
     if left is None or right is None:
         return numerics.clamp(lhs * rhs, *_bounds(op))
@@ -201,24 +201,24 @@ def _mul(op: Any, at: _Machine) -> Array:
     return _finish(op, acc, numerics.product_scale(left, right, _params(op.output)), None)
 
 
-def _nonlinearity(op: Any, at: _Machine) -> Array:
+def _nonlinearity(op: Any, at: Machine) -> Array:
     function, input, x = nonlinear.parse(op.function.value), _params(op.input), at[op.input]
     if input is None:
         return nonlinear.evaluate(function, x)
     return nonlinear.table(function, input, _params(op.output))[x.view(np.uint8)]
 
 
-def _resize_nearest(op: Any, at: _Machine) -> Array:
+def _resize_nearest(op: Any, at: Machine) -> Array:
     down, right = op.factors
     return _laid_out(op, at.image(op, op.input).repeat(down, 2).repeat(right, 3))
 
 
-def _max_pool2d(op: Any, at: _Machine) -> Array:
+def _max_pool2d(op: Any, at: Machine) -> Array:
     keys = build.attributes_of(op, "kernel", "strides", "pads", "dilations")
     return _laid_out(op, numerics.max_pool2d(at.image(op, op.input), **keys))
 
 
-def _avg_pool2d(op: Any, at: _Machine) -> Array:
+def _avg_pool2d(op: Any, at: Machine) -> Array:
     names = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
     keys, image, input = build.attributes_of(op, *names), at.image(op, op.input), _params(op.input)
     if input is None:
@@ -229,31 +229,31 @@ def _avg_pool2d(op: Any, at: _Machine) -> Array:
     return _laid_out(op, numerics.finish(acc, scale, output))
 
 
-def _concat(op: Any, at: _Machine) -> Array:
+def _concat(op: Any, at: Machine) -> Array:
     return np.concatenate([at[v] for v in op.operation.operands], axis=op.axis.value)
 
 
-def _reshape(op: Any, at: _Machine) -> Array:
+def _reshape(op: Any, at: Machine) -> Array:
     return at[op.input].reshape([-1 if n == shapes.DYNAMIC else n for n in op.output.type.shape])
 
 
-def _transpose(op: Any, at: _Machine) -> Array:
+def _transpose(op: Any, at: Machine) -> Array:
     moved: Array = at[op.input].transpose(list(op.permutation))
     return moved
 
 
-def _pad(op: Any, at: _Machine) -> Array:
+def _pad(op: Any, at: Machine) -> Array:
     params, value = _params(op.input), np.float32(op.value.value)
     padding = value if params is None else numerics.quantize(np.asarray(value), params)
     widths = list(zip(op.low, op.high, strict=True))
     return np.pad(at[op.input], widths, constant_values=padding)
 
 
-def _slice(op: Any, at: _Machine) -> Array:
+def _slice(op: Any, at: Machine) -> Array:
     return at[op.input][shapes.slices(op.offsets, op.sizes, op.strides)]
 
 
-def _activate(op: Any, at: _Machine) -> Array:
+def _activate(op: Any, at: Machine) -> Array:
     params = _params(op.input)
     if params is None:
         return numerics.clamp(at[op.input], *_bounds(op))
@@ -261,21 +261,21 @@ def _activate(op: Any, at: _Machine) -> Array:
     return np.asarray(np.minimum(np.maximum(at[op.input], low), high))
 
 
-def _observe(op: Any, at: _Machine) -> Array:
+def _observe(op: Any, at: Machine) -> Array:
     step = subsampling_step(build.elements_of(op.input), op.max_elements.value)
     return statistics(at[op.input], step, op.bins.value)
 
 
-def _fake_quantize(op: Any, at: _Machine) -> Array:
+def _fake_quantize(op: Any, at: Machine) -> Array:
     return numerics.fake_quantize_row(at[op.input], at[op.table][op.row.value])
 
 
-def _compare(op: Any, at: _Machine) -> Array:
+def _compare(op: Any, at: Machine) -> Array:
     step = row_step(op.reference.type.shape, op.max_elements.value)
     return energies(at[op.reference], at[op.value], step)
 
 
-_EXECUTE: dict[type[Any], Callable[[Any, _Machine], Any]] = {
+_EXECUTE: dict[type[Any], Callable[[Any, Machine], Any]] = {
     ops.ActivateOp: _activate,
     ops.AddOp: _add,
     ops.AvgPool2dOp: _avg_pool2d,

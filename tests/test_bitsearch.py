@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +18,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mlq import amed, calibration, columns, hardware, metrics, targets
+from mlq import amed, calibration, columns, compensation, hardware, metrics, targets
 from mlq.analysis import Subject
 from mlq.bitsearch import clipping, rounding
+from mlq.bitsearch.compensating import compensated
 from mlq.bitsearch.exploring import Effort, explore, objective_of, read_trace
-from mlq.bitsearch.judging import Front, candidates
+from mlq.bitsearch.judging import Front, Judge, candidates
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.bitsearch.proxy import Proxy, alone, noise_alone
@@ -438,3 +440,69 @@ def test_a_range_is_widened_or_narrowed_while_less_is_lost(best: float) -> None:
     assert abs(math.log2(found / best)) <= 0.125 + 1e-9
     assert len(tried) <= 2 * clipping._MOST + 1
     assert clipping._best_factor(lambda _factor: 1.0) == 1.0
+
+
+def test_compensation_finds_what_an_input_lost() -> None:
+    """Of a channel that is read at half of its size, twice the weight makes up; noise adds none."""
+    random = np.random.default_rng(0)
+    exact = random.standard_normal((2, 3, 4000)).astype(np.float32)
+    rows = random.standard_normal((2, 5, 3)).astype(np.float32)
+    read = exact.copy()
+    read[:, 1] = 0.5 * exact[:, 1] + 7.0  # a constant is the bias's to make up for
+    wanted = rows.copy()
+    wanted[..., 1] *= 2.0
+    np.testing.assert_allclose(compensation.moved(rows, exact, read), wanted, rtol=0.02, atol=0.02)
+    np.testing.assert_array_equal(compensation.moved(rows, exact, exact), rows)
+    few, others = exact[..., :40], random.standard_normal((2, 3, 40)).astype(np.float32)
+    moved = compensation.moved(rows, few, few + 0.01 * others)
+    assert np.abs(moved - rows).max() < 0.05
+    made = rows @ exact
+    scaled = made * np.linspace(0.5, 2.0, 10, dtype=np.float32).reshape(2, 5, 1) - 1.0
+    gains = compensation.gains(made, scaled)
+    np.testing.assert_allclose(gains, 1.0 / np.linspace(0.5, 2.0, 10).reshape(2, 5), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["w8a2", "w3a3"])
+def test_compensated_allocations_lose_less_on_other_samples(
+    prepared: Prepared, demo: Path, tmp_path: Path, name: str
+) -> None:
+    widths = Precision.parse(name)
+    bits, activation_bits = (widths.weight_bits, 8), (widths.activation_bits, 8)
+    made = prepare(prepared.subject, bits, tmp_path / "weights.npz", activation_bits)
+    space = made.space(hardware.load(HARDWARE), bits, activation_bits)
+    specs = made.network.sample_specs
+    judge = Judge(made, load_data(demo / "digits-eval.npz", specs, model_path=demo / "digits.onnx"))
+    archive = Archive(space, lambda points: [1.0] * len(points))
+    before = judge.judge(archive, archive.measure([space.uniform(name)])[0])
+    better = compensated(made, before.precisions)
+    after = judge.again(before, better, "compensated")
+    assert after.improved == "compensated"
+    assert after.judged_kl_mnat < 0.9 * before.judged_kl_mnat
+    wide = space.precisions(space.uniform("w8a8"))
+    assert compensated(made, wide) is made
+    for layer in multiplied(made.network):
+        stored = better.simulation.stored_weight(layer, before.precisions[layer.name])
+        params = better.simulation.weight_params(layer, Precision.parse("w8a8"))
+        rows = np.moveaxis(stored, layer.weight_axis, 0).reshape(len(params.scale), -1)
+        most = (1 << Precision.parse(before.precisions[layer.name]).weight_bits - 1) - 1
+        assert max(len(np.unique(np.abs(row))) for row in rows) <= most + 1
+
+
+def test_what_compensates_does_not_depend_on_samples_that_allocations_are_measured_on(
+    prepared: Prepared, space: Space
+) -> None:
+    subject = prepared.subject
+    first = subject.data.samples // 5 // subject.batch
+    batches = [[np.array(each) for each in batch] for batch in subject.batches()]
+    precisions = space.precisions(space.uniform("w3a3"))
+    found = []
+    for place in (None, first - 1, first):
+        seen = list(batches)
+        if place is not None:
+            seen[place] = [np.zeros_like(each) for each in seen[place]]
+        other = SimpleNamespace(**{**vars(subject), "batches": lambda seen=seen: iter(seen)})
+        made = compensated(replace(prepared, subject=other), precisions)
+        layer = multiplied(prepared.network)[1]
+        found.append(made.simulation.stored_bias(layer, "w3a3"))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[2] - found[0]).max() > 0.0

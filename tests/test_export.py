@@ -227,7 +227,7 @@ def differences(module: Transformed, theirs: Arrays, inputs: Arrays) -> dict[str
     with context(), Location.unknown():
         program = Module.parse(module.text)
         block = functions.body_of(functions.main_of(program.operation))
-        machine = reference._Machine(module.weights)
+        machine = reference.Machine(module.weights)
         machine.values.update(zip(block.arguments, inputs.values(), strict=True))
         for op in list(block.operations)[:-1]:
             results = machine.execute(op.operation.opview)

@@ -85,8 +85,8 @@ def test_training_brings_the_network_back(prepared: Prepared, demo: Path) -> Non
     before = judge.judge(archive, archive.measure([point])[0])
     seen: list[int] = []
     tuned = finetune(prepared, before.precisions, Schooling(steps=120, shift=0.0), seen.append)
-    after = judge.again(before, tuned.prepared)
+    after = judge.again(before, tuned.prepared, "fine-tuned")
     assert sum(seen) == len(tuned.losses) == 120
-    assert after.finetuned
+    assert after.improved == "fine-tuned"
     assert after.judged_kl_mnat < 0.8 * before.judged_kl_mnat
     assert after.us == before.us

@@ -6,6 +6,8 @@
 `refining`   where a measurement should raise the front most
 `exploring`  sensitivities, integer programs, chains: the search itself
 `judging`    the front again, on samples that the search did not see
+`compensating` the points that are taken, with weights and biases that make up for their errors
+`improving`  the front with such points, or with fine-tuned ones
 `page`       the report for people; `plots` its figures
 """
 

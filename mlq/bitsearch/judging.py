@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from mlq.search import Archive, Objective, Visit, front
 from mlq.values import Part, Value
 
 Array = NDArray[Any]
+
+
+Way = Literal["compensated", "fine-tuned"]
 
 
 class Judged(Part):
@@ -36,7 +39,7 @@ class Judged(Part):
     drop: float
     drop_95: tuple[float, float]
     precisions: dict[str, str]
-    finetuned: bool = False
+    improved: Way | None = None
 
 
 class Front(Value):
@@ -84,10 +87,10 @@ class Judge:
             **self._measured(precisions, self._prepared),
         )
 
-    def again(self, point: Judged, tuned: Prepared) -> Judged:
-        """A point as it is after fine-tuning."""
+    def again(self, point: Judged, tuned: Prepared, way: Way) -> Judged:
+        """A point as it is after it was improved in this way."""
         measured = self._measured(point.precisions, tuned)
-        return point.model_copy(update={**measured, "finetuned": True})
+        return point.model_copy(update={**measured, "improved": way})
 
     def _measured(self, precisions: Mapping[str, str], prepared: Prepared) -> dict[str, Any]:
         """What `Judged` says of these precisions besides what the search knew."""

@@ -102,8 +102,8 @@ def _point(told: Told, index: int, each: Judged, widest: float) -> tuple[Cell, .
 
 
 def _marks(told: Told, index: int, each: Judged) -> list[str]:
-    marks = {"taken": index == told.front.chosen, "fine-tuned": each.finetuned}
-    return [mark for mark, holds in marks.items() if holds]
+    taken = ["taken"] if index == told.front.chosen else []
+    return [*taken, *([each.improved] if each.improved else [])]
 
 
 def mean_bits(point: Judged, layers: Sequence[Layer]) -> str:
@@ -163,8 +163,9 @@ def _how_measured(told: Told) -> str:
         f" {numbers.things(front.judged_samples, 'sample')}, of which float has"
         f" {numbers.percent(front.float_accuracy)} % right. Weights of fewer than 8 bits"
         f" were rounded {told.rounding}; ranges of such activations are those with which the logits"
-        " of some calibration samples lose least. Layers that multiply nothing, and residuals, keep"
-        " 8 bits and take no time in the model."
+        " of some calibration samples lose least. Points that are compensated have weights and"
+        " biases of their own, fitted in context after the search. Layers that multiply nothing,"
+        " and residuals, keep 8 bits and take no time in the model."
     )
 
 

@@ -1,49 +1,45 @@
-"""A front made better by fine-tuning: the point that was taken, and faster ones beside it."""
+"""A front made better: the point that was taken, and faster ones beside it, with other numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
-from mlq.bitsearch.judging import Front, Judge, choose
+from mlq.bitsearch.judging import Front, Judge, Way, choose
 from mlq.bitsearch.preparing import Prepared
-from mlq.finetune.training import Schooling, finetune
 from mlq.network import Layer
 from mlq.numerics import table_row
 from mlq.precision import Precision
 
-# Points that are fine-tuned at most.
+# Points that are improved at most.
 _MOST = 4
 
+Tune = Callable[[Mapping[str, str]], Prepared]
+"""A network with weights, biases and ranges for one allocation."""
 
-def improved(
-    front: Front, judge: Judge, prepared: Prepared, how: Schooling
-) -> tuple[Front, dict[str, NDArray[Any]]]:
-    """The front after fine-tuning, and what the taken point computes with, by name.
 
-    From the point that was taken on to faster ones, until one loses more than was allowed. Nothing
-    is returned beside the front where the taken point was not fine-tuned.
+def improved(front: Front, judge: Judge, tune: Tune, way: Way) -> tuple[Front, dict[int, Prepared]]:
+    """The front after `tune`, which `way` calls so, and the networks of points that it improved.
+
+    From the point that was taken on to faster ones, until one loses more than was allowed; a point
+    has the new numbers where its KL is less with them.
     """
-    points, tuned = list(front.points), {}
+    points, tuned = list(front.points), dict[int, Prepared]()
     for index in range(front.chosen, max(front.chosen - _MOST, -1), -1):
         point = points[index]
-        with prepared.subject.stages.stage("fine-tune", how.steps) as advance:
-            made = finetune(prepared, point.precisions, how, advance)
-        better = judge.again(point, made.prepared)
-        if better.drop < point.drop:
-            points[index], tuned[index] = better, made.prepared
+        made = tune(point.precisions)
+        better = judge.again(point, made, way)
+        if better.judged_kl_mnat < point.judged_kl_mnat:
+            points[index], tuned[index] = better, made
         if points[index].drop > front.max_drop:
             break
     chosen = choose(points, front.max_drop)
-    whole = front.model_copy(update={"points": tuple(points), "chosen": chosen})
-    if chosen not in tuned:
-        return whole, {}
-    return whole, _arrays(tuned[chosen], points[chosen].precisions)
+    return front.model_copy(update={"points": tuple(points), "chosen": chosen}), tuned
 
 
-def _arrays(prepared: Prepared, precisions: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def arrays(prepared: Prepared, precisions: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """Weights and biases in float as they are stored, by their keys; and activations.
 
     These are rows (scale, zero point, least, greatest), called like the layer and the role in it.
