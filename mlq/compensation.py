@@ -62,4 +62,5 @@ def _solved(form: Reals, crossed: Reals, ridge: float) -> Reals:
 
 
 def _centred(values: Reals) -> Reals:
-    return values - values.mean(axis=-1, keepdims=True)
+    centred: Reals = values - values.mean(axis=-1, keepdims=True)
+    return centred

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 41800  # lines in mlq/; what this CPU lacks is played by a bare PC, softmax has a kernel
+BUDGET = 41900  # lines in mlq/; a bare PC plays what this CPU lacks, allocations are compensated
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

@@ -116,8 +116,13 @@ class _Fit:
         moved = np.moveaxis(rows.reshape(first.shape), 0, layer.weight_axis)
         if precision.weight_bits < BASE_BITS:
             return np.ascontiguousarray(moved)
-        how = {"granularity": recipe.granularity, "scheme": recipe.scheme}
-        params = numerics.weight_params(moved, bits=BASE_BITS, axis=layer.weight_axis, **how)
+        params = numerics.weight_params(
+            moved,
+            bits=BASE_BITS,
+            granularity=recipe.granularity,
+            axis=layer.weight_axis,
+            scheme=recipe.scheme,
+        )
         return np.ascontiguousarray(numerics.fake_quantize(moved, params))
 
 
