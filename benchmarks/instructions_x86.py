@@ -62,7 +62,7 @@ def counted(network: networks.Network, presets: list[str]) -> dict[tuple[str, st
             target = targets.by_name(f"x86:{preset}")
             lowered = transform(made.text, made.weights, lowering(target.features))
             program = programs.build_program(lowered.text, target, lowered.weights, emulated=True)
-            assert isinstance(program, programs.BareProgram)
+            assert isinstance(program, programs.BareMetalProgram)
             taken, results = program.counted(inputs)
             logits = [np.frombuffer(each, np.float32) for each in results]
             expected = expected or logits

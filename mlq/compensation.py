@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlq import damping
 from mlq.numerics import Reals
 
-# Shares of the mean of the diagonal that may be added to it, each about three times the next.
-_RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-# One window in so many, the last ones, says what is right for the others.
-_HELD_OUT = 4
+# From the greatest on; the least share is not tried.
+_RIDGES = damping.SHARES[:0:-1]
 _LEAST = 1e-12
 
 
-def moved(rows: Reals, exact: Reals, stored: Reals) -> Reals:
+def ridge_regressed(rows: Reals, exact: Reals, stored: Reals) -> Reals:
     """`rows` [G, O, K], so that of `stored` windows [G, K, N] they make what they do of `exact`.
 
     Windows are in the form of `mlq.columns`, sample after sample. Means are the bias's to make up
     for. Rows stay as they are where no ridge has less error on the windows that are held out.
     """
     lost, stored = (_centred(each) for each in (rows @ (exact - stored), stored))
-    known = stored.shape[-1] - stored.shape[-1] // _HELD_OUT
+    known = stored.shape[-1] - stored.shape[-1] // damping.HELD_OUT
     form = _moments(stored[..., :known], lost[..., :known])
     best, least = None, float(np.sum(np.square(lost[..., known:]), dtype=np.float64))
     for ridge in _RIDGES:

@@ -18,10 +18,10 @@ from mlq.numerics import Reals
 Array = NDArray[Any]
 
 # Shares of the mean of the diagonal that may be added to it, each about three times the last.
-_TRIED = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_FIRST = _TRIED.index(0.1)
+SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_FIRST = SHARES.index(0.1)
 # The last windows, a quarter of them and so many at most, say what the moments of the others do.
-_HELD_OUT, _MOST_HELD_OUT = 4, 1024
+HELD_OUT, _MOST_HELD_OUT = 4, 1024
 
 
 def least_error(columns: Reals, *, centred: bool = True) -> float:
@@ -33,9 +33,9 @@ def least_error(columns: Reals, *, centred: bool = True) -> float:
     moments M is expected to be the sum of L_kk^2 (L^-1 M L^-T)_kk in units of step^2 / 12: no
     weight has to be rounded to know it. Moments are about the mean if they are to be `centred`.
     """
-    held = columns.shape[-1] // _HELD_OUT
+    held = columns.shape[-1] // HELD_OUT
     if not held:
-        return _TRIED[-1]
+        return SHARES[-1]
     known, others = columns[..., :-held], columns[..., -held:]
     others = others[..., :: -(-held // _MOST_HELD_OUT)]
     if centred:
@@ -47,7 +47,7 @@ def least_error(columns: Reals, *, centred: bool = True) -> float:
         for order in [np.argsort(np.diagonal(form))]
         if form.any()
     ]
-    return _descended(groups) if groups else _TRIED[-1]
+    return _descended(groups) if groups else SHARES[-1]
 
 
 def _descended(groups: list[tuple[Array, Array]]) -> float:
@@ -56,14 +56,14 @@ def _descended(groups: list[tuple[Array, Array]]) -> float:
 
     def loss(place: int) -> float:
         if place not in losses:
-            losses[place] = sum(_expected(*group, _TRIED[place]) for group in groups)
+            losses[place] = sum(_expected(*group, SHARES[place]) for group in groups)
         return losses[place]
 
     best = _FIRST
     step = 1 if loss(best + 1) < loss(best) else -1
-    while 0 <= best + step < len(_TRIED) and loss(best + step) < loss(best):
+    while 0 <= best + step < len(SHARES) and loss(best + step) < loss(best):
         best += step
-    return _TRIED[best]
+    return SHARES[best]
 
 
 def _expected(form: Array, others: Array, share: float) -> float:

@@ -154,7 +154,7 @@ def _fetch(folder: Path, requirement: str, platform_tag: str) -> None:
 def _why_not_emulated(target: Target, native: str) -> str:
     """Why no emulator helps; `native` is why it does not run by itself."""
     emulator = target.device.emulator
-    if emulator is None or (emulator.bare and not _is_kind(target)):
+    if emulator is None or (emulator.bare_metal and not _is_kind(target)):
         return native
     if shutil.which(emulator.program) is None:
         return f"{native}, and there is no {emulator.program}; install {emulator.package}"

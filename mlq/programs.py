@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import devices
-from mlq.deployment import bare
-from mlq.deployment.sources import EXECUTABLE, compile_command, program_files
+from mlq.deployment import bare_metal
+from mlq.deployment.sources import EXECUTABLE, Files, compile_command, program_files
 from mlq.errors import DataError, TargetError
 from mlq.targets.base import Target
 from mlq.targets.device import Emulator
@@ -67,7 +67,7 @@ def _stored(dtype: np.dtype[Any]) -> str:
 
 
 @dataclass(frozen=True)
-class BareProgram(BuiltProgram):
+class BareMetalProgram(BuiltProgram):
     """The same on a machine without an operating system, of which there is one for each call."""
 
     def _called(self, inputs: Sequence[bytes]) -> list[bytes]:
@@ -76,12 +76,12 @@ class BareProgram(BuiltProgram):
     def counted(self, inputs: Sequence[bytes]) -> tuple[int, list[bytes]]:
         """How many instructions one call takes, and its results; TargetError if it does not end."""
         here = Path(self.folder.name)
-        bare.write_disk(here, b"".join(inputs))
+        bare_metal.write_disk(here, b"".join(inputs))
         assert self.emulator is not None
-        command = [self.emulator.program, "-q", "-f", bare.CONFIGURATION]
-        found = bare.results(_ran(command, here, b"c\n").stdout)
+        command = [self.emulator.program, "-q", "-f", bare_metal.CONFIGURATION]
+        found = bare_metal.results(_ran(command, here, b"c\n").stdout)
         if found is None or found[0]:
-            log = (here / bare.LOG).read_text(errors="replace") if found is None else ""
+            log = (here / bare_metal.LOG).read_text(errors="replace") if found is None else ""
             said = next((line for line in log.splitlines() if "PANIC" in line), f"{found}")
             raise TargetError(f"{self.emulator.program}: the network was stopped: {said.strip()}")
         _, taken, rest = found
@@ -107,18 +107,19 @@ def build_program(
     folder = tempfile.TemporaryDirectory(prefix="mlq-")
     emulated = emulated or bool(devices.why_not_here(target))
     emulator = target.device.emulator if emulated else None
-    files, here = program_files(program, target), Path(folder.name)
-    on_bare = emulator is not None and emulator.bare
-    if emulator is not None and emulator.bare:
-        files |= bare.files(*emulator.arguments)
+    here, made = Path(folder.name), (folder, emulator, program.outputs, program.inputs)
+    _write(here, program_files(program, target))
+    if emulator is not None and emulator.bare_metal:
+        _write(here, bare_metal.files(*emulator.arguments))
+        bare_metal.build(here, command[0], lambda each: run(each, here))
+        return BareMetalProgram(*made)
+    run(command, here)
+    return BuiltProgram(*made)
+
+
+def _write(folder: Path, files: Files) -> None:
     for name, content in files.items():
-        (here / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    if on_bare:
-        bare.build(here, command[0], lambda each: run(each, here))
-    else:
-        run(command, here)
-    made = BareProgram if on_bare else BuiltProgram
-    return made(folder, emulator, program.outputs, program.inputs)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def install_compiler(target: Target) -> str:

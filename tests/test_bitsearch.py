@@ -451,10 +451,12 @@ def test_compensation_finds_what_an_input_lost() -> None:
     read[:, 1] = 0.5 * exact[:, 1] + 7.0  # a constant is the bias's to make up for
     wanted = rows.copy()
     wanted[..., 1] *= 2.0
-    np.testing.assert_allclose(compensation.moved(rows, exact, read), wanted, rtol=0.02, atol=0.02)
-    np.testing.assert_array_equal(compensation.moved(rows, exact, exact), rows)
+    np.testing.assert_allclose(
+        compensation.ridge_regressed(rows, exact, read), wanted, rtol=0.02, atol=0.02
+    )
+    np.testing.assert_array_equal(compensation.ridge_regressed(rows, exact, exact), rows)
     few, others = exact[..., :40], random.standard_normal((2, 3, 40)).astype(np.float32)
-    moved = compensation.moved(rows, few, few + 0.01 * others)
+    moved = compensation.ridge_regressed(rows, few, few + 0.01 * others)
     assert np.abs(moved - rows).max() < 0.05
     made = rows @ exact
     scaled = made * np.linspace(0.5, 2.0, 10, dtype=np.float32).reshape(2, 5, 1) - 1.0

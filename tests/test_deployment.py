@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlq import emulation, formats, programs, runtime, targets
-from mlq.deployment import bare, c_array, program_files
+from mlq.deployment import bare_metal, c_array, program_files
 from mlq.deployment.sources import compile_command
 from mlq.dialect.weights import WeightStore
 from mlq.errors import CompileError, DataError, TargetError, UsageError
@@ -142,7 +142,7 @@ def test_every_emulated_target_computes_the_same(name: str) -> None:
     assert_expected(results)
 
 
-def played(name: str, cpu: str | None = None) -> programs.BareProgram:
+def played(name: str, cpu: str | None = None) -> programs.BareMetalProgram:
     """PROGRAM for an x86 target on a bare PC, whose CPU may be another; skips without one."""
     target = targets.by_name(name)
     emulator = target.device.emulator
@@ -153,7 +153,7 @@ def played(name: str, cpu: str | None = None) -> programs.BareProgram:
         device = replace(target.device, emulator=replace(emulator, arguments=(cpu,)))
         target = replace(target, device=device)
     program = programs.build_program(PROGRAM, target, WEIGHTS, emulated=True)
-    assert isinstance(program, programs.BareProgram)
+    assert isinstance(program, programs.BareMetalProgram)
     return program
 
 
@@ -196,7 +196,7 @@ def test_what_bochs_misreads_is_mended() -> None:
         "unsigned long model_output_bytes(int i) { return 0; }\n"
     )
     (here / "run.c").write_text("")
-    bare.build(here, "cc", lambda command: programs.run(command, here))
+    bare_metal.build(here, "cc", lambda command: programs.run(command, here))
     with pytest.raises(TargetError, match=r"stopped: \(-255, "):  # 0xffffff01
         program.counted([])
 

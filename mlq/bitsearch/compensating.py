@@ -110,7 +110,7 @@ class _Fit:
         rows = _rows(layer, weight)
         if precision.weight_bits == BASE_BITS:
             own = _rows(layer, self.prepared.network.weights[layer.weight or ""])
-            rows = compensation.moved(own, windows, read)
+            rows = compensation.ridge_regressed(own, windows, read)
         rows = rows * compensation.gains(wanted, rows @ read)[..., None]
         first = np.moveaxis(weight, layer.weight_axis, 0)
         moved = np.moveaxis(rows.reshape(first.shape), 0, layer.weight_axis)

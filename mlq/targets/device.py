@@ -17,8 +17,8 @@ class Emulator:
     `program` (of at least major version `least_version`) comes from the Debian package `package`,
     the C library under `sysroot` from `library`. `wheel` is the platform tag of IREE's runtime
     wheel for that machine; where there is none, what runs is a static program that `compiler`, a
-    plain cross compiler, builds. One that is `bare` plays a whole machine, of the kind that this
-    one is, on which the program runs without an operating system.
+    plain cross compiler, builds. One that is `bare_metal` plays a whole machine, of the kind
+    that this one is, on which the program runs without an operating system.
     """
 
     program: str
@@ -27,7 +27,7 @@ class Emulator:
     package: str = "qemu-user"
     library: str = ""
     wheel: str = ""
-    bare: bool = False
+    bare_metal: bool = False
     least_version: int = 7
     compiler: str
     compiler_flags: tuple[str, ...] = ()

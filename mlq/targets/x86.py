@@ -24,7 +24,7 @@ _PLAYED = Emulator(
     arguments=("corei7_icelake_u",),
     package="bochs",
     least_version=0,
-    bare=True,
+    bare_metal=True,
     compiler="cc",
     compiler_package="gcc",
 )
