@@ -160,8 +160,7 @@ def _conv2d(op: Any, at: Machine) -> Array:
 
 def _matmul(op: Any, at: Machine) -> Array:
     transposed = bool(op.transpose_rhs.value)
-    bias = None if op.bias is None else at[op.bias]
-    residual = None if op.residual is None else at[op.residual]
+    bias, residual = (at.values.get(getattr(op, name, None)) for name in ("bias", "residual"))
     lhs, rhs, left, right = at[op.lhs], at[op.rhs], _params(op.lhs), _params(op.rhs)
     if left is None or right is None:
         product = numerics.real.matmul(lhs, rhs, bias, transpose_rhs=transposed)
@@ -279,6 +278,7 @@ _EXECUTE: dict[type[Any], Callable[[Any, Machine], Any]] = {
     ops.ActivateOp: _activate,
     ops.AddOp: _add,
     ops.AvgPool2dOp: _avg_pool2d,
+    ops.BatchMatmulOp: _matmul,
     ops.CompareOp: _compare,
     ops.ConcatOp: _concat,
     ops.Conv2dOp: _conv2d,

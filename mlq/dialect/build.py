@@ -133,6 +133,20 @@ def matmul(
     ).output
 
 
+def batch_matmul(
+    lhs: Value,
+    rhs: Value,
+    *,
+    transpose_rhs: bool = False,
+    activation: Activation = NO_ACTIVATION,
+    element: Type | None = None,
+) -> Value:
+    """`mlq.batch_matmul`; `element` is the result's element type, f32 when None."""
+    shape = shapes.matmul(shape_of(lhs), shape_of(rhs), transpose_rhs=transpose_rhs)
+    turned, attribute = boolean(transpose_rhs), activation.attribute()
+    return ops.BatchMatmulOp(lhs, rhs, turned, attribute, tensor(shape, element)).output
+
+
 def add(
     lhs: Value,
     rhs: Value,

@@ -117,6 +117,17 @@ def in_order(vectors: Sequence[Value]) -> list[Value]:
     return [code.shuffle(whole, whole, part) for part in parts]
 
 
+def out_of_order(vectors: Sequence[Value], word: int) -> list[Value]:
+    """Vectors of words of so many elements in `interleaved` order, which were side by side."""
+    size, count = code.lanes_of(vectors[0]) // word, len(vectors)
+    if count == 1:
+        return list(vectors)
+    whole = _side_by_side(vectors)
+    places = [word * lane + i for lane in interleaved(size, count) for i in range(word)]
+    parts = (places[first : first + size * word] for first in range(0, len(places), size * word))
+    return [code.shuffle(whole, whole, part) for part in parts]
+
+
 def _side_by_side(vectors: Sequence[Value]) -> Value:
     """A power of two of vectors as one."""
     whole = list(vectors)

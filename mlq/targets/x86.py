@@ -55,6 +55,7 @@ _GIGA_OPS = {
     "conv2d.pointwise": {"f32": 44.1, "w8a8": 69.9, "w4a8": 69.9},
     "conv2d.depthwise": {"f32": 17.9, "w8a8": 23.2, "w4a8": 23.2},
     "matmul": {"f32": 3.9, "w8a8": 12.8, "w4a8": 12.8},
+    "batch_matmul": {"f32": 3.9, "w8a8": 12.8},
     "add": {"f32": 2.3, "w8a8": 8.3},
     "mul": {"f32": 4.2, "w8a8": 5.0},
     "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
@@ -62,7 +63,8 @@ _GIGA_OPS = {
 }
 # Precisions of wide activations, and those of bytes with the same weights.
 _WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8"}
-_OF_BYTES_ONLY = frozenset({"mul", "nonlinearity"})  # what no kernel computes of words
+# What no kernel computes of words.
+_OF_BYTES_ONLY = frozenset({"batch_matmul", "mul", "nonlinearity"})
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
 _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
 

@@ -121,6 +121,15 @@ def product_of(
     return Product(element, _constant(key, stored_bias), centre=False, lhs=left, rhs=right)
 
 
+def product_of_activations(lhs: Value, rhs: Value) -> Product:
+    """How [..., K] is multiplied by another activation."""
+    left, right = params_of(lhs), params_of(rhs)
+    if left is None or right is None:
+        return Product(F32Type.get(), None)
+    fits = lhs.type.shape[-1] * _swing(left) * _swing(right) < _I32_LIMIT
+    return Product(linalg.integer_type(32 if fits else 64), None, lhs=left, rhs=right)
+
+
 def _unknown(op: OpView, left: QuantParams, right: QuantParams, stored: Stored) -> Product:
     """A product of operands of which only the types are known; a bias alone may fill an i32."""
     weight = layers.weight_of(op)
