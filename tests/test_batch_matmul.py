@@ -59,11 +59,13 @@ def fill(program: Program, sizes: Sizes) -> None:
                 program.input(left),
                 program.input(right, centred),
                 transpose_rhs=turned,
+                alpha=float(program.rng.choice([1.0, -0.125, 0.1])),
                 activation=activations[program.rng.integers(3)],
                 element=element,
             )
             program.result(made, f"{sizes} {turned=} {element}")
-        made = build.batch_matmul(program.real(left), program.real(right), transpose_rhs=turned)
+        reals = program.real(left), program.real(right)
+        made = build.batch_matmul(*reals, transpose_rhs=turned, alpha=0.3 if turned else 1.0)
         program.result(made, f"{sizes} {turned=} reals")
 
 

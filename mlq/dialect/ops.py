@@ -5,7 +5,6 @@ op. Only the three casts change between the two worlds.
 """
 
 # No `from __future__ import annotations` here: `ext` reads the annotations as objects.
-
 from typing import Any
 
 from torch_mlir.dialects import ext
@@ -120,7 +119,7 @@ class MatmulOp(Mlq.Operation, name="matmul", traits=[Pure]):
 
 @verified(verify.batch_matmul)
 class BatchMatmulOp(Mlq.Operation, name="batch_matmul", traits=[Pure]):
-    """`activation(lhs @ rhs)` of activations [N, H, M, K] and [N, H, K, P] (ONNX MatMul).
+    """`activation(alpha * lhs @ rhs)` of activations [N, H, M, K], [N, H, K, P] (ONNX MatMul).
 
     With `transpose_rhs` it is [N, H, P, K]; its integers are symmetric about their zero point.
     """
@@ -128,6 +127,7 @@ class BatchMatmulOp(Mlq.Operation, name="batch_matmul", traits=[Pure]):
     lhs: Operand[Any]
     rhs: Operand[Any]
     transpose_rhs: Any
+    alpha: FloatAttr
     activation: ActivationAttr
     output: Result[Any]
 
@@ -288,10 +288,10 @@ class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
 
 @verified(verify.compare)
 class CompareOp(Mlq.Operation, name="compare", traits=[Pure]):
-    """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2.
+    """Energies for SQNR: sums of reference^2 and of (reference - value)^2.
 
-    Of rank 4 only every n-th slice of axis 1 (a row in NHWC) is added up, about `max_elements`,
-    scaled to the size of all; `value` may consist of just these.
+    Of rank 4 every n-th slice of axis 1 (a row in NHWC), about `max_elements`, stands for all;
+    `value` may consist of just these.
     """
 
     reference: Operand[Any]

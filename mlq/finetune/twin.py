@@ -123,10 +123,11 @@ def _mul(op: Any) -> Compute:
 
 def _batch_matmul(op: Any) -> Compute:
     name, bounded, turned = build.name_of(op) or "", _bounded(op), bool(op.transpose_rhs.value)
+    factor = op.alpha.value
 
     def compute(values: list[Tensor], quantize: Quantize) -> Tensor:
         lhs, rhs = quantize(name, "lhs", values[0]), quantize(name, "rhs", values[1])
-        return bounded(lhs @ (rhs.transpose(-1, -2) if turned else rhs))
+        return bounded(factor * (lhs @ (rhs.transpose(-1, -2) if turned else rhs)))
 
     return compute
 

@@ -102,18 +102,19 @@ class Pack:
     """Right sides as `product` reads them.
 
     `source` has their rows, or their columns if they are `turned`, for pixels. Integers are
-    stored around `zero`.
+    stored around `zero`; reals are multiplied by `factor`.
     """
 
     product: BatchMatmul
     source: Image
     turned: bool
     zero: int
+    factor: float
 
     @property
     def label(self) -> str:
         """As `pack_turned_batch_matmul_3x197x64_197`."""
-        return f"pack_{'turned_' if self.turned else ''}{self.product.label}_{self.zero}"
+        return f"pack_{'turned_' if self.turned else ''}{self.product.label}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -229,7 +230,8 @@ class _Block:
         """Elements around zero, of which so many are no zeros yet, as the product multiplies."""
         pack = self.pack
         if pack.product.kind == "f32":
-            return values
+            factor = code.splat(code.constant(pack.factor, "f32"), code.lanes_of(values))
+            return values if pack.factor == 1.0 else arith.mulf(values, factor)
         size, element = code.lanes_of(values), code.element_of(values)
         zero = code.splat(code.constant(pack.zero, element), size)
         moved = arith.subi(values, zero) if pack.zero else values

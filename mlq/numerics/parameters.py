@@ -124,13 +124,17 @@ def raise_weight_scale(weight: QuantParams, input: QuantParams, bias: Reals) -> 
 
 
 def accumulator_scale(
-    input: QuantParams, weight: QuantParams, output: QuantParams | None = None
+    input: QuantParams,
+    weight: QuantParams,
+    output: QuantParams | None = None,
+    *,
+    factor: float = 1.0,
 ) -> NDArray[np.float32]:
-    """`f32(sx * sw[c])`, or `f32(sx * sw[c] / sy)` for a quantized result: [1] or [C].
+    """`f32(factor * sx * sw[c])`, or `f32(factor * sx * sw[c] / sy)` for integers: [1] or [C].
 
     The expression is computed in float64 and rounded once.
     """
-    scale = input.scale[0] * np.asarray(weight.scale, np.float64)
+    scale = factor * input.scale[0] * np.asarray(weight.scale, np.float64)
     return (scale if output is None else scale / output.scale[0]).astype(np.float32)
 
 

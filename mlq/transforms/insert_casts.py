@@ -90,9 +90,12 @@ class InsertCasts(Pass):
             made = build.add if isinstance(op, AddOp) else build.mul
             return made(entering, *others, activation=activation)
         if isinstance(op, BatchMatmulOp):
-            turned = bool(op.transpose_rhs.value)
             return build.batch_matmul(
-                entering, *others, transpose_rhs=turned, activation=activation
+                entering,
+                *others,
+                transpose_rhs=bool(op.transpose_rhs.value),
+                alpha=op.alpha.value,
+                activation=activation,
             )
         weight, bias = self._constants(op, entering, precision)
         residual = self._residual(op, precision)

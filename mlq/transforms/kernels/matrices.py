@@ -79,7 +79,9 @@ def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
     stored = params_of(op.rhs)
     zero = 0 if stored is None else isa.storage_of("u8").stored(stored.zero_point[0])
     turned = bool(op.transpose_rhs.value)
-    pack = Pack(product=product, source=_matrices(rhs.image), turned=turned, zero=zero)
+    factor = op.alpha.value if stored is None else 1.0
+    source = _matrices(rhs.image)
+    pack = Pack(product=product, source=source, turned=turned, zero=zero, factor=factor)
     buffer = pack.buffers[-1]
     made = RankedTensorType.get([buffer.count], code.element(buffer.element))
     packed = images.dispatch(pack, [rhs.value], made)
@@ -105,7 +107,7 @@ def _finish(op: BatchMatmulOp) -> Finish:
         return Finish("f32", "f32" if lhs is None else "i32", low=below, high=above)
     assert lhs is not None
     least, most = numerics.activation_bounds(output, (low, high))
-    storage, greatest = np.iinfo(output.dtype), _bound(op, lhs) * float(_scale(op))
+    storage, greatest = np.iinfo(output.dtype), _bound(op, lhs) * float(abs(_scale(op)[0]))
     return Finish("u8", low=least > storage.min, high=most < storage.max, guarded=greatest > SAFE)
 
 
@@ -114,7 +116,7 @@ def _scale(op: BatchMatmulOp) -> numerics.Reals:
     lhs, rhs = params_of(op.lhs), params_of(op.rhs)
     if lhs is None or rhs is None:
         return np.ones(1, np.float32)
-    return numerics.product_scale(lhs, rhs, params_of(op.output))
+    return numerics.accumulator_scale(lhs, rhs, params_of(op.output), factor=op.alpha.value)
 
 
 def _coefficients(op: BatchMatmulOp, product: BatchMatmul) -> numerics.Integers:

@@ -66,9 +66,14 @@ def matmul(op: Any, at: Tensors) -> Value:
 
 
 def batch_matmul(op: Any, at: Tensors) -> Value:
-    """MatMul."""
-    operands = [at.real(op.lhs), _columns(op, at)]
-    return _stored(op, at, nodes.node("MatMul", operands, real_type(op), name_of(op.output)))
+    """MatMul, and Mul if it is scaled."""
+    operands, factor = [at.real(op.lhs), _columns(op, at)], np.float32(op.alpha.value)
+    name, type_ = name_of(op.output), real_type(op)
+    if factor == 1.0:
+        return _stored(op, at, nodes.node("MatMul", operands, type_, name))
+    product = nodes.node("MatMul", operands, type_, f"{name}:product")
+    number = nodes.constant(np.array(factor), f"{name}:alpha")
+    return _stored(op, at, nodes.node("Mul", [product, number], type_, name))
 
 
 def add(op: Any, at: Tensors) -> Value:

@@ -12,7 +12,7 @@ from torch_mlir.ir import Value
 from mlq.dialect import build, layers
 from mlq.dialect.build import Activation
 from mlq.dialect.ops import TransposeOp
-from mlq.transforms import constants
+from mlq.transforms import affine, constants
 from mlq.transforms.raising.node import Node, unsupported
 from mlq.transforms.raising.windows import IMAGE_RANK, as_image, as_input, windows_of
 
@@ -85,10 +85,12 @@ def _by_matrix(node: Node) -> Value:
         unsupported("its matrices are repeated to fit each other")
     if len(leading) == 0:
         unsupported("it multiplies one matrix by another that is computed at run time")
-    rhs, turned = _rows_of(node.activation(1))
+    (lhs, left), (matrices, right) = affine.unscaled(node, 0), affine.unscaled(node, 1)
+    rhs, turned = _rows_of(matrices)
     axes = [leading[0], prod(leading[1:])]
-    sides = (_under(axes, side) for side in (node.activation(0), rhs))
-    return _under(leading, build.batch_matmul(*sides, transpose_rhs=turned))
+    sides = (_under(axes, side) for side in (lhs, rhs))
+    made = build.batch_matmul(*sides, transpose_rhs=turned, alpha=left * right)
+    return _under(leading, made)
 
 
 def _rows_of(matrices: Value) -> tuple[Value, bool]:
