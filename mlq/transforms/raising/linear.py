@@ -84,7 +84,7 @@ def _by_matrix(node: Node) -> Value:
     if min(map(len, shapes)) < MATRIX_RANK or leading != shapes[1][:-2]:
         unsupported("its matrices are repeated to fit each other")
     if len(leading) == 0:
-        unsupported("it multiplies one matrix by another that is computed at run time")
+        unsupported("its right side is computed at run time")
     (lhs, left), (matrices, right) = affine.unscaled(node, 0), affine.unscaled(node, 1)
     rhs, turned = _rows_of(matrices)
     axes = [leading[0], prod(leading[1:])]
@@ -104,7 +104,9 @@ def _rows_of(matrices: Value) -> tuple[Value, bool]:
     *axes, row, column = transpose.permutation
     if row != len(axes) + 1:
         return matrices, False
-    return build.transpose(transpose.input, [*axes, column, row]), True
+    order = [*axes, column, row]
+    known = order == list(range(len(order)))
+    return transpose.input if known else build.transpose(transpose.input, order), True
 
 
 def _under(leading: list[int], matrices: Value) -> Value:
