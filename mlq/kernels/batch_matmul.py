@@ -101,12 +101,13 @@ class _Body(tiles.Body):
 class Pack:
     """Right sides as `product` reads them.
 
-    `source` has their rows, or their columns if they are `turned`, for pixels. Integers are
-    stored around `zero`; reals are multiplied by `factor`.
+    `source` has their `depth` rows, or their columns if they are `turned`, for pixels. Integers
+    are stored around `zero`; reals are multiplied by `factor`.
     """
 
     product: BatchMatmul
     source: Image
+    depth: int
     turned: bool
     zero: int
     factor: float
@@ -156,11 +157,6 @@ class Pack:
             first = part.first + number * part.span
             block.step(part, first, self.depth - first, code.plus(at, number * each))
         return code.plus(at, part.steps * each)
-
-    @property
-    def depth(self) -> int:
-        """Elements of a column that there are, of which the source may have more."""
-        return self.source.width if not self.turned else self.source.channels
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,10 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.NonlinearityOp: elementwise.nonlinearity,
     ops.ObserveOp: measuring.observe,
     ops.QuantizeOp: inputs.quantize,
+    ops.PadOp: movement.pad,
     ops.ResizeNearestOp: movement.resize_nearest,
+    ops.SliceOp: movement.slice,
+    ops.TransposeOp: movement.transpose,
 }
 
 _MEASURES = (ops.CompareOp, ops.FakeQuantizeOp, ops.ObserveOp)

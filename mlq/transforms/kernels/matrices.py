@@ -79,9 +79,14 @@ def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
     stored = params_of(op.rhs)
     zero = 0 if stored is None else isa.storage_of("u8").stored(stored.zero_point[0])
     turned = bool(op.transpose_rhs.value)
-    factor = op.alpha.value if stored is None else 1.0
-    source = _matrices(rhs.image)
-    pack = Pack(product=product, source=source, turned=turned, zero=zero, factor=factor)
+    pack = Pack(
+        product=product,
+        source=_matrices(rhs.image),
+        depth=build.shape_of(op.lhs)[-1],
+        turned=turned,
+        zero=zero,
+        factor=op.alpha.value if stored is None else 1.0,
+    )
     buffer = pack.buffers[-1]
     made = RankedTensorType.get([buffer.count], code.element(buffer.element))
     packed = images.dispatch(pack, [rhs.value], made)
