@@ -128,6 +128,28 @@ def fill(program: Program, shape: Shape) -> None:
         value = build.resize_nearest(program.input(sizes), factors)
         program.result(value, f"resize {factors}")
         program.convolved(value, shape.window)
+        move(program, shape)
+
+
+def move(program: Program, shape: Shape) -> None:
+    """Images of bytes and of reals: in the midst of a number, in part, with rows for columns."""
+    rng, sizes = program.rng, shape.sizes
+    for image in (program.input(sizes), program.real(sizes)):
+        low, high = ([0, *rng.integers(0, 4, 3).tolist()] for _ in range(2))
+        padded = build.pad(image, low=low, high=high, value=float(rng.choice([0.0, 1.5])))
+        program.result(padded, f"pad {low} {high}")
+        strides = [1, 1, *rng.integers(1, 3, 2).tolist()]
+        whole = list(zip(build.shape_of(padded), strides, strict=True))
+        offsets = [0, *(int(rng.integers(0, size)) for size, _ in whole[1:])]
+        ends = [-(-(n - first) // step) for (n, step), first in zip(whole, offsets, strict=True)]
+        part = build.slice(padded, offsets=offsets, sizes=ends, strides=strides)
+        program.result(part, f"slice {offsets} {ends} {strides}")
+        if quant.is_quantized(part.type):
+            program.convolved(part, shape.window)
+        turned = build.transpose(image, (0, 2, 1, 3))
+        program.result(turned, "rows for columns")
+        joined = build.reshape(turned, [shape.n * shape.h, shape.c * shape.w])
+        program.result(build.transpose(joined, (1, 0)), "transposed")
 
 
 def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
@@ -141,7 +163,7 @@ def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
     def check(found: Array, expected: Array, name: str) -> None:
         np.testing.assert_array_equal(found.view(expected.dtype), expected, name)
 
-    kernels = ("add_", "mul_", "lookup_")
+    kernels = ("add_", "mul_", "lookup_", *(["move_", "turn_"] if shapes[0].h else []))
     run(isa, target_of(isa), each, check, seed=seed, kernels=kernels)
 
 
