@@ -12,7 +12,7 @@ from mlq.dialect.linalg import Size
 from mlq.dialect.ops import BatchMatmulOp, Conv2dOp, MatmulOp
 from mlq.errors import DiagnosticError
 from mlq.transforms.linalg.constants import Constant
-from mlq.transforms.linalg.epilogue import Stored
+from mlq.transforms.linalg.epilogue import Stored, params_of
 from mlq.transforms.linalg.product import Product, product_of, product_of_activations
 
 # What IREE's matrix products want of a shape to be fast (measured on AVX-512, IREE 3.13): rows in
@@ -72,8 +72,10 @@ def batch_matmul(op: BatchMatmulOp, stored: Stored) -> Value:
     at = "b, p, k" if op.transpose_rhs.value else "b, k, p"
     product = product_of_activations(op.lhs, op.rhs)
     acc = product.sum("b m p | k", [(left, "b, m, k"), (right, at)], sizes, "b, m, p")
-    acc = linalg.reshape(acc, [*leading, *sizes[1:]])
-    return product.finished(op, acc, stored, axis=3)
+    made = product.finished(op, acc, stored, axis=2)
+    # IREE 3.13 fuses the scaling of scores with their softmax, and fails if these are exposed, too.
+    made = linalg.barrier(made) if params_of(op.output) is None else made
+    return linalg.reshape(made, [*leading, *sizes[1:]])
 
 
 def _pointwise(op: Conv2dOp, product: Product, x: Value, w: Value, sizes: Sequence[Size]) -> Value:
