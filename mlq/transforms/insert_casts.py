@@ -81,8 +81,8 @@ class InsertCasts(Pass):
             if flow.role != "residual"
         )
         if isinstance(op, AvgPool2dOp):
-            keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad", "layout")
-            return build.avg_pool2d(entering, **build.attributes_of(op, *keys))
+            names = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad", "layout")
+            return build.avg_pool2d(entering, **build.attributes_of(op, *names))
         if isinstance(op, NonlinearityOp):
             return build.nonlinearity(entering, numerics.nonlinear.parse(op.function.value))
         activation = build.Activation.of(op)
@@ -90,13 +90,8 @@ class InsertCasts(Pass):
             made = build.add if isinstance(op, AddOp) else build.mul
             return made(entering, *others, activation=activation)
         if isinstance(op, BatchMatmulOp):
-            return build.batch_matmul(
-                entering,
-                *others,
-                transpose_rhs=bool(op.transpose_rhs.value),
-                alpha=op.alpha.value,
-                activation=activation,
-            )
+            keys = build.attributes_of(op, "transpose_rhs", "alpha")
+            return build.batch_matmul(entering, *others, activation=activation, **keys)
         weight, bias = self._constants(op, entering, precision)
         residual = self._residual(op, precision)
         if isinstance(op, MatmulOp):
