@@ -203,7 +203,7 @@ class _Block:
         first = vector * isa.lanes
         count = min(isa.lanes, self._stored - first) if known else 0
         at = code.plus(source.at(self.matrix, 0, k), code.plus(self.channel, first))
-        return self._centred(_pieces(self.memory[0], at, max(count, 0), isa.lanes), count)
+        return self._centred(lanes.loaded(self.memory[0], at, max(count, 0), isa.lanes), count)
 
     def _loaded(self, first: Index, count: int, word: int) -> Iterator[tuple[int, Value]]:
         """Words that lie side by side in memory, column by column in the order of the lanes."""
@@ -212,7 +212,7 @@ class _Block:
         for number, channel in enumerate(order):
             there = count if channel < self._stored else 0
             at = source.at(self.matrix, 0, code.plus(self.channel, channel))
-            loaded = _pieces(self.memory[0], code.plus(at, first), there, word)
+            loaded = lanes.loaded(self.memory[0], code.plus(at, first), there, word)
             yield number, self._centred(loaded, there)
 
     @property
@@ -237,16 +237,6 @@ class _Block:
                 moved, nothing, [i if i < count else size + i for i in range(size)]
             )
         return moved
-
-
-def _pieces(memory: Value, at: Index, count: int, whole: int) -> Value:
-    """A vector of which the first `count` elements come from memory, and the others are zero."""
-    if count == whole:
-        return code.load(memory, at, whole)
-    value = code.splat(code.constant(0, code.element_of(memory)), whole)
-    for done, piece in code.pieces(count, whole):
-        value = code.inserted(code.load(memory, code.plus(at, done), piece), value, done)
-    return value
 
 
 def _zipped(rows: Sequence[Value]) -> Value:

@@ -13,7 +13,18 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
+from mlq.kernels.code import Index
 from mlq.kernels.storage import Packing
+
+
+def loaded(memory: Value, at: Index, count: int, size: int) -> Value:
+    """A vector of which the first `count` elements come from memory, and the others are zero."""
+    if count == size:
+        return code.load(memory, at, size)
+    value = code.splat(code.constant(0, code.element_of(memory)), size)
+    for done, piece in code.pieces(count, size):
+        value = code.inserted(code.load(memory, code.plus(at, done), piece), value, done)
+    return value
 
 
 def group_of(element: str) -> int:
