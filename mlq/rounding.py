@@ -139,8 +139,9 @@ def round_weights(
         return Rounding()
     others = fitted_samples(samples)
     seen = fitting_batches(batches, samples)
-    if any(precisions.values()):
-        seen, others = enlarged(network, seen, others)
+    pictures = all(map(_is_picture, network.model.inputs))
+    if pictures and others < _SAMPLES and any(precisions.values()):
+        seen, others = mirrored(seen), 2 * others
     windows = columns.gather(network, seen, others, seed=seed)
     found = Rounding({}, {}, {})
     for layer in layers:
@@ -179,15 +180,6 @@ def _after(samples: int, batches: Iterable[Sequence[Array]]) -> Iterator[Sequenc
 
 def _is_picture(input: TensorSpec) -> bool:
     return len(input.shape) == _PICTURE and input.shape[1] == _COLOURS
-
-
-def enlarged(
-    network: Network, batches: Iterator[Sequence[Array]], samples: int
-) -> tuple[Iterator[Sequence[Array]], int]:
-    """What is fitted to, and how many samples: few pictures (of three channels) mirrored, too."""
-    if samples < _SAMPLES and all(map(_is_picture, network.model.inputs)):
-        return mirrored(batches), 2 * samples
-    return batches, samples
 
 
 def mirrored(batches: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:

@@ -18,7 +18,7 @@ from mlq.dialect import weights
 from mlq.errors import UsageError
 from mlq.network import Network, load
 from mlq.recipe import resolve
-from mlq.rounding import FILE, Rounding, enlarged, recalled, round_weights
+from mlq.rounding import FILE, Rounding, recalled, round_weights
 
 OPTIONS = {"precisions": "f32,w4a8", "calibrator": "minmax", "effort": "quick", "max_drop": None}
 
@@ -142,19 +142,6 @@ def test_pictures_are_seen_in_a_mirror_too(tmp_path: Path) -> None:
         ]
         # In a mirror, left and right are of equal weight, and either may be rounded first.
         assert (np.mean(np.isclose(*made)) > 0.9) == is_picture
-
-
-@pytest.mark.parametrize(("channels", "samples", "times"), [(3, 84, 2), (3, 128, 1), (1, 84, 1)])
-def test_few_pictures_are_enough_for_twice_as_many(channels: int, samples: int, times: int) -> None:
-    spec = SimpleNamespace(shape=(None, channels, 6, 6))
-    network = SimpleNamespace(model=SimpleNamespace(inputs=(spec,)))
-    given = [[leaning(channels)[:2]]]
-    seen, count = enlarged(network, iter(given), samples)  # type: ignore[arg-type]  # only its inputs
-    (first,), *others = seen
-    np.testing.assert_array_equal(first, given[0][0])
-    assert (count, len(others)) == (times * samples, times - 1)
-    for (mirrored,) in others:
-        np.testing.assert_array_equal(mirrored[..., 0], first[..., -1])
 
 
 def test_what_eight_bits_clip_is_not_made_up_for(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mlq.bitsearch.rounding import multiplied
 from mlq.dialect import functions, layers
 from mlq.network import Layer, walked
 from mlq.precision import Precision
-from mlq.rounding import enlarged, fitted_samples, fitting_batches
+from mlq.rounding import fitted_samples, fitting_batches
 
 Array = NDArray[Any]
 
@@ -42,9 +42,8 @@ def compensated(
         return prepared
     subject, simulation, network = prepared.subject, prepared.simulation, prepared.network
     available = subject.data.samples
-    seen, count = fitting_batches(subject.batches(), available), fitted_samples(available)
-    seen, count = enlarged(network, seen, count)
-    batches = [[np.array(each) for each in batch] for batch in columns.first(seen, count)]
+    seen = columns.first(fitting_batches(subject.batches(), available), fitted_samples(available))
+    batches = [[np.array(each) for each in batch] for batch in seen]
     fit = _Fit(prepared, {**prepared.base, **precisions})
     table = simulation.table(prepared.choice.ranges, fit.assignment)
     store = network.weights.copy()

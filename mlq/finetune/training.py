@@ -113,10 +113,9 @@ class _Pupil:
             twin.parameters[key] = each.to(device).requires_grad_()
 
     def quantize(self, layer: str, role: str, x: Tensor) -> Tensor:
-        """An operand as the layer reads it.
+        """An operand as the layer reads it; a weight comes as shares of its channel's greatest.
 
-        What is learned of a weight is its share of the greatest value, so that its scale is a gain:
-        to learn it rounds nothing anew.
+        So its scale is a gain, and to learn it rounds nothing anew.
         """
         step = self._steps.get((layer, role))
         if step is None:
