@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from mlq import hardware, targets
 from mlq.analysis import Subject
 from mlq.bitsearch.compensating import compensated
 from mlq.bitsearch.exploring import Effort, objective_of, refining, warm_up
-from mlq.bitsearch.judging import Judge
+from mlq.bitsearch.judging import Judge, Judged
 from mlq.bitsearch.measuring import Measuring, kept, kl_of
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.bitsearch.proxy import Noise, Proxy, alone
@@ -186,30 +186,46 @@ def judged_volume(judge: Judge, archive: Archive, visits: Sequence[Visit]) -> fl
     return share(archive.space, again)
 
 
-def judged(judge: Judge, archive: Archive, visits: Sequence[Visit], prepared: Prepared) -> None:
+def judged(
+    judge: Judge, archive: Archive, visits: Sequence[Visit], prepared: Prepared, *, tune: bool
+) -> None:
     """Measure on other samples what was found at half of the latency, and what would be taken.
 
-    As the search measured it, and compensated.
+    As the search measured it, compensated, and if asked trained from there on.
     """
     space, best = archive.space, front(visits)
     whole = space.us((0,) * len(space.sizes))
     half = [each for each in best if each.us <= 0.5 * whole][-1:]
     for name, visit in [*(("at half", each) for each in half), ("taken", chosen(space, best))]:
-        plain = judge.judge(archive, visit)
-        made = compensated(prepared, plain.precisions)
-        for how, found in [
-            (name, plain),
-            (f"{name}, compensated", judge.again(plain, made, "compensated")),
-        ]:
+        for how, found, seconds in ways(judge, judge.judge(archive, visit), prepared, tune=tune):
             low, high = found.drop_95
             print(
-                f"{how}: {100 * found.us / whole:.1f} % of the latency, {found.bytes / 1e6:.3g} MB,"
-                f" KL {found.kl_mnat:.0f} expected, {found.judged_kl_mnat:.0f} measured, top-1"
+                f"{name}{how}: {100 * found.us / whole:.1f} % of the latency,"
+                f" {found.bytes / 1e6:.3g} MB, KL {found.kl_mnat:.0f} expected,"
+                f" {found.judged_kl_mnat:.1f} measured, top-1"
                 f" {100 * found.accuracy:.2f} % of {judge.data.samples}, float"
                 f" {100 * judge.float_accuracy:.2f}, lost {100 * found.drop:.2f}"
-                f" [{100 * low:.2f}, {100 * high:.2f}]",
+                f" [{100 * low:.2f}, {100 * high:.2f}]; {seconds:.0f} CPU seconds",
                 flush=True,
             )
+
+
+def ways(
+    judge: Judge, plain: Judged, prepared: Prepared, *, tune: bool
+) -> Iterator[tuple[str, Judged, float]]:
+    """A point as it is and improved, each way begun where the last one ended; CPU seconds."""
+    yield "", plain, 0.0
+    start = time.process_time()
+    made = compensated(prepared, plain.precisions)
+    spent = time.process_time() - start
+    yield ", compensated", judge.again(plain, made, "compensated"), spent
+    if tune:
+        from mlq.finetune.training import Schooling, finetune
+
+        start = time.process_time()
+        made = finetune(made, plain.precisions, Schooling()).prepared
+        spent = time.process_time() - start
+        yield ", compensated and fine-tuned", judge.again(plain, made, "fine-tuned"), spent
 
 
 def prepared_for(
@@ -288,7 +304,7 @@ def on(
     means = [bits_of(prepared, space, chosen(space, visits)) for visits in seen["search"]]
     archive, (judge, of_fronts) = Archive(space, memory), judges
     if judge is not None:
-        judged(judge, archive, seen["search"][0], prepared)
+        judged(judge, archive, seen["search"][0], prepared, tune=options.finetune)
     if of_fronts is not None:
         for method in FRONTS:
             volume = judged_volume(of_fronts, archive, seen[method][0])
@@ -307,6 +323,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--steps", type=int, help="of the search, whatever it measures")
     parser.add_argument("--judge", type=int, metavar="N", help="judge on N evaluation samples")
+    parser.add_argument("--finetune", action="store_true", help="what is judged, on PyTorch")
     parser.add_argument("--judge-fronts", type=int, metavar="N", help="and fronts, on as many")
     parser.add_argument("--evaluations", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)

@@ -203,9 +203,9 @@ def _improved(prepared: Prepared, front: Front, judge: Judge, wish: Wish) -> tup
     """The front compensated, fine-tuned if asked; what the taken point then computes with."""
     stages, tuned = prepared.subject.stages, dict[int, Prepared]()
 
-    def compensate(precisions: Mapping[str, str]) -> Prepared:
-        with stages.stage("compensate", len(precisions)) as advance:
-            return compensated(prepared, precisions, advance)
+    def compensate(place: int) -> Prepared:
+        with stages.stage("compensate", len(front.points[place].precisions)) as advance:
+            return compensated(prepared, front.points[place].precisions, advance)
 
     with suppress(DiagnosticError):  # an op that numpy cannot compute; the report says so
         front, tuned = improved(front, judge, compensate, "compensated")
@@ -214,9 +214,10 @@ def _improved(prepared: Prepared, front: Front, judge: Judge, wish: Wish) -> tup
 
         how = Schooling(seed=wish.seed)
 
-        def train(precisions: Mapping[str, str]) -> Prepared:
+        def train(place: int) -> Prepared:
+            begun = tuned.get(place, prepared)
             with stages.stage("fine-tune", how.steps) as advance:
-                return finetune(prepared, precisions, how, advance).prepared
+                return finetune(begun, front.points[place].precisions, how, advance).prepared
 
         front, trained = improved(front, judge, train, "fine-tuned")
         tuned |= trained

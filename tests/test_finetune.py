@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 
 from mlq import hardware, targets
 from mlq.analysis import Subject
+from mlq.bitsearch.compensating import compensated
 from mlq.bitsearch.judging import Judge
 from mlq.bitsearch.preparing import Prepared, prepare
 from mlq.finetune.steps import Step
-from mlq.finetune.training import Schooling, _Pupil, finetune
+from mlq.finetune.training import Schooling, _augmented, _Pupil, finetune
 from mlq.finetune.twin import Twin
 from mlq.frontends.data import load_data
 from mlq.network import load, tensors
@@ -59,9 +61,13 @@ def test_the_twin_is_the_network(prepared: Prepared) -> None:
     assert tensors(prepared.network, batch)
 
 
-def test_it_begins_as_the_simulation(prepared: Prepared) -> None:
+@pytest.mark.parametrize("first", [lambda given, _: given, compensated])
+def test_it_begins_as_the_simulation(
+    prepared: Prepared, first: Callable[[Prepared, dict[str, str]], Prepared]
+) -> None:
     space = prepared.space(hardware.load("eyeriss-12x14-ws"), (2, 8))
     assignment = {**prepared.base, **space.precisions(space.uniform("w2a2"))}
+    prepared = first(prepared, assignment)
     batch = next(iter(prepared.subject.batches()))
     twin = Twin(load(prepared.network.model.path, batch=None))
     pupil = _Pupil(prepared, assignment, twin, "cpu")
@@ -73,6 +79,36 @@ def test_it_begins_as_the_simulation(prepared: Prepared) -> None:
     back = pupil.simulated()
     again = back.simulation.run(batch, back.choice.ranges, assignment)[0]
     assert np.isclose(again, simulated, rtol=1e-2, atol=1e-2).mean() > 0.9
+
+
+def test_a_weights_scale_is_a_gain_and_rounds_nothing_anew(prepared: Prepared) -> None:
+    space = prepared.space(hardware.load("eyeriss-12x14-ws"), (2, 8))
+    assignment = {**prepared.base, **space.precisions(space.uniform("w2a2"))}
+    pupil = _Pupil(prepared, assignment, Twin(load(prepared.network.model.path, batch=None)), "cpu")
+    before = pupil.simulated().simulation
+    with torch.no_grad():
+        for step in pupil._of_weights.values():
+            step.log_scale.add_(np.log(1.3))
+    after = pupil.simulated().simulation
+    for layer in prepared.network.layers:
+        if layer.weight is not None:
+            old, new = (
+                each.stored_weight(layer, assignment[layer.name]) for each in (before, after)
+            )
+            np.testing.assert_allclose(new, 1.3 * old, rtol=1e-5)
+
+
+def test_each_image_is_flipped_and_shifted_on_its_own() -> None:
+    image = torch.arange(64.0).reshape(1, 1, 8, 8)
+    how = Schooling(batch=40, shift=0.25)
+    (batch,) = _augmented([image], how, torch.Generator().manual_seed(0))
+    assert batch.shape == (40, 1, 8, 8)
+    # Two ways to flip it and three to shift it, down and right.
+    assert 10 < len({tuple(each.flatten().tolist()) for each in batch}) <= 18
+    (still,) = _augmented([image], Schooling(batch=40, shift=0.0), torch.Generator())
+    assert {tuple(each[0, 0].tolist()) for each in still} == {
+        tuple(row.tolist()) for row in (image[0, 0, 0], image[0, 0, 0].flip(0))
+    }
 
 
 def test_training_brings_the_network_back(prepared: Prepared, demo: Path) -> None:

@@ -16,8 +16,8 @@ from mlq.precision import Precision
 # Points that are improved at most.
 _MOST = 4
 
-Tune = Callable[[Mapping[str, str]], Prepared]
-"""A network with weights, biases and ranges for one allocation."""
+Tune = Callable[[int], Prepared]
+"""A network with weights, biases and ranges for the point at this place of the front."""
 
 
 def improved(front: Front, judge: Judge, tune: Tune, way: Way) -> tuple[Front, dict[int, Prepared]]:
@@ -29,7 +29,7 @@ def improved(front: Front, judge: Judge, tune: Tune, way: Way) -> tuple[Front, d
     points, tuned = list(front.points), dict[int, Prepared]()
     for index in range(front.chosen, max(front.chosen - _MOST, -1), -1):
         point = points[index]
-        made = tune(point.precisions)
+        made = tune(index)
         better = judge.again(point, made, way)
         if better.judged_kl_mnat < point.judged_kl_mnat:
             points[index], tuned[index] = better, made

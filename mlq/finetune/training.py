@@ -31,13 +31,15 @@ _ON_GRID = 1e-3
 class Schooling(Part):
     """How long and how fast; `temperature` softens both networks' outputs (Hinton et al. 2015).
 
-    Images are flipped and shifted by up to `shift` of their size, for there are few of them.
+    Weights move by shares of their channel's greatest, scales by shares of themselves. Each image
+    is flipped or not and shifted by up to `shift` of its size, for there are few of them.
     """
 
-    steps: PositiveInt = 300
+    steps: PositiveInt = 150
     batch: PositiveInt = 50
-    weight_rate: PositiveFloat = 3e-4
-    scale_rate: PositiveFloat = 2e-3
+    weight_rate: PositiveFloat = 1e-3
+    bias_rate: PositiveFloat = 3e-4
+    scale_rate: PositiveFloat = 5e-4
     temperature: PositiveFloat = 4.0
     shift: NonNegativeFloat = 0.125
     seed: NonNegativeInt = 0
@@ -68,10 +70,12 @@ def finetune(
     teacher.parameters = {key: each.to(device) for key, each in teacher.parameters.items()}
     samples = _samples(prepared, device)
     random = torch.Generator().manual_seed(how.seed)
+    weights = {layer.weight for layer in network.layers}
     optimizer = torch.optim.Adam([
-        {"params": list(student.parameters.values()), "lr": how.weight_rate},
-        {"params": pupil.learned, "lr": how.scale_rate},
+        {"params": [each], "lr": how.weight_rate if key in weights else how.bias_rate}
+        for key, each in student.parameters.items()
     ])  # fmt: skip
+    optimizer.add_param_group({"params": pupil.learned, "lr": how.scale_rate})
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
     losses = []
     for _ in range(how.steps):
@@ -98,6 +102,7 @@ class _Pupil:
         self._layers = {layer.name: layer for layer in prepared.network.layers}
         self._steps: dict[tuple[str, str], Step] = {}
         self._shared: dict[tuple[str, int], Step] = {}
+        self._of_weights: dict[tuple[str, int], Step] = {}
         self.learned: list[Tensor] = []
         self._device = device
         self._take_activations()
@@ -108,9 +113,14 @@ class _Pupil:
             twin.parameters[key] = each.to(device).requires_grad_()
 
     def quantize(self, layer: str, role: str, x: Tensor) -> Tensor:
-        """An operand as the layer reads it."""
+        """An operand as the layer reads it; a weight comes as shares of its channel's greatest.
+
+        So its scale is a gain, and to learn it rounds nothing anew.
+        """
         step = self._steps.get((layer, role))
-        return x if step is None else step(x)
+        if step is None:
+            return x
+        return step(x * step.scale * step.high if role == "weight" else x)
 
     def simulated(self) -> Prepared:
         """What was learned, where the simulation finds it."""
@@ -151,18 +161,21 @@ class _Pupil:
         precision = Precision.parse(name)
         if precision.is_float or layer.weight is None:
             return
-        stored = self._prepared.simulation.stored_weight(layer, name)
-        most = (1 << precision.weight_bits - 1) - 1
-        scale = _scales(np.moveaxis(stored, layer.weight_axis, 0), most)
-        shape = [-1 if i == layer.weight_axis % stored.ndim else 1 for i in range(stored.ndim)]
-        log = torch.from_numpy(np.log(scale).astype(np.float32).reshape(shape)).to(self._device)
-        self._steps[layer.name, "weight"] = Step(log, 0, -most, most)
-        self._twin.parameters[layer.weight] = torch.from_numpy(np.array(stored))
         if layer.bias is not None:
             bias = self._prepared.simulation.stored_bias(layer, name)
             self._twin.parameters[layer.bias] = torch.from_numpy(np.array(bias))
-        if precision.weight_bits < BASE_BITS:
-            self.learned.append(log.requires_grad_())
+        key = (layer.weight, precision.weight_bits)
+        if key not in self._of_weights:
+            stored = self._prepared.simulation.stored_weight(layer, name)
+            most = (1 << precision.weight_bits - 1) - 1
+            scale = _scales(np.moveaxis(stored, layer.weight_axis, 0), most).astype(np.float32)
+            shape = [-1 if i == layer.weight_axis % stored.ndim else 1 for i in range(stored.ndim)]
+            share = stored / (scale.reshape(shape) * most)
+            self._twin.parameters[layer.weight] = torch.from_numpy(share)
+            log = torch.from_numpy(np.log(scale).reshape(shape)).to(self._device).requires_grad_()
+            self._of_weights[key] = Step(log, 0, -most, most)
+            self.learned.append(log)
+        self._steps[layer.name, "weight"] = self._of_weights[key]
 
     def _ranges(self) -> dict[int, Ranges]:
         """The ranges that scales have learned, by bits."""
@@ -200,15 +213,20 @@ def _samples(prepared: Prepared, device: str) -> list[Tensor]:
 
 
 def _augmented(samples: list[Tensor], how: Schooling, random: Any) -> list[Tensor]:
-    """A batch drawn at random; images (NCHW) are flipped and shifted."""
+    """A batch drawn at random; images (NCHW) are flipped and shifted, each by its own throw."""
     picked = torch.randint(len(samples[0]), (how.batch,), generator=random)
-    batch = [each[picked] for each in samples]
-    flip = bool(torch.randint(2, (1,), generator=random))
-    shares = (torch.rand(2, generator=random) * 2.0 - 1.0) * how.shift
-    return [_moved(x, flip, shares.tolist()) if x.ndim == 4 else x for x in batch]  # noqa: PLR2004 -- images are NCHW
+    flips = torch.randint(2, (how.batch,), generator=random).tolist()
+    shares = ((torch.rand(how.batch, 2, generator=random) * 2.0 - 1.0) * how.shift).tolist()
+    moves = list(zip(picked.tolist(), flips, shares, strict=True))
+    return [
+        torch.cat([_moved(x[i : i + 1], flip, by) for i, flip, by in moves])
+        if x.ndim == 4  # noqa: PLR2004 -- images are NCHW
+        else x[picked]
+        for x in samples
+    ]
 
 
-def _moved(x: Tensor, flip: bool, shares: list[float]) -> Tensor:  # noqa: FBT001 -- a coin's two sides
+def _moved(x: Tensor, flip: int, shares: list[float]) -> Tensor:
     moves = [int(share * size) for share, size in zip(shares, x.shape[2:], strict=True)]
     flipped = x.flip(3) if flip else x
     down, right = moves
