@@ -37,13 +37,15 @@ class Flow:
     """An activation that a layer reads: the role it plays, the tensor, and who made it.
 
     `sources` are the layers that made it, seen through ops that only move elements; it is empty
-    when something else did (the network's input, an op that is no layer).
+    when something else did (the network's input, an op that is no layer). What is `centred` must be
+    stored symmetrically about zero.
     """
 
     role: str
     tensor: str
     elements: int
     sources: tuple[str, ...]
+    centred: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,7 @@ def _describe(op: OpView) -> Layer:
             layers.tensor_name(flow.value) or "",
             build.elements_of(flow.value),
             _sources(flow.value),
+            flow.centred,
         )
         for flow in layers.activations_of(op)
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlq import numerics
 from mlq.allocation import (
+    OUTSIDE,
     Allocation,
     Border,
     Budget,
@@ -230,12 +231,21 @@ def uniform_plan(
 
 
 def _borders(network: Network, costs: Costs) -> list[Border]:
-    """The tensors that pass from layer to layer, and what casting them costs."""
-    consumers: dict[tuple[str, int], list[str]] = {}
+    """The tensors that layers read, and what casting them costs.
+
+    Not the network's inputs: the kernel that turns images to NHWC casts them on the way.
+    """
+    consumers: dict[tuple[str, str, int], list[str]] = {}
+    given = {spec.name for spec in network.model.inputs}
     for layer in network.layers:
         for flow in layer.flows:
             if len(flow.sources) == 1:
-                consumers.setdefault((flow.sources[0], flow.elements), []).append(layer.name)
+                key = flow.sources[0], "", flow.elements
+            elif not flow.sources and flow.tensor not in given:
+                key = OUTSIDE, flow.tensor, flow.elements
+            else:
+                continue
+            consumers.setdefault(key, []).append(layer.name)
     return [
         Border(
             producer=producer,
@@ -247,5 +257,5 @@ def _borders(network: Network, costs: Costs) -> list[Border]:
                 if stored_bits(name)
             },
         )
-        for (producer, elements), names in consumers.items()
+        for (producer, _, elements), names in consumers.items()
     ]

@@ -159,22 +159,23 @@ def _conv2d(op: Any, at: Machine) -> Array:
 
 
 def _matmul(op: Any, at: Machine) -> Array:
-    transposed = bool(op.transpose_rhs.value)
-    bias = None if op.bias is None else at[op.bias]
-    residual = None if op.residual is None else at[op.residual]
-    lhs, rhs, left, right = at[op.lhs], at[op.rhs], _params(op.lhs), _params(op.rhs)
+    turned, lhs, rhs = bool(op.transpose_rhs.value), at[op.lhs], at[op.rhs]
+    bias, residual = (at.values.get(getattr(op, name, None)) for name in ("bias", "residual"))
+    factor = op.alpha.value if isinstance(op, ops.BatchMatmulOp) else 1.0
+    left, right = _params(op.lhs), _params(op.rhs)
     if left is None or right is None:
-        product = numerics.real.matmul(lhs, rhs, bias, transpose_rhs=transposed)
-        return _finish_real(op, product, residual)
+        product = numerics.real.matmul(lhs, rhs, bias, transpose_rhs=turned)
+        return _finish_real(op, factor * product, residual)
     acc = numerics.matmul(
         lhs,
         rhs,
         bias,
         zero_point=left.zero_point[0],
         rhs_zero_point=right.zero_point[0],
-        transpose_rhs=transposed,
+        transpose_rhs=turned,
     )
-    return _finish(op, acc, numerics.accumulator_scale(left, right, _params(op.output)), residual)
+    scale = numerics.accumulator_scale(left, right, _params(op.output), factor=factor)
+    return _finish(op, acc, scale, residual)
 
 
 def _finish(op: Any, acc: Array, scale: Array, residual: Array | None) -> Array:
@@ -209,8 +210,7 @@ def _nonlinearity(op: Any, at: Machine) -> Array:
 
 
 def _resize_nearest(op: Any, at: Machine) -> Array:
-    down, right = op.factors
-    return _laid_out(op, at.image(op, op.input).repeat(down, 2).repeat(right, 3))
+    return _laid_out(op, at.image(op, op.input).repeat(op.factors[0], 2).repeat(op.factors[1], 3))
 
 
 def _max_pool2d(op: Any, at: Machine) -> Array:
@@ -245,8 +245,7 @@ def _transpose(op: Any, at: Machine) -> Array:
 def _pad(op: Any, at: Machine) -> Array:
     params, value = _params(op.input), np.float32(op.value.value)
     padding = value if params is None else numerics.quantize(np.asarray(value), params)
-    widths = list(zip(op.low, op.high, strict=True))
-    return np.pad(at[op.input], widths, constant_values=padding)
+    return np.pad(at[op.input], [*zip(op.low, op.high, strict=True)], constant_values=padding)
 
 
 def _slice(op: Any, at: Machine) -> Array:
@@ -279,6 +278,7 @@ _EXECUTE: dict[type[Any], Callable[[Any, Machine], Any]] = {
     ops.ActivateOp: _activate,
     ops.AddOp: _add,
     ops.AvgPool2dOp: _avg_pool2d,
+    ops.BatchMatmulOp: _matmul,
     ops.CompareOp: _compare,
     ops.ConcatOp: _concat,
     ops.Conv2dOp: _conv2d,

@@ -134,8 +134,8 @@ class StoredNetwork:
         A residual takes no part in the multiplication, so it keeps at least 8.
         """
         bits = max(bits, _RESIDUAL_BITS) if flow.role == "residual" else bits
-        known = self._narrow.get(bits, ranges).tensors[flow.tensor]
-        return numerics.choose_params(*known.kept(bits), bits=bits, scheme=self._scheme)
+        kept, scheme = self._narrow.get(bits, ranges).tensors[flow.tensor].kept(bits), self._scheme
+        return numerics.choose_params(*kept, bits=bits, scheme=scheme, centred=flow.centred)
 
     def simulated_weights(self, assignment: Assignment, suffix: str) -> dict[str, Array]:
         """Each layer's weight and bias at its precision, by the keys that a chain reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from mlq.kernels.library import best
 from mlq.kernels.tables import X86
 from mlq.network import transform
 from mlq.numerics import QuantParams, nonlinear
+from mlq.targets.base import Target
 from mlq.targets.host import cpu_features
 from mlq.targets.iree import compile_module
 
@@ -65,13 +66,21 @@ class Program:
         zero_point = int(self.rng.choice([0, 255, self.rng.integers(0, 256)]))
         return QuantParams(8, signed=False, scale=(scale,), zero_point=(zero_point,))
 
-    def input(self, shape: Sequence[int]) -> Any:
+    def input(self, shape: Sequence[int], params: QuantParams | None = None) -> Any:
         most = self.rng.choice([0, 255], shape)
         array = np.where(
             self.rng.integers(0, 8, shape) == 0, most, self.rng.integers(0, 256, shape)
         )
-        self.inputs.append(array.astype(np.uint8))
-        type_ = build.tensor(shape, quant.type_of(self.stored()))
+        params = params or self.stored()
+        self.inputs.append(array.clip(*params.limits).astype(np.uint8))
+        return self._argument(shape, quant.type_of(params))
+
+    def real(self, shape: Sequence[int]) -> Any:
+        self.inputs.append(self.rng.normal(size=shape).astype(np.float32))
+        return self._argument(shape, None)
+
+    def _argument(self, shape: Sequence[int], element: Any) -> Any:
+        type_ = build.tensor(shape, element)
         return functions.add_argument(self.function, type_, f"x{len(self.inputs)}")
 
     def result(self, value: Any, name: str) -> None:
@@ -119,10 +128,55 @@ def fill(program: Program, shape: Shape) -> None:
         value = build.resize_nearest(program.input(sizes), factors)
         program.result(value, f"resize {factors}")
         program.convolved(value, shape.window)
+        move(program, shape)
+
+
+def move(program: Program, shape: Shape) -> None:
+    """Images of bytes and of reals: in the midst of a number, in part, with rows for columns."""
+    rng, sizes = program.rng, shape.sizes
+    for image in (program.input(sizes), program.real(sizes)):
+        low, high = ([0, *rng.integers(0, 4, 3).tolist()] for _ in range(2))
+        padded = build.pad(image, low=low, high=high, value=float(rng.choice([0.0, 1.5])))
+        program.result(padded, f"pad {low} {high}")
+        strides = [1, 1, *rng.integers(1, 3, 2).tolist()]
+        whole = list(zip(build.shape_of(padded), strides, strict=True))
+        offsets = [0, *(int(rng.integers(0, size)) for size, _ in whole[1:])]
+        ends = [-(-(n - first) // step) for (n, step), first in zip(whole, offsets, strict=True)]
+        part = build.slice(padded, offsets=offsets, sizes=ends, strides=strides)
+        program.result(part, f"slice {offsets} {ends} {strides}")
+        if quant.is_quantized(part.type):
+            program.convolved(part, shape.window)
+        turned = build.transpose(image, (0, 2, 1, 3))
+        program.result(turned, "rows for columns")
+        joined = build.reshape(turned, [shape.n * shape.h, shape.c * shape.w])
+        program.result(build.transpose(joined, (1, 0)), "transposed")
 
 
 def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
     """Every result on kernels, on this CPU or an emulated one, must be that of the reference."""
+
+    def each(program: Program) -> None:
+        program.convolves = not without_convolutions(isa)
+        for shape in shapes:
+            fill(program, shape)
+
+    def check(found: Array, expected: Array, name: str) -> None:
+        np.testing.assert_array_equal(found.view(expected.dtype), expected, name)
+
+    kernels = ("add_", "mul_", "lookup_", *(["move_", "turn_"] if shapes[0].h else []))
+    run(isa, target_of(isa), each, check, seed=seed, kernels=kernels)
+
+
+def run(
+    isa: Isa,
+    target: Target,
+    fill: Callable[[Program], None],
+    check: Callable[[Array, Array, str], None],
+    *,
+    seed: int,
+    kernels: Sequence[str],
+) -> None:
+    """Check every result of a program on kernels, some of which must have been called so."""
     with context(), Location.unknown():
         module = Module.create()
         with InsertionPoint(module.body):
@@ -130,25 +184,22 @@ def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
             with InsertionPoint(function.add_entry_block()):
                 end = func.ReturnOp([])
         program = Program(np.random.default_rng(seed), function)
-        program.convolves = not without_convolutions(isa)
         with InsertionPoint(end):
-            for shape in shapes:
-                fill(program, shape)
+            fill(program)
         functions.set_results(function, program.results)
         assert module.operation.verify()
         names = [build.name_of(value.owner) or "" for value in program.results]
         expected = reference.run(module, program.inputs, program.store)
         text = str(module)
     made = transform(text, program.store, f"@lower-{isa.name}")
-    for kernel in ("add_", "mul_", "lookup_"):
+    for kernel in kernels:
         assert f'sym_name = "{kernel}' in made.text, kernel
-    target = target_of(isa)
     if reason := emulation.why_not_at_all(target):
         compile_module(made.text, target, weights=made.weights)
         pytest.skip(f"compiled, not run: {target.name}: {reason}")
     runner = emulation.load(made.text, target, made.weights, outputs=len(names))
     for name, found in zip(names, runner.run(*program.inputs), strict=True):
-        np.testing.assert_array_equal(found.view(expected[name].dtype), expected[name], name)
+        check(found, expected[name], name)
 
 
 def without_convolutions(isa: Isa) -> bool:
@@ -156,7 +207,7 @@ def without_convolutions(isa: Isa) -> bool:
     return isa.name == "avx_vnni" and not emulation.why_not_at_all(targets.host_target())
 
 
-def target_of(isa: Isa) -> Any:
+def target_of(isa: Isa) -> Target:
     if without_convolutions(isa):
         return targets.host_target()
     return next(each for each in EVERY if best(each.cpu_features) is isa)

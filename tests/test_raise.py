@@ -407,6 +407,39 @@ CASES: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], dict[str, Any]]] =
             "t": np.float32(0.5),
         },
     ),
+    "attention, scaled after": (
+        [
+            node("Reshape", ["x", "s"], ["a"]),
+            node("Transpose", ["a"], ["q"], perm=[0, 2, 1, 3]),
+            node("Transpose", ["a"], ["k"], perm=[0, 2, 3, 1]),
+            node("MatMul", ["q", "k"], ["m"]),
+            node("Mul", ["m", "half"], ["p"]),
+            node("MatMul", ["p", "q"], ["y"]),
+        ],
+        ("N", 5, 12),
+        {"s": ints(0, 0, 3, 4), "half": np.float32(0.5)},
+    ),
+    "attention, scaled before, one head": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+            node("Mul", ["x", "half"], ["q"]),
+            node("Div", ["t", "three"], ["k"]),
+            node("MatMul", ["q", "k"], ["p"]),
+            node("MatMul", ["p", "x"], ["m"]),
+            node("Relu", ["m"], ["y"]),
+        ],
+        ("N", 5, 4),
+        {"half": np.float32(0.5), "three": np.float32([3])},
+    ),
+    "products of many axes": (
+        [
+            node("Reshape", ["x", "s"], ["a"]),
+            node("Transpose", ["a"], ["b"], perm=[0, 1, 2, 4, 3]),
+            node("MatMul", ["a", "b"], ["y"]),
+        ],
+        ("N", 6, 4, 4),
+        {"s": ints(0, 2, 3, 2, 8)},
+    ),
     "means": (
         [
             node("ReduceMean", ["x"], ["a"], axes=[-1, 2], keepdims=0),
@@ -448,10 +481,20 @@ def test_gelu_in_pieces_behind_a_bias_is_one_function(tmp_path: Path) -> None:
     assert_same(raised, onnx_runtime(path, image))
 
 
+@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("attention")])
+def test_attention_scales_products_as_it_multiplies(tmp_path: Path, case: str) -> None:
+    """Rows move as a whole, and no op is left that multiplies by a number."""
+    nodes, shape, constants = CASES[case]
+    path = save(tmp_path / "n.onnx", nodes, (2, *shape[1:]), constants)
+    image = np.random.default_rng(2).normal(size=(2, *shape[1:])).astype(np.float32)
+    ops = raise_(path, image).ops
+    assert (ops["batch_matmul"], ops["conv2d"], ops["mul"]) == (2, 0, 0)
+
+
 def test_a_scale_amid_nodes_is_no_layer(tmp_path: Path) -> None:
-    """As of the scores of attention, which are floats before and after."""
+    """As of a product that mlq has no op for, and whose readers stay float."""
     nodes = [
-        node("MatMul", ["x", "x"], ["m"]),
+        node("Softmax", ["x"], ["m"]),
         node("Mul", ["m", "half"], ["s"], name="scale"),
         node("Softmax", ["s"], ["y"]),
     ]

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from mlq import calibration, numerics, targets
+from mlq import calibration, numerics, planning, targets
 from mlq.compiler import quantize
+from mlq.costs import TableCosts
 from mlq.equalization import equalize
 from mlq.errors import DiagnosticError
 from mlq.network import Network, load, tensors
@@ -101,6 +102,23 @@ def test_what_onnx_reference_cannot_compute_is_named(tmp_path: Path) -> None:
     odd = load(tmp_path / "model.onnx", batch=1)
     with pytest.raises(DiagnosticError, match="ONNX's reference cannot compute it"):
         tensors(odd, [np.zeros((1, 4), np.float32)])
+
+
+def test_what_a_float_node_makes_is_cast_at_a_price(network: Network) -> None:
+    """Probabilities are made by softmax, which no plan chooses a precision for."""
+    costs = TableCosts(targets.host_target())
+    layer = next(
+        each
+        for each in network.layers
+        if each.kind == "batch_matmul" and not all(flow.sources for flow in each.flows)
+    )
+    floats = {each.name: "f32" for each in network.layers}
+    paid = planning.predicted_us(network, costs, floats | {layer.name: "w8a8"})
+    paid -= planning.predicted_us(network, costs, floats)
+    own = costs.layer_us(layer, "w8a8") - costs.layer_us(layer, "f32")
+    casts = [costs.cast_us(flow.elements, "w8a8") for flow in layer.flows]
+    assert len(casts) == 2
+    assert paid == pytest.approx(own + sum(casts))
 
 
 def test_norms_take_factors_in_and_the_float_network_stays(network: Network) -> None:

@@ -133,3 +133,18 @@ func.func @statistics_at_run_time(%x: tensor<1x2x4x4xf32>, %p0: tensor<2xf32>) -
   %3 = torch_c.to_builtin_tensor %2 : !torch.vtensor<[1,2,4,4],f32> -> tensor<1x2x4x4xf32>
   return %3 : tensor<1x2x4x4xf32>
 }
+
+// -----
+
+// A product of two activations takes in one number, which is no weight.
+// CHECK-LABEL: func.func @scaled_product
+// CHECK-NEXT:    %[[Y:.*]] = "mlq.batch_matmul"(%arg0, %arg0) {{.*}}alpha = 5.000000e-01 : f32
+// CHECK-NEXT:    return %[[Y]]
+func.func @scaled_product(%x: tensor<1x2x3x3xf32>) -> tensor<1x2x3x3xf32> {
+  %0 = "mlq.batch_matmul"(%x, %x) {transpose_rhs = false, alpha = 2.0 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x2x3x3xf32>, tensor<1x2x3x3xf32>) -> tensor<1x2x3x3xf32>
+  %1 = torch_c.from_builtin_tensor %0 : tensor<1x2x3x3xf32> -> !torch.vtensor<[1,2,3,3],f32>
+  %c = torch.operator "onnx.Constant"() {torch.onnx.value = dense<4.0> : tensor<f32>} : () -> !torch.vtensor<[],f32>
+  %2 = torch.operator "onnx.Div"(%1, %c) : (!torch.vtensor<[1,2,3,3],f32>, !torch.vtensor<[],f32>) -> !torch.vtensor<[1,2,3,3],f32>
+  %3 = torch_c.to_builtin_tensor %2 : !torch.vtensor<[1,2,3,3],f32> -> tensor<1x2x3x3xf32>
+  return %3 : tensor<1x2x3x3xf32>
+}

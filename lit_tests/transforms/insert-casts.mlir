@@ -95,3 +95,15 @@ func.func @wide(%x: tensor<1x2xf32> {mlq.name = "x", mlq.extremes = #mlq.range<0
   %z = "mlq.matmul"(%x, %w) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 0>, mlq.name = "z", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x2xf32>, tensor<2x2xf32>) -> tensor<1x2xf32>
   return %y, %z : tensor<1x2xf32>, tensor<1x2xf32>
 }
+
+// -----
+
+// The right side of a product of two activations is stored as a weight is: symmetric about zero.
+// CHECK-LABEL: func.func @product_of_activations
+// CHECK:         %[[L:.*]] = "mlq.quantize"(%arg0) : (tensor<1x1x2x2xf32>) -> tensor<1x1x2x2x!quant.uniform<u8:f32, 1.000000e+00>>
+// CHECK:         %[[R:.*]] = "mlq.quantize"(%arg0) : (tensor<1x1x2x2xf32>) -> tensor<1x1x2x2x!quant.uniform<u8<1:255>:f32, 2.0{{.*}}:128>>
+// CHECK:         "mlq.batch_matmul"(%[[L]], %[[R]]) {{.*}}alpha = 5.000000e-01 : f32
+func.func @product_of_activations(%x: tensor<1x1x2x2xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x1x2x2xf32> {
+  %y = "mlq.batch_matmul"(%x, %x) {transpose_rhs = false, alpha = 0.5 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x1x2x2xf32>, tensor<1x1x2x2xf32>) -> tensor<1x1x2x2xf32>
+  return %y : tensor<1x1x2x2xf32>
+}

@@ -150,3 +150,16 @@ func.func @foreign(%x: tensor<4xf32>) -> !torch.vtensor<[4],f32> {
   %t = torch_c.from_builtin_tensor %y : tensor<4xf32> -> !torch.vtensor<[4],f32>
   return %t : !torch.vtensor<[4],f32>
 }
+
+// -----
+
+// As many matrices as there are; IREE tiles a product that has one axis for them.
+// CHECK-LABEL: func.func @product_of_activations
+// CHECK:         linalg.generic
+// CHECK-SAME:      iterator_types = ["parallel", "parallel", "parallel", "reduction"]
+// CHECK-SAME:      tensor<6x4x5xi8>, tensor<6x4x5xi8>
+// CHECK:           arith.muli
+func.func @product_of_activations(%x: tensor<2x3x4x5x!quant.uniform<u8:f32, 0.5:3>>, %y: tensor<2x3x4x5x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<2x3x4x4xf32> {
+  %z = "mlq.batch_matmul"(%x, %y) {transpose_rhs = true, alpha = 1.0 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<2x3x4x5x!quant.uniform<u8:f32, 0.5:3>>, tensor<2x3x4x5x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<2x3x4x4xf32>
+  return %z : tensor<2x3x4x4xf32>
+}

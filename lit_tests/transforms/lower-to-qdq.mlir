@@ -182,3 +182,15 @@ func.func @float(%x: tensor<4xf32> {mlq.name = "x"}) -> tensor<4xf32> {
   %a = "mlq.add"(%2, %x) {activation = #mlq.activation<"relu", 0.0 : f32, 0x7F800000 : f32>, mlq.name = "a"} : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   return %a : tensor<4xf32>
 }
+
+// -----
+
+// CHECK-LABEL: func.func @product_of_activations
+// CHECK:         %[[T:.*]] = torch.operator "onnx.Transpose"
+// CHECK-SAME:      torch.onnx.perm = [0 : si64, 1 : si64, 3 : si64, 2 : si64]
+// CHECK:         %[[P:.*]] = torch.operator "onnx.MatMul"(%{{.*}}, %[[T]]) {mlq.name = "y:product"}
+// CHECK:         torch.operator "onnx.Mul"(%[[P]], %{{.*}}) {mlq.name = "y"}
+func.func @product_of_activations(%x: tensor<1x2x3x4xf32> {mlq.name = "x"}) -> tensor<1x2x3x3xf32> {
+  %y = "mlq.batch_matmul"(%x, %x) {transpose_rhs = true, alpha = 0.5 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<1x2x3x4xf32>, tensor<1x2x3x4xf32>) -> tensor<1x2x3x3xf32>
+  return %y : tensor<1x2x3x3xf32>
+}

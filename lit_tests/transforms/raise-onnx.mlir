@@ -336,3 +336,32 @@ func.func @arithmetic_with_constants(%x: tensor<1x2x2x2xf32>) -> tensor<1x2x2x2x
   %5 = torch_c.to_builtin_tensor %4 : !torch.vtensor<[1,2,2,2],f32> -> tensor<1x2x2x2xf32>
   return %5 : tensor<1x2x2x2xf32>
 }
+
+// -----
+
+// Rows of a transposed right side move as a whole; what multiplies an operand multiplies the product.
+// CHECK-LABEL: func.func @product_of_activations
+// CHECK-NEXT:    %[[Y:.*]] = "mlq.batch_matmul"(%arg0, %arg0) {activation = #mlq.activation<"none", 0.000000e+00 : f32, 0.000000e+00 : f32>, alpha = 5.000000e-01 : f32, transpose_rhs = true}
+// CHECK-NEXT:    return %[[Y]]
+func.func @product_of_activations(%x: tensor<1x2x3x4xf32>) -> tensor<1x2x3x3xf32> {
+  %0 = torch_c.from_builtin_tensor %x : tensor<1x2x3x4xf32> -> !torch.vtensor<[1,2,3,4],f32>
+  %h = torch.operator "onnx.Constant"() {torch.onnx.value = dense<0.5> : tensor<f32>} : () -> !torch.vtensor<[],f32>
+  %1 = torch.operator "onnx.Mul"(%0, %h) : (!torch.vtensor<[1,2,3,4],f32>, !torch.vtensor<[],f32>) -> !torch.vtensor<[1,2,3,4],f32>
+  %2 = torch.operator "onnx.Transpose"(%0) {torch.onnx.perm = [0 : si64, 1 : si64, 3 : si64, 2 : si64]} : (!torch.vtensor<[1,2,3,4],f32>) -> !torch.vtensor<[1,2,4,3],f32>
+  %3 = torch.operator "onnx.MatMul"(%1, %2) : (!torch.vtensor<[1,2,3,4],f32>, !torch.vtensor<[1,2,4,3],f32>) -> !torch.vtensor<[1,2,3,3],f32>
+  %4 = torch_c.to_builtin_tensor %3 : !torch.vtensor<[1,2,3,3],f32> -> tensor<1x2x3x3xf32>
+  return %4 : tensor<1x2x3x3xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @repeated_matrices
+// CHECK:         torch.operator "onnx.MatMul"
+// WHY:         its matrices are repeated to fit each other
+func.func @repeated_matrices(%x: tensor<2x3x3xf32>, %y: tensor<1x3x3xf32>) -> tensor<2x3x3xf32> {
+  %0 = torch_c.from_builtin_tensor %x : tensor<2x3x3xf32> -> !torch.vtensor<[2,3,3],f32>
+  %1 = torch_c.from_builtin_tensor %y : tensor<1x3x3xf32> -> !torch.vtensor<[1,3,3],f32>
+  %2 = torch.operator "onnx.MatMul"(%0, %1) : (!torch.vtensor<[2,3,3],f32>, !torch.vtensor<[1,3,3],f32>) -> !torch.vtensor<[2,3,3],f32>
+  %3 = torch_c.to_builtin_tensor %2 : !torch.vtensor<[2,3,3],f32> -> tensor<2x3x3xf32>
+  return %3 : tensor<2x3x3xf32>
+}

@@ -133,6 +133,22 @@ def matmul(
     ).output
 
 
+def batch_matmul(
+    lhs: Value,
+    rhs: Value,
+    *,
+    transpose_rhs: bool = False,
+    alpha: float = 1.0,
+    activation: Activation = NO_ACTIVATION,
+    element: Type | None = None,
+) -> Value:
+    """`mlq.batch_matmul`; `element` is the result's element type, f32 when None."""
+    shape = shapes.matmul(shape_of(lhs), shape_of(rhs), transpose_rhs=transpose_rhs)
+    turned, factor = boolean(transpose_rhs), FloatAttr.get(F32Type.get(), alpha)
+    type_ = tensor(shape, element)
+    return ops.BatchMatmulOp(lhs, rhs, turned, factor, activation.attribute(), type_).output
+
+
 def add(
     lhs: Value,
     rhs: Value,

@@ -21,6 +21,7 @@ from mlq.dialect.ops import (
     ActivateOp,
     AddOp,
     AvgPool2dOp,
+    BatchMatmulOp,
     ConcatOp,
     Conv2dOp,
     MatmulOp,
@@ -39,6 +40,7 @@ from mlq.precision import BYTE_BITS
 LAYERS: tuple[type[OpView], ...] = (
     Conv2dOp,
     MatmulOp,
+    BatchMatmulOp,
     AddOp,
     MulOp,
     AvgPool2dOp,
@@ -61,6 +63,7 @@ MOVES: tuple[type[OpView], ...] = (
 _ACTIVATIONS: dict[type[OpView], tuple[str, ...]] = {
     Conv2dOp: ("input", "residual"),
     MatmulOp: ("lhs", "residual"),
+    BatchMatmulOp: ("lhs", "rhs"),
     AddOp: ("lhs", "rhs"),
     MulOp: ("lhs", "rhs"),
     AvgPool2dOp: ("input",),
@@ -72,11 +75,15 @@ WEIGHT_OPERAND, BIAS_OPERAND = 1, 2
 
 @dataclass(frozen=True)
 class Flow:
-    """One activation operand of a layer: its role there, the value, and its place."""
+    """One activation operand of a layer: its role there, the value, and its place.
+
+    `centred` says that its storage must be symmetric about zero, as that of a weight is.
+    """
 
     role: str
     value: Value
     index: int
+    centred: bool = False
 
 
 def is_layer(op: OpView) -> bool:
@@ -109,7 +116,11 @@ def activations_of(op: OpView) -> list[Flow]:
     """The activation operands of a layer, absent residuals left out."""
     last = len(op.operation.operands) - 1
     places = {"input": 0, "lhs": 0, "rhs": 1, "residual": last}
-    flows = (Flow(role, getattr(op, role), places[role]) for role in _ACTIVATIONS[type(op)])
+    by_matrix = isinstance(op, BatchMatmulOp)
+    flows = (
+        Flow(role, getattr(op, role), places[role], by_matrix and role == "rhs")
+        for role in _ACTIVATIONS[type(op)]
+    )
     return [flow for flow in flows if flow.value is not None]
 
 
@@ -167,7 +178,7 @@ def macs(op: OpView) -> int:
         weight = shape_of(op.weight)
         per_output = prod(weight) // weight[_out_channel(op)]
         return shapes.elements(shape_of(op.output)) * per_output
-    if isinstance(op, MatmulOp):
+    if isinstance(op, MatmulOp | BatchMatmulOp):
         return shapes.elements(shape_of(op.output)) * shape_of(op.lhs)[-1]
     return 0
 

@@ -5,7 +5,6 @@ op. Only the three casts change between the two worlds.
 """
 
 # No `from __future__ import annotations` here: `ext` reads the annotations as objects.
-
 from typing import Any
 
 from torch_mlir.dialects import ext
@@ -85,8 +84,8 @@ class Conv2dOp(Mlq.Operation, name="conv2d", traits=[Pure]):
     """2-D convolution with all that was fused into it: bias, residual, activation (ONNX Conv).
 
     `output = activation(conv(input, weight) + bias + residual)`. `pads` are [top, left, bottom,
-    right]. `layout` "nchw" takes OIHW weights, "nhwc" takes HWIO weights. On quantized operands the
-    sum is exact in integers; an f32 result is the unrounded accumulator times its scale.
+    right]. `layout` "nchw" takes OIHW weights, "nhwc" HWIO. Sums of integers are exact; an f32
+    result is the unrounded accumulator times its scale.
     """
 
     input: Operand[Any]
@@ -118,6 +117,21 @@ class MatmulOp(Mlq.Operation, name="matmul", traits=[Pure]):
     output: Result[Any]
 
 
+@verified(verify.batch_matmul)
+class BatchMatmulOp(Mlq.Operation, name="batch_matmul", traits=[Pure]):
+    """`activation(alpha * lhs @ rhs)` of activations [N, H, M, K], [N, H, K, P] (ONNX MatMul).
+
+    With `transpose_rhs` it is [N, H, P, K]; its integers are symmetric about their zero point.
+    """
+
+    lhs: Operand[Any]
+    rhs: Operand[Any]
+    transpose_rhs: Any
+    alpha: FloatAttr
+    activation: ActivationAttr
+    output: Result[Any]
+
+
 @verified(verify.add)
 class AddOp(Mlq.Operation, name="add", traits=[Pure]):
     """`activation(lhs + rhs)` of equal shapes (ONNX Add); each side has a scale of its own."""
@@ -130,10 +144,7 @@ class AddOp(Mlq.Operation, name="add", traits=[Pure]):
 
 @verified(verify.mul)
 class MulOp(Mlq.Operation, name="mul", traits=[Pure]):
-    """`activation(lhs * rhs)` (ONNX Mul); `rhs` is repeated along axes where it has size 1.
-
-    So it may be a gate [N, C, 1, 1]. On quantized operands the product is exact in integers.
-    """
+    """`activation(lhs * rhs)` (ONNX Mul), where `rhs` is repeated along axes of size 1."""
 
     lhs: Operand[Any]
     rhs: Operand[Any]
@@ -143,10 +154,7 @@ class MulOp(Mlq.Operation, name="mul", traits=[Pure]):
 
 @verified(verify.nonlinearity)
 class NonlinearityOp(Mlq.Operation, name="nonlinearity", traits=[Pure]):
-    """A function of each element (ONNX Sigmoid, HardSwish, ...), as a chain of steps.
-
-    The steps are those of mlq.numerics.nonlinear; integers, of 8 bits, are looked up in a table.
-    """
+    """A function of each element (ONNX Sigmoid, ...): steps of numerics.nonlinear, or a table."""
 
     input: Operand[Any]
     function: StringAttr
@@ -170,8 +178,7 @@ class MaxPool2dOp(Mlq.Operation, name="max_pool2d", traits=[Pure]):
 class AvgPool2dOp(Mlq.Operation, name="avg_pool2d", traits=[Pure]):
     """Mean over windows (ONNX AveragePool, GlobalAveragePool).
 
-    `ceil_pads` [bottom, right] is what ceil_mode adds beyond `pads`: never counted in a mean.
-    `count_include_pad` says whether `pads` are.
+    Elements of `pads` count if `count_include_pad`, of `ceil_pads` [bottom, right] never.
     """
 
     input: Operand[Any]
@@ -186,11 +193,9 @@ class AvgPool2dOp(Mlq.Operation, name="avg_pool2d", traits=[Pure]):
 
 @verified(verify.concat)
 class ConcatOp(Mlq.Operation, name="concat", traits=[Pure]):
-    """`lhs`, then `rhs` along `axis` (ONNX Concat, of two); quantized operands share one type.
+    """`lhs`, then `rhs` along `axis` (ONNX Concat); quantized operands share one type."""
 
-    Of two, because IRDL makes all operands of a variadic one type, and those of a concat differ.
-    """
-
+    # Two, for IRDL makes all operands of a variadic one type, and those of a concat differ.
     lhs: Operand[Any]
     rhs: Operand[Any]
     axis: IntegerAttr
@@ -257,11 +262,9 @@ class ActivateOp(Mlq.Operation, name="activate", traits=[Pure]):
 
 @verified(verify.observe)
 class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
-    """Least, greatest and a histogram of a tensor, reduced inside the module.
+    """Least, greatest and a histogram of a tensor: `statistics` [2 + bins], in floats.
 
-    The `bins` of equal width span [least, greatest] of this very tensor and count a strided
-    subsample of about `max_elements` elements; least and greatest see every element. `statistics`
-    [2 + bins] holds least, greatest and the counts, which f32 holds exactly up to 2^24.
+    The `bins` of equal width span [least, greatest] and count about `max_elements` elements.
     """
 
     input: Operand[Any]
@@ -272,7 +275,7 @@ class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
 
 @verified(verify.fake_quantize)
 class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
-    """Quantize and dequantize in float by row `row` of a run-time table [L, 4].
+    """Quantize and dequantize in float by `row` of a run-time table [L, 4].
 
     A row is (scale, zero_point, qmin, qmax); scale <= 0 passes the tensor through.
     """
@@ -285,11 +288,10 @@ class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
 
 @verified(verify.compare)
 class CompareOp(Mlq.Operation, name="compare", traits=[Pure]):
-    """Energies for SQNR: sum of reference^2, and sum of (reference - value)^2.
+    """Energies for SQNR: sums of reference^2 and of (reference - value)^2.
 
-    Of a tensor of rank 4, only every n-th slice of axis 1 (a row of an image in NHWC) is added up,
-    so that about `max_elements` elements are, and the sums are scaled to the size of all. `value`
-    may consist of just these.
+    Of rank 4 every n-th slice of axis 1 (a row in NHWC), about `max_elements`, stands for all;
+    `value` may consist of just these.
     """
 
     reference: Operand[Any]

@@ -84,6 +84,18 @@ def matmul(op: Any) -> Complaint:
     return _bias(op, expected[-1]) or demands.expect_shape(op.output, expected)
 
 
+def batch_matmul(op: Any) -> Complaint:
+    lhs, rhs = demands.shape_of(op.lhs), demands.shape_of(op.rhs)
+    contracted = rhs[-1 if op.transpose_rhs.value else -2]
+    if len(lhs) != 4 or lhs[:2] != rhs[:2] or lhs[-1] != contracted:
+        return f"does not contract matrix by matrix: {op.lhs.type} with {op.rhs.type}"
+    params = quant.params_of(op.rhs.type.element_type)
+    if params is not None and params.zero_point[0] * 2 != sum(params.limits):
+        return f"has a right side that is not symmetric about its zero point: {op.rhs.type}"
+    expected = shapes.matmul(lhs, rhs, transpose_rhs=bool(op.transpose_rhs.value))
+    return _mixed(op) or demands.expect_shape(op.output, expected)
+
+
 def add(op: Any) -> Complaint:
     return _sides(op) or demands.same_shape(op.lhs, op.rhs)
 
@@ -265,6 +277,11 @@ def _precisions(op: Any, input: Value, weight: Value) -> Complaint:
 
 def _sides(op: Any) -> Complaint:
     """Both operands f32 or both quantized, and a result with the shape of the left one."""
+    return _mixed(op) or demands.same_shape(op.lhs, op.output)
+
+
+def _mixed(op: Any) -> Complaint:
+    """Both operands f32 or both quantized, and a result that is no more than they are."""
     if demands.is_quantized(op.lhs) != demands.is_quantized(op.rhs):
         return f"mixes precisions: {op.lhs.type} and {op.rhs.type}"
     return (
@@ -272,7 +289,6 @@ def _sides(op: Any) -> Complaint:
         or demands.well_quantized(op.lhs, "left operand")
         or demands.well_quantized(op.rhs, "right operand")
         or demands.result_storage(op, op.lhs)
-        or demands.same_shape(op.lhs, op.output)
     )
 
 

@@ -121,6 +121,17 @@ def _mul(op: Any) -> Compute:
     return lambda v, quantize: bounded(quantize(name, "lhs", v[0]) * quantize(name, "rhs", v[1]))
 
 
+def _batch_matmul(op: Any) -> Compute:
+    name, bounded, turned = build.name_of(op) or "", _bounded(op), bool(op.transpose_rhs.value)
+    factor = op.alpha.value
+
+    def compute(values: list[Tensor], quantize: Quantize) -> Tensor:
+        lhs, rhs = quantize(name, "lhs", values[0]), quantize(name, "rhs", values[1])
+        return bounded(factor * (lhs @ (rhs.transpose(-1, -2) if turned else rhs)))
+
+    return compute
+
+
 def _nonlinearity(op: Any) -> Compute:
     name, function = build.name_of(op) or "", nonlinear.parse(op.function.value)
 
@@ -204,6 +215,7 @@ _MAKERS: Mapping[type[Any], Callable[[Any], Compute]] = {
     ops.ActivateOp: _activate,
     ops.AddOp: _add,
     ops.AvgPool2dOp: _avg_pool2d,
+    ops.BatchMatmulOp: _batch_matmul,
     ops.ConcatOp: _concat,
     ops.Conv2dOp: _conv2d,
     ops.MatmulOp: _matmul,

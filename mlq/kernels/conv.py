@@ -201,19 +201,23 @@ class Conv(Convolution):
         for column in self.columns:
             for block in range(column.blocks):
                 start = (column.first + block * column.vectors) * self.isa.lanes
-                order += [start + place for place in self._within(column.vectors)]
+                order += [start + place for place in self.within(column.vectors)]
         return order
 
-    def _within(self, vectors: int) -> list[int]:
+    def within(self, vectors: int) -> list[int]:
         """Which of a block's channels is in each of its lanes."""
         size = self.isa.lanes
-        if not self.finish.packs:
-            return list(range(vectors * size))
         return [
             first * size + place
-            for first, count in lanes.runs(vectors, self.isa.unit(self.finish.result).depth)
+            for first, count in self.runs(vectors)
             for place in lanes.interleaved(size, count)
         ]
+
+    def runs(self, vectors: int) -> list[tuple[int, int]]:
+        """Which of a block's vectors have their channels interleaved: the first, and how many."""
+        return lanes.runs(
+            vectors, self.isa.unit(self.finish.result).depth if self.finish.packs else 1
+        )
 
     @property
     def flat(self) -> Conv:

@@ -274,11 +274,5 @@ class _Part:
 
     def loaded(self, source: Pixels, pixel: int) -> Value:
         """Read the channels of a pixel; what is not in memory is zero."""
-        memory, at = source.memory, code.plus(source.places[pixel], self.first)
-        if self.count == self.size:
-            return code.load(memory, at, self.size)
-        zero = code.constant(0, str(memory.type.element_type))
-        value = code.splat(zero, self.size)
-        for done, piece in code.pieces(self.count, self.size):
-            value = code.inserted(code.load(memory, code.plus(at, done), piece), value, done)
-        return value
+        at = code.plus(source.places[pixel], self.first)
+        return lanes.loaded(source.memory, at, self.count, self.size)

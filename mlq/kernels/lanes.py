@@ -13,7 +13,18 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
+from mlq.kernels.code import Index
 from mlq.kernels.storage import Packing
+
+
+def loaded(memory: Value, at: Index, count: int, size: int) -> Value:
+    """A vector of which the first `count` elements come from memory, and the others are zero."""
+    if count == size:
+        return code.load(memory, at, size)
+    value = code.splat(code.constant(0, code.element_of(memory)), size)
+    for done, piece in code.pieces(count, size):
+        value = code.inserted(code.load(memory, code.plus(at, done), piece), value, done)
+    return value
 
 
 def group_of(element: str) -> int:
@@ -114,6 +125,17 @@ def in_order(vectors: Sequence[Value]) -> list[Value]:
     whole, order = _side_by_side(vectors), interleaved(size, count)
     places = [order.index(lane) for lane in range(size * count)]
     parts = (places[first : first + size] for first in range(0, size * count, size))
+    return [code.shuffle(whole, whole, part) for part in parts]
+
+
+def out_of_order(vectors: Sequence[Value], word: int) -> list[Value]:
+    """Vectors of words of so many elements in `interleaved` order, which were side by side."""
+    size, count = code.lanes_of(vectors[0]) // word, len(vectors)
+    if count == 1:
+        return list(vectors)
+    whole = _side_by_side(vectors)
+    places = [word * lane + i for lane in interleaved(size, count) for i in range(word)]
+    parts = (places[first : first + size * word] for first in range(0, len(places), size * word))
     return [code.shuffle(whole, whole, part) for part in parts]
 
 

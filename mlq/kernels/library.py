@@ -70,6 +70,7 @@ class Library:
     quantize: Callable[..., Kernel]
     concat: Callable[..., Kernel]
     resize: Callable[..., Kernel]
+    move: Callable[..., Kernel]
     pairwise: Callable[..., Kernel]
     lookup: Callable[..., Kernel]
 
@@ -97,6 +98,7 @@ _OF_CPUS = Library(
     quantize=casting.Quantize,
     concat=movement.Concat,
     resize=movement.Resize,
+    move=movement.Move,
     pairwise=elementwise.Pairwise,
     lookup=elementwise.Lookup,
 )
@@ -109,6 +111,7 @@ _OF_GPUS = Library(
     quantize=gpu_casting.Quantize,
     concat=gpu_movement.Concat,
     resize=_none,
+    move=_none,
     pairwise=_none,
     lookup=_none,
 )
@@ -181,7 +184,7 @@ def unfit_concat(isa: Device, channels: Sequence[int]) -> str | None:
 
 
 def unfit_elementwise(isa: Device) -> str | None:
-    """Why no kernel adds, multiplies, looks up or repeats elements of images."""
+    """Why no kernel adds, multiplies, looks up, repeats or moves elements of images."""
     return None if isinstance(isa, Isa) else "has no kernel on GPUs"
 
 

@@ -1,4 +1,4 @@
-"""Elements from image to image: channels of several side by side, and pixels over and over."""
+"""Elements from image to image: side by side, over and over, or a part to another place."""
 
 from __future__ import annotations
 
@@ -173,6 +173,82 @@ class Resize:
                 code.store(value, memory[-1], code.plus(place, channel))
 
         code.loop(*code.share(self.output.height, group[0], self.grid[0]), 1, row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A part of an image to a place in another; its rows become columns if it is `turned`.
+
+    Rows, columns and channels: `size` is how many of the result the part makes, from `place` on;
+    `first` where it begins in the input, in which its pixels are `steps` apart.
+    """
+
+    isa: Isa
+    input: Image
+    output: Image
+    kind: Kind
+    size: tuple[int, int, int]
+    place: tuple[int, int, int] = (0, 0, 0)
+    first: tuple[int, int, int] = (0, 0, 0)
+    steps: tuple[int, int] = (1, 1)
+    turned: bool = False
+
+    @property
+    def label(self) -> str:
+        """As `turn_64x197x3`, `move_64x16x16_to_128x18x18`."""
+        input, output = (
+            f"{image.channels}x{image.height}x{image.width}" for image in (self.input, self.output)
+        )
+        return f"turn_{input}" if self.turned else f"move_{input}_to_{output}"
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The image; what stands in the margin, and around the part (i32); the result."""
+        element = self.isa.element(self.kind)
+        input, output = self.input.batch * self.input.size, self.output.batch * self.output.size
+        return Buffer(element, input), Buffer("i32", 2), Buffer(element, output)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Groups of rows, one, images."""
+        return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one workgroup: its rows, pixel by pixel."""
+        margins.fill(self.output, memory[-1], code.scalar(memory[1], 0), group, self.grid)
+        low, high = code.share(self.output.height, group[0], self.grid[0])
+        (top, left, channel), (height, width, channels) = self.place, self.size
+        if (height, width) != (self.output.height, self.output.width) or channel:
+            code.loop(low, high, 1, partial(self._surround, memory, group[2]))
+
+        def row(y: Index) -> None:
+            def pixel(x: Index) -> None:
+                source = memory[0], self._source(group[2], code.plus(y, -top), x)
+                target = self.output.at(group[2], y, code.plus(x, left))
+                to = memory[-1], code.plus(target, channel)
+                each_part(channels, self.isa.width(self.kind), partial(_copy, source, to))
+
+            code.loop(0, width, 1, pixel)
+
+        code.loop(code.at_least(low, top), code.at_most(high, top + height), 1, row)
+
+    def _source(self, batch: Index, y: Index, x: Index) -> Index:
+        """Where a pixel of the part begins in the input."""
+        down, right, channel = self.first
+        row = code.plus(code.times(y, self.steps[0]), down)
+        pixel = code.plus(code.times(x, self.steps[1]), right)
+        at = self.input.at(batch, *((pixel, row) if self.turned else (row, pixel)))
+        return code.plus(at, channel)
+
+    def _surround(self, memory: Sequence[Value], batch: Index, y: Index) -> None:
+        """Write what is around the part wherever it may be in a row."""
+        number = code.bits(code.scalar(memory[1], 1), code.element_of(memory[-1]))
+        start = self.output.at(batch, y, 0)
+
+        def part(at: Index, lanes: int) -> None:
+            code.store(code.splat(number, lanes), memory[-1], code.plus(start, at))
+
+        each_part(self.output.width * self.output.channels, self.isa.width(self.kind), part)
 
 
 def _copy(source: tuple[Value, Index], target: tuple[Value, Index], at: Index, lanes: int) -> None:

@@ -138,7 +138,7 @@ class Body:
         size = column.vectors * conv.isa.lanes
         joined = conv.is_joined
         per_row = 1 if joined else conv.window[1]
-        base = code.times(channel, conv.rows * conv.row)
+        base = self._weights(channel)
 
         def row(kh: Index, *sums: Value) -> list[Value]:
             down = code.times(kh, conv.dilations[0] * conv.input.pitch)
@@ -156,6 +156,10 @@ class Body:
         begun = reduction.begun(biases, column.pixels)
         sums = code.loop(0, conv.window[0], 1, row, begun)
         return reduction.ended(sums, biases)[: column.pixels * column.vectors]
+
+    def _weights(self, channel: Index) -> Index:
+        """Where the weights of a block of channels begin."""
+        return code.times(channel, self.conv.rows * self.conv.row)
 
     def run(
         self, column: Columns, sources: list[Index], start: tuple[Index, Index], sums: list[Value]

@@ -38,13 +38,15 @@ def choose_params(
     bits: int = 8,
     signed: bool = False,
     scheme: Scheme = "asymmetric",
+    centred: bool = False,
 ) -> QuantParams:
     """Parameters that store the reals [low, high] (of a DynamicQuantizeLinear, by scheme).
 
     Zero is always representable exactly, so the interval is first widened to hold it. `symmetric`
     puts the zero point in the middle of the storage, `symmetric_uint8` at its lower end when no
-    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two. More
-    bits than a byte has are a part of 16 (`u16<0:4095>`).
+    real is negative, `power_of_two` is symmetric with a scale rounded up to a power of two. What
+    must be `centred` is symmetric by any scheme, and in the narrow range of a weight
+    (`u8<1:255>`). More bits than a byte has are a part of 16 (`u16<0:4095>`).
     Raises DataError when [low, high] is not an interval of finite numbers.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -52,15 +54,17 @@ def choose_params(
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     least, most = limits = QuantParams(bits, signed, (1.0,), (0,)).limits
     one_sided = scheme == "symmetric_uint8" and low == 0.0
-    if scheme == "asymmetric" or one_sided:
+    if (scheme == "asymmetric" or one_sided) and not centred:
         scale = _scale((high - low) / (most - least))
         zero_point = least - int(np.rint(max(low / scale, least - most)))
     else:
         zero_point = 0 if signed else 1 << bits - 1
         scale = _scale(max(-low, high) / (most - zero_point), power_of_two=scheme == "power_of_two")
-    if BYTE_BITS < bits < _WORD_BITS:
-        return QuantParams(_WORD_BITS, signed, (scale,), (zero_point,), storage_range=limits)
-    return QuantParams(bits, signed, (scale,), (zero_point,))
+    stored = _WORD_BITS if BYTE_BITS < bits < _WORD_BITS else bits
+    if centred:
+        limits = (least + 1, most)
+    within = limits if centred or stored != bits else None
+    return QuantParams(stored, signed, (scale,), (zero_point,), storage_range=within)
 
 
 def weight_params(
@@ -120,13 +124,17 @@ def raise_weight_scale(weight: QuantParams, input: QuantParams, bias: Reals) -> 
 
 
 def accumulator_scale(
-    input: QuantParams, weight: QuantParams, output: QuantParams | None = None
+    input: QuantParams,
+    weight: QuantParams,
+    output: QuantParams | None = None,
+    *,
+    factor: float = 1.0,
 ) -> NDArray[np.float32]:
-    """`f32(sx * sw[c])`, or `f32(sx * sw[c] / sy)` for a quantized result: [1] or [C].
+    """`f32(factor * sx * sw[c])`, or `f32(factor * sx * sw[c] / sy)` for integers: [1] or [C].
 
     The expression is computed in float64 and rounded once.
     """
-    scale = input.scale[0] * np.asarray(weight.scale, np.float64)
+    scale = factor * input.scale[0] * np.asarray(weight.scale, np.float64)
     return (scale if output is None else scale / output.scale[0]).astype(np.float32)
 
 

@@ -46,6 +46,7 @@ class Peak:
         rows: Mapping[str, Mapping[str, float]] = {
             "conv2d": product,
             "matmul": product,
+            "batch_matmul": product,
             **dict.fromkeys(("add", "mul", "avg_pool2d", "nonlinearity"), sums),
         }
         return Costs(

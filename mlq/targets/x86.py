@@ -46,7 +46,8 @@ def _flags(*cpu: str) -> tuple[str, ...]:
 # Printed by benchmarks/costs_x86.py on an AMD EPYC (family 25 model 1, AVX2), one thread, of seven
 # networks' layers: where there are dot products of bytes, integers are faster than this by far,
 # floats are not. `add`, `mul` (by a gate) and `nonlinearity` (hard-swish, sigmoid) are in none of
-# them: of one image of 96x28x28 each, timed between pools whose time was subtracted.
+# them: of one image of 96x28x28 each, timed between pools whose time was subtracted. Nor is
+# `batch_matmul`, which has the rate of attention: 197 tokens, three heads of 64 channels.
 # Weights of 4 bits become bytes when the module is loaded: w4a8 then runs as w8a8 does. So do wide
 # activations, for which AVX2 has the very instructions that bytes take there: networks took 0.96 to
 # 1.03 times as long (benchmarks/sixteen_bits.py, four of them).
@@ -55,6 +56,7 @@ _GIGA_OPS = {
     "conv2d.pointwise": {"f32": 44.1, "w8a8": 69.9, "w4a8": 69.9},
     "conv2d.depthwise": {"f32": 17.9, "w8a8": 23.2, "w4a8": 23.2},
     "matmul": {"f32": 3.9, "w8a8": 12.8, "w4a8": 12.8},
+    "batch_matmul": {"f32": 39.0, "w8a8": 62.0},
     "add": {"f32": 2.3, "w8a8": 8.3},
     "mul": {"f32": 4.2, "w8a8": 5.0},
     "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
@@ -62,7 +64,8 @@ _GIGA_OPS = {
 }
 # Precisions of wide activations, and those of bytes with the same weights.
 _WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8"}
-_OF_BYTES_ONLY = frozenset({"mul", "nonlinearity"})  # what no kernel computes of words
+# What no kernel computes of words.
+_OF_BYTES_ONLY = frozenset({"batch_matmul", "mul", "nonlinearity"})
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
 _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
 

@@ -21,7 +21,7 @@ from torch_mlir.ir import (
 
 from mlq.dialect import bridge, build
 from mlq.dialect.locations import names_of
-from mlq.dialect.ops import Conv2dOp, MatmulOp, ReshapeOp
+from mlq.dialect.ops import BatchMatmulOp, Conv2dOp, MatmulOp, ReshapeOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.transforms import constants
 from mlq.transforms.base import skip
@@ -44,6 +44,12 @@ class Affine:
     scale: Doubles
     shift: Doubles
 
+    @property
+    def factor(self) -> float | None:
+        """What the map multiplies by, if it is one number, finite, and all that it does."""
+        alone = self.scale.size == 1 and not self.shift.any() and np.isfinite(self.scale).all()
+        return float(self.scale.reshape(())) if alone else None
+
     def along(self, axis: int) -> tuple[Doubles, Doubles] | None:
         """Scale and shift as vectors over an axis; None if they vary along another one."""
         shape = [1] * self.tensor.rank
@@ -64,6 +70,16 @@ def of(op: OpView) -> Affine | None:
         if kind == "BatchNormalization":
             return _batch_norm(Node(op))
         return _arithmetic(kind, Node(op)) if kind in ARITHMETIC else None
+
+
+def unscaled(node: Node, index: int) -> tuple[Value, float]:
+    """An activation operand of a node, before one number multiplies it, and the number."""
+    value = node.operand(index)
+    found = None if isinstance(value, BlockArgument) else of(value.owner.opview)
+    factor = None if found is None else found.factor
+    if found is None or factor is None:
+        return node.activation(index), 1.0
+    return bridge.to_builtin(found.input), factor
 
 
 def absorb(module: Operation, kinds: Collection[str], *, convolve: bool) -> None:
@@ -126,6 +142,8 @@ def _folded(op: OpView, affine: Affine) -> Value | str:
     """The op before the map with the map in its weight and bias, or why that cannot be."""
     value, reshaped = _behind(affine.input)
     producer: Any = None if value is None else value.owner.opview
+    if isinstance(producer, BatchMatmulOp):
+        return _multiplied(op, producer, affine)
     is_conv = isinstance(producer, Conv2dOp)
     if not is_conv and (reshaped is not None or not isinstance(producer, MatmulOp)):
         return "it follows no convolution or matrix product whose only use it is"
@@ -139,6 +157,16 @@ def _folded(op: OpView, affine: Affine) -> Value | str:
         return _shaped(made.output, list(affine.tensor.shape))
 
 
+def _multiplied(op: OpView, producer: BatchMatmulOp, affine: Affine) -> Value | str:
+    """The product of two activations with the number that multiplies it."""
+    if affine.factor is None or build.Activation.of(producer).kind != "none":
+        return "it does more to a product of activations than to multiply it by one number"
+    with Location.fused([producer.location, op.location]):
+        alpha, turned = affine.factor * producer.alpha.value, bool(producer.transpose_rhs.value)
+        made = build.batch_matmul(producer.lhs, producer.rhs, transpose_rhs=turned, alpha=alpha)
+        return _shaped(made, list(affine.tensor.shape))
+
+
 def _behind(value: Value) -> tuple[Value | None, ReshapeOp | None]:
     """The mlq value whose only use, perhaps reshaped, is `value`."""
     behind = bridge.source(value, bridge.FROM)
@@ -149,8 +177,10 @@ def _behind(value: Value) -> tuple[Value | None, ReshapeOp | None]:
     if not isinstance(reshaped, ReshapeOp):
         return (behind, None) if _used_once(uses) else (None, None)
     before = reshaped.input
+    if isinstance(before, BlockArgument) or not _used_once([*uses, before]):
+        return None, None
     keeps_channels = build.shape_of(before)[:2] == build.shape_of(behind)[:2]
-    if not keeps_channels or isinstance(before, BlockArgument) or not _used_once([*uses, before]):
+    if not keeps_channels and not isinstance(before.owner.opview, BatchMatmulOp):
         return None, None
     return before, reshaped
 

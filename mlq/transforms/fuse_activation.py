@@ -8,6 +8,7 @@ from mlq.dialect.build import Activation
 from mlq.dialect.ops import (
     ActivateOp,
     AddOp,
+    BatchMatmulOp,
     Conv2dOp,
     MatmulOp,
     MaxPool2dOp,
@@ -18,14 +19,14 @@ from mlq.dialect.ops import (
 )
 from mlq.transforms.base import Pass, Skip, register_pass, rewrites, skip
 
-_FUSABLE = (Conv2dOp, MatmulOp, AddOp, MulOp, ActivateOp)
+_FUSABLE = (Conv2dOp, MatmulOp, BatchMatmulOp, AddOp, MulOp, ActivateOp)
 # A clamp before them and one behind them are the same.
 _MOVING = (ReshapeOp, TransposeOp, SliceOp, MaxPool2dOp)
 
 
 @register_pass
 class FuseActivation(Pass):
-    """Make an activation part of the conv2d, matmul, add or mul whose only use it is.
+    """Make an activation part of the product, the sum or the matrix product whose only use it is.
 
     It passes through reshapes, transposes, slices and max pools. Activations in a row become one.
 

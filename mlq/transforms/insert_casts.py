@@ -8,7 +8,14 @@ from torch_mlir.ir import InsertionPoint, Operation, OpView, Type, Value
 
 from mlq import numerics
 from mlq.dialect import build, layers, quant, weights
-from mlq.dialect.ops import AddOp, AvgPool2dOp, MatmulOp, MulOp, NonlinearityOp
+from mlq.dialect.ops import (
+    AddOp,
+    AvgPool2dOp,
+    BatchMatmulOp,
+    MatmulOp,
+    MulOp,
+    NonlinearityOp,
+)
 from mlq.errors import ContractError
 from mlq.precision import GRANULARITIES, SCHEMES, Precision, one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
@@ -68,16 +75,23 @@ class InsertCasts(Pass):
             op.operation.erase()
 
     def _quantized(self, op: OpView, precision: Precision) -> Value:
-        entering = self._stored(layers.activations_of(op)[0].value, precision)
+        entering, *others = (
+            self._stored(flow.value, precision, is_centred=flow.centred)
+            for flow in layers.activations_of(op)
+            if flow.role != "residual"
+        )
         if isinstance(op, AvgPool2dOp):
-            keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad", "layout")
-            return build.avg_pool2d(entering, **build.attributes_of(op, *keys))
+            names = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad", "layout")
+            return build.avg_pool2d(entering, **build.attributes_of(op, *names))
         if isinstance(op, NonlinearityOp):
             return build.nonlinearity(entering, numerics.nonlinear.parse(op.function.value))
         activation = build.Activation.of(op)
         if isinstance(op, AddOp | MulOp):
             made = build.add if isinstance(op, AddOp) else build.mul
-            return made(entering, self._stored(op.rhs, precision), activation=activation)
+            return made(entering, *others, activation=activation)
+        if isinstance(op, BatchMatmulOp):
+            keys = build.attributes_of(op, "transpose_rhs", "alpha")
+            return build.batch_matmul(entering, *others, activation=activation, **keys)
         weight, bias = self._constants(op, entering, precision)
         residual = self._residual(op, precision)
         if isinstance(op, MatmulOp):
@@ -98,11 +112,11 @@ class InsertCasts(Pass):
             **build.attributes_of(op, "strides", "pads", "dilations", "groups", "layout"),
         )
 
-    def _stored(self, value: Value, precision: Precision) -> Value:
+    def _stored(self, value: Value, precision: Precision, *, is_centred: bool = False) -> Value:
         """`value` cast to the storage that its range asks for."""
-        return build.quantize(value, self._storage(value, precision))
+        return build.quantize(value, self._storage(value, precision, is_centred=is_centred))
 
-    def _storage(self, value: Value, precision: Precision) -> Type:
+    def _storage(self, value: Value, precision: Precision, *, is_centred: bool) -> Type:
         known = layers.range_of(value, precision.activation_bits)
         if known is None:
             raise ContractError(
@@ -111,7 +125,9 @@ class InsertCasts(Pass):
             )
         scheme = one_of(SCHEMES, self.scheme, "scheme")
         return quant.type_of(
-            numerics.choose_params(*known, bits=precision.activation_bits, scheme=scheme)
+            numerics.choose_params(
+                *known, bits=precision.activation_bits, scheme=scheme, centred=is_centred
+            )
         )
 
     def _residual(self, op: OpView, precision: Precision) -> Value | None:

@@ -18,6 +18,7 @@ from mlq.transforms.base import Pass, option, register_pass, skip, walk
 from mlq.transforms.kernels import (
     elementwise,
     inputs,
+    matrices,
     measuring,
     movement,
     nodes,
@@ -33,6 +34,7 @@ Choice = Callable[[Any, Any, Images], Lower | str]
 CHOICES: dict[type[OpView], Choice] = {
     ops.AddOp: elementwise.pairwise,
     ops.AvgPool2dOp: pools.avg_pool2d,
+    ops.BatchMatmulOp: matrices.batch_matmul,
     ops.CompareOp: measuring.compare,
     ops.ConcatOp: movement.concat,
     ops.Conv2dOp: products.conv2d,
@@ -43,7 +45,10 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.NonlinearityOp: elementwise.nonlinearity,
     ops.ObserveOp: measuring.observe,
     ops.QuantizeOp: inputs.quantize,
+    ops.PadOp: movement.pad,
     ops.ResizeNearestOp: movement.resize_nearest,
+    ops.SliceOp: movement.slice,
+    ops.TransposeOp: movement.transpose,
 }
 
 _MEASURES = (ops.CompareOp, ops.FakeQuantizeOp, ops.ObserveOp)

@@ -31,6 +31,7 @@ LOWERINGS: dict[type[OpView], Lowering] = {
     ops.ActivateOp: pointwise.activate,
     ops.AddOp: pointwise.add,
     ops.AvgPool2dOp: pools.avg_pool2d,
+    ops.BatchMatmulOp: contractions.batch_matmul,
     ops.CompareOp: statistics.compare,
     ops.ConcatOp: movement.concat,
     ops.Conv2dOp: contractions.conv2d,

@@ -20,6 +20,7 @@ LOWERINGS: dict[type[OpView], Callable[[Any, Tensors], Value]] = {
     ops.ActivateOp: moves.activate,
     ops.AddOp: layers.add,
     ops.AvgPool2dOp: layers.avg_pool2d,
+    ops.BatchMatmulOp: layers.batch_matmul,
     ops.ConcatOp: moves.concat,
     ops.Conv2dOp: layers.conv2d,
     ops.DequantizeOp: moves.dequantize,

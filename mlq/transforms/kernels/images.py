@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.ir import BlockArgument, Operation, RankedTensorType, Type, Value
+from torch_mlir.ir import Operation, RankedTensorType, Type, Value
 
 from mlq.dialect import build, linalg, quant
 from mlq.dialect.ops import ReshapeOp
@@ -20,6 +20,7 @@ from mlq.kernels.executable import Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.library import Device
 from mlq.kernels.storage import Kind, Storage
+from mlq.transforms.base import walk
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
 
@@ -45,6 +46,8 @@ class Images:
 
     def __init__(self, module: Operation, isa: Device, *, sized: bool) -> None:
         self._executables, self._isa, self.sized = Executables(module), isa, sized
+        # What was reshaped: the ops themselves come to read what other ops see of an image.
+        self._reshaped = {op.output: op.input for op in walk(module, ReshapeOp)}
         self._margins: dict[Value, Margin] = {}
         self._held: dict[Value, Held] = {}
         self._made: set[Value] = set()
@@ -58,7 +61,7 @@ class Images:
 
     def need(self, value: Value, margin: Margin) -> None:
         """Reserve a margin around an image, for a kernel that will read it."""
-        value = _behind(value)
+        value = self._behind(value)
         known = self._margins.get(value, NO_MARGIN)
         top, left, bottom, right = (max(pair) for pair in zip(known, margin, strict=True))
         self._margins[value] = (top, left, bottom, right)
@@ -74,8 +77,8 @@ class Images:
 
         Where images of one pixel are read as the rows of a matrix, that is what they are.
         """
-        source, shape = _behind(value), image_of(value)
-        held = self._held.get(source)
+        source, shape = self._behind(value), image_of(value)
+        held = self._held.get(source) or self._viewed(value, least)
         if held is None or held.image.channels < self.result(source, least).channels:
             held = self._held[source] = self._copied(source, least)
         if held.image.batch == shape.batch:
@@ -83,6 +86,25 @@ class Images:
         if not held.image.is_dense:
             return self._copied(value, least)
         return Held(held.value, replace(shape, channels=held.image.channels))
+
+    def _viewed(self, value: Value, least: int) -> Held | None:
+        """The image of the same elements in another shape, where nothing is between them."""
+        source, shape = self._reshaped.get(value), image_of(value)
+        if source is None or is_open(source):
+            return None
+        held = self._held.get(source) or self._viewed(source, least)
+        is_dense = held is not None and held.image == image_of(source)
+        same = held if is_dense and self.result(value, least) == shape else None
+        return None if same is None else Held(same.value, shape)
+
+    def _behind(self, value: Value) -> Value:
+        """The image of one pixel that the row of a matrix is, if it is one."""
+        source = self._reshaped.get(value)
+        if source is None:
+            return value
+        before, after = build.shape_of(source), build.shape_of(value)
+        is_point = len(before) == _IMAGE and before[1:3] == [1, 1]
+        return source if is_point and after == [before[0], before[3]] else value
 
     def call(self, kernel: Kernel, operands: Sequence[Value], result: Value, image: Image) -> None:
         """Make the image `result` by a kernel."""
@@ -98,7 +120,7 @@ class Images:
 
     def zero_of(self, value: Value) -> Value:
         """What stands for zero in the margin of an image, as kernels read it."""
-        return constant("margin", np.array([self._zero(value)], np.int32))
+        return constant("margin", np.array([self.zero(value)], np.int32))
 
     def is_made(self, value: Value) -> bool:
         """Whether a kernel made this value."""
@@ -125,7 +147,7 @@ class Images:
     def _copied(self, value: Value, least: int) -> Held:
         """What no kernel made, with its margin and a number of channels that kernels can read."""
         image, held = image_of(value), self.result(value, least)
-        zero, kind = self._zero(value), kind_of(value)
+        zero, kind = self.zero(value), kind_of(value)
         if kind != "f32":
             storage, name = self._isa.storage_of(kind), self._isa.element(kind)
             plain = RankedTensorType.get(value.type.shape, code.element(storage.plain))
@@ -138,7 +160,7 @@ class Images:
         padded = linalg.pad(whole, [0, top, left, 0], [0, bottom, right, beyond], zero)
         return Held(padded, held)
 
-    def _zero(self, value: Value) -> int:
+    def zero(self, value: Value) -> int:
         """What stands for zero among the elements of an image."""
         params = params_of(value)
         if params is None:
@@ -209,13 +231,3 @@ def constant(key: str, array: NDArray[Any]) -> Value:
 
 def _padded(channels: int, least: int) -> int:
     return max(least, -(-channels // WORD) * WORD)
-
-
-def _behind(value: Value) -> Value:
-    """The image of one pixel that the row of a matrix is, if it is one."""
-    if isinstance(value, BlockArgument) or not isinstance(value.owner.opview, ReshapeOp):
-        return value
-    source = value.owner.opview.input
-    before, after = build.shape_of(source), build.shape_of(value)
-    is_point = len(before) == _IMAGE and before[1:3] == [1, 1]
-    return source if is_point and after == [before[0], before[3]] else value

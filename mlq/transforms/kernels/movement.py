@@ -1,20 +1,33 @@
-"""concat, where it joins channels, and resize_nearest on kernels."""
+"""concat, where it joins channels, resize_nearest, pad, slice and transpose on kernels."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import numpy as np
 from torch_mlir.ir import Value
 
-from mlq.dialect.ops import ConcatOp, ResizeNearestOp
+from mlq import numerics
+from mlq.dialect import build
+from mlq.dialect.ops import ConcatOp, PadOp, ResizeNearestOp, SliceOp, TransposeOp
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, image_of, kind_of, unfit
+from mlq.transforms.kernels.images import (
+    BLOCK,
+    Images,
+    Lower,
+    constant,
+    image_of,
+    kind_of,
+    unfit,
+)
 from mlq.transforms.linalg.epilogue import params_of
 from mlq.transforms.linalg.movement import parts_of
 
 _IMAGE = 4
+_ROWS_WITH_COLUMNS = [0, 2, 1, 3]
 
 
 def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
@@ -32,6 +45,54 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     for part in parts:
         images.need(part, NO_MARGIN)
     return partial(_concat, op, isa, parts)
+
+
+def pad(op: PadOp, isa: Device, images: Images) -> Lower | str:
+    """An image in the midst of one number."""
+    low, high = list(op.low), list(op.high)
+    if op.input.type.rank != _IMAGE or low[0] or high[0] or min(*low, *high) < 0:
+        return "pads something other than an image, or cuts it"
+    return _moved(op, isa, images, size=tuple(build.shape_of(op.input)[1:]), place=tuple(low[1:]))
+
+
+def slice(op: SliceOp, isa: Device, images: Images) -> Lower | str:  # the op's own name
+    """Every n-th pixel of a part of an image."""
+    offsets, strides = list(op.offsets), list(op.strides)
+    if op.input.type.rank != _IMAGE or strides[0] != 1 or strides[3] != 1:
+        return "takes every n-th of something other than pixels"
+    if build.shape_of(op.input)[0] != build.shape_of(op.output)[0]:
+        return "takes a part of the batch"
+    size, steps = tuple(build.shape_of(op.output)[1:]), tuple(strides[1:3])
+    return _moved(op, isa, images, size=size, first=tuple(offsets[1:]), steps=steps)
+
+
+def transpose(op: TransposeOp, isa: Device, images: Images) -> Lower | str:
+    """Rows of an image become columns, as of heads and tokens."""
+    if list(op.permutation) != _ROWS_WITH_COLUMNS:
+        return "moves something other than pixels"
+    return _moved(op, isa, images, size=tuple(build.shape_of(op.output)[1:]), turned=True)
+
+
+def _moved(op: Any, isa: Device, images: Images, **part: Any) -> Lower | str:
+    """A part of an image, wherever it comes to be."""
+    reason = None if params_of(op.input) is None else unfit(isa, op.input, op.output)
+    reason = reason or library.unfit_elementwise(isa)
+    if reason is not None:
+        return reason
+    images.need(op.input, NO_MARGIN)
+    return partial(_move, op, isa, part)
+
+
+def _move(op: Any, isa: Device, part: dict[str, Any], images: Images) -> None:
+    source, output, kind = images.read(op.input), images.result(op.output), kind_of(op.output)
+    kernel = library.of(isa).move(isa=isa, input=source.image, output=output, kind=kind, **part)
+    value = np.float32(op.value.value if isinstance(op, PadOp) else 0.0)
+    params, zero = params_of(op.output), images.zero(op.output)
+    around = int(value.view(np.int32))
+    if params is not None:
+        around = isa.storage_of(kind).stored(int(numerics.quantize(np.asarray(value), params)))
+    numbers = constant("surroundings", np.array([zero, around], np.int32))
+    images.call(kernel, [source.value, numbers], op.output, output)
 
 
 def resize_nearest(op: ResizeNearestOp, isa: Device, images: Images) -> Lower | str:

@@ -1,4 +1,4 @@
-"""conv2d and matmul: contractions whose results one elementwise op finishes."""
+"""conv2d, matmul, batch_matmul: contractions whose results one elementwise op finishes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch_mlir.ir import F32Type, OpView, Value
 
 from mlq.dialect import linalg
 from mlq.dialect.linalg import Size
-from mlq.dialect.ops import Conv2dOp, MatmulOp
+from mlq.dialect.ops import BatchMatmulOp, Conv2dOp, MatmulOp
 from mlq.errors import DiagnosticError
 from mlq.transforms.linalg.constants import Constant
-from mlq.transforms.linalg.epilogue import Stored
-from mlq.transforms.linalg.product import Product, product_of
+from mlq.transforms.linalg.epilogue import Stored, params_of
+from mlq.transforms.linalg.product import Product, product_of, product_of_activations
 
 # What IREE's matrix products want of a shape to be fast (measured on AVX-512, IREE 3.13): rows in
 # eights, columns in 64s, or in 32s if floats are made inside of the loops. The rest is padding.
@@ -61,6 +61,21 @@ def matmul(op: MatmulOp, stored: Stored) -> Value:
     columns = op.output.type.shape[-1]
     acc = linalg.reshape(_part(acc, linalg.sizes_of(acc)[0], columns), [*leading, columns])
     return product.finished(op, acc, stored, axis=len(leading))
+
+
+def batch_matmul(op: BatchMatmulOp, stored: Stored) -> Value:
+    """A matrix product for each pair of matrices, which IREE tiles if they have but one number."""
+    lhs, rhs = stored(op.lhs), stored(op.rhs)
+    *leading, rows = linalg.sizes_of(lhs)[:3]
+    sizes = [linalg.product(leading), rows, op.output.type.shape[3]]
+    left, right = (linalg.reshape(x, [sizes[0], *x.type.shape[2:]]) for x in (lhs, rhs))
+    at = "b, p, k" if op.transpose_rhs.value else "b, k, p"
+    product = product_of_activations(op.lhs, op.rhs)
+    acc = product.sum("b m p | k", [(left, "b, m, k"), (right, at)], sizes, "b, m, p")
+    made = product.finished(op, acc, stored, axis=2)
+    # IREE 3.13 fuses the scaling of scores with their softmax, and fails if these are exposed, too.
+    made = linalg.barrier(made) if params_of(op.output) is None else made
+    return linalg.reshape(made, [*leading, *sizes[1:]])
 
 
 def _pointwise(op: Conv2dOp, product: Product, x: Value, w: Value, sizes: Sequence[Size]) -> Value:

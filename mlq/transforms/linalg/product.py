@@ -14,6 +14,7 @@ from torch_mlir.ir import F32Type, OpView, Type, Value
 from mlq import numerics
 from mlq.dialect import layers, linalg
 from mlq.dialect.linalg import Operand, Size
+from mlq.dialect.ops import BatchMatmulOp
 from mlq.errors import DiagnosticError
 from mlq.numerics import QuantParams
 from mlq.transforms.linalg.arithmetic import centred, widened
@@ -76,10 +77,13 @@ class Product:
     def finished(self, op: OpView, acc: Value, stored: Stored, *, axis: int) -> Value:
         """The op's result from the sums, whose channels are along `axis`."""
         at, scale = f"d{axis}", None
+        factor = op.alpha.value if isinstance(op, BatchMatmulOp) else 1.0
         if self.lhs is not None and self.rhs is not None:
-            scale = varying(
-                numerics.accumulator_scale(self.lhs, self.rhs, params_of(op.results[0])), at
-            )
+            output = params_of(op.results[0])
+            values = numerics.accumulator_scale(self.lhs, self.rhs, output, factor=factor)
+            scale = varying(values, at)
+        elif factor != 1.0:
+            scale = varying(np.array([factor], np.float32), at)
         bias = None if self.bias is None else (self.bias, at)
         return finish(op, acc, stored, scale=scale, bias=bias)
 
@@ -119,6 +123,15 @@ def product_of(
     stored_bias = folded.astype(np.int32 if bound < _I32_LIMIT else np.int64)
     element = linalg.integer_type(8 * stored_bias.dtype.itemsize)
     return Product(element, _constant(key, stored_bias), centre=False, lhs=left, rhs=right)
+
+
+def product_of_activations(lhs: Value, rhs: Value) -> Product:
+    """How [..., K] is multiplied by another activation."""
+    left, right = params_of(lhs), params_of(rhs)
+    if left is None or right is None:
+        return Product(F32Type.get(), None)
+    fits = lhs.type.shape[-1] * _swing(left) * _swing(right) < _I32_LIMIT
+    return Product(linalg.integer_type(32 if fits else 64), None, lhs=left, rhs=right)
 
 
 def _unknown(op: OpView, left: QuantParams, right: QuantParams, stored: Stored) -> Product:

@@ -65,6 +65,17 @@ def matmul(op: Any, at: Tensors) -> Value:
     return _finished(op, at, product)
 
 
+def batch_matmul(op: Any, at: Tensors) -> Value:
+    """MatMul, and Mul if it is scaled."""
+    operands, factor = [at.real(op.lhs), _columns(op, at)], np.float32(op.alpha.value)
+    name, type_ = name_of(op.output), real_type(op)
+    if factor == 1.0:
+        return _stored(op, at, nodes.node("MatMul", operands, type_, name))
+    product = nodes.node("MatMul", operands, type_, f"{name}:product")
+    number = nodes.constant(np.array(factor), f"{name}:alpha")
+    return _stored(op, at, nodes.node("Mul", [product, number], type_, name))
+
+
 def add(op: Any, at: Tensors) -> Value:
     """Add."""
     operands = [at.real(op.lhs), at.real(op.rhs)]
@@ -170,9 +181,11 @@ def _columns(op: Any, at: Tensors) -> Value:
     """The right side as [K, N]: a weight is transposed now, anything else when it is there."""
     if not op.transpose_rhs.value:
         return at.real(op.rhs)
-    name, shape = name_of(op.rhs), build.shape_of(op.rhs)[::-1]
-    type_ = nodes.vtensor(shape, "f32")
-    return nodes.node("Transpose", [at.real(op.rhs)], type_, f"{name}:transpose", perm=[1, 0])
+    name, (*leading, rows, columns) = name_of(op.rhs), build.shape_of(op.rhs)
+    type_ = nodes.vtensor([*leading, columns, rows], "f32")
+    axes = len(leading)
+    order = [*range(axes), axes + 1, axes]
+    return nodes.node("Transpose", [at.real(op.rhs)], type_, f"{name}:transpose", perm=order)
 
 
 def _padded(x: Value, pads: Sequence[int], name: str) -> Value:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf, isnan
+from math import inf, isnan, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch_mlir.ir import Value
 
-from mlq.dialect import build
+from mlq.dialect import build, layers
 from mlq.dialect.build import Activation
-from mlq.transforms import constants
+from mlq.dialect.ops import TransposeOp
+from mlq.transforms import affine, constants
 from mlq.transforms.raising.node import Node, unsupported
 from mlq.transforms.raising.windows import IMAGE_RANK, as_image, as_input, windows_of
 
@@ -65,13 +66,53 @@ def gemm(node: Node) -> Value:
 
 
 def matmul(node: Node) -> Value:
-    """MatMul of an activation by a constant matrix."""
+    """MatMul of an activation by a constant matrix, or of two activations, matrix by matrix."""
+    if constants.array_of(node.operand(1)) is None:
+        return _by_matrix(node)
     right = node.array(1, "right side")
     if right.ndim != MATRIX_RANK:
         unsupported(f"its right side is {right.ndim}-D, not a matrix")
     if len(node.shape()) < MATRIX_RANK:
         unsupported("its left side is no matrix")
     return build.matmul(node.activation(), constants.kept(node.operand(1), right))
+
+
+def _by_matrix(node: Node) -> Value:
+    """MatMul of activations with the same leading axes, of which mlq's op has two."""
+    shapes = node.shape(0), node.shape(1)
+    leading = shapes[0][:-2]
+    if min(map(len, shapes)) < MATRIX_RANK or leading != shapes[1][:-2]:
+        unsupported("its matrices are repeated to fit each other")
+    if len(leading) == 0:
+        unsupported("its right side is computed at run time")
+    (lhs, left), (matrices, right) = affine.unscaled(node, 0), affine.unscaled(node, 1)
+    rhs, turned = _rows_of(matrices)
+    axes = [leading[0], prod(leading[1:])]
+    sides = (_under(axes, side) for side in (lhs, rhs))
+    made = build.batch_matmul(*sides, transpose_rhs=turned, alpha=left * right)
+    return _under(leading, made)
+
+
+def _rows_of(matrices: Value) -> tuple[Value, bool]:
+    """Matrices as they were before each was transposed, and whether it was.
+
+    Rows move as a whole where they stay rows.
+    """
+    if layers.is_argument(matrices) or not isinstance(matrices.owner.opview, TransposeOp):
+        return matrices, False
+    transpose = matrices.owner.opview
+    *axes, row, column = transpose.permutation
+    if row != len(axes) + 1:
+        return matrices, False
+    order = [*axes, column, row]
+    known = order == list(range(len(order)))
+    return transpose.input if known else build.transpose(transpose.input, order), True
+
+
+def _under(leading: list[int], matrices: Value) -> Value:
+    """Matrices under other leading axes."""
+    shape = [*leading, *build.shape_of(matrices)[-2:]]
+    return matrices if shape == build.shape_of(matrices) else build.reshape(matrices, shape)
 
 
 def add(node: Node) -> Value:

@@ -1,0 +1,137 @@
+"""batch_matmul on kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from torch_mlir.ir import RankedTensorType
+
+from mlq import numerics
+from mlq.dialect import build
+from mlq.dialect.ops import AvgPool2dOp, BatchMatmulOp, Conv2dOp, MaxPool2dOp
+from mlq.kernels import code, library
+from mlq.kernels.batch_matmul import ZEROS, BatchMatmul, Pack
+from mlq.kernels.finishing import SAFE, Finish, Numbers
+from mlq.kernels.image import NO_MARGIN, Image
+from mlq.kernels.isa import Isa
+from mlq.kernels.library import Device
+from mlq.numerics import QuantParams
+from mlq.transforms.kernels.images import Images, Lower, constant, is_open, kind_of, unfit
+from mlq.transforms.linalg.epilogue import bounds_of, params_of
+
+_I32_LIMIT = 1 << 31
+_WITH_MARGINS = (AvgPool2dOp, Conv2dOp, MaxPool2dOp)
+
+
+def batch_matmul(op: BatchMatmulOp, isa: Device, images: Images) -> Lower | str:
+    """A matrix product for each pair of matrices, of bytes or of floats."""
+    if not isinstance(isa, Isa):
+        return "multiplies activations on a GPU"
+    reason = _unfit(op) or _unfit_integers(op, isa)
+    if reason is not None:
+        return reason
+    images.need(op.lhs, NO_MARGIN if params_of(op.lhs) is None else ZEROS)
+    images.need(op.rhs, NO_MARGIN)
+    return partial(_batch_matmul, op, isa)
+
+
+def _unfit(op: BatchMatmulOp) -> str | None:
+    if is_open(op.lhs):
+        return "multiplies activations and has a dynamic batch"
+    if any(isinstance(use.owner.opview, _WITH_MARGINS) for use in op.output.uses):
+        return "multiplies activations, and is read as an image"
+    return None
+
+
+def _unfit_integers(op: BatchMatmulOp, isa: Isa) -> str | None:
+    lhs, rhs = params_of(op.lhs), params_of(op.rhs)
+    if lhs is None or rhs is None:
+        return None
+    values = [op.lhs, op.rhs, *([] if params_of(op.output) is None else [op.output])]
+    reason = unfit(isa, *values)
+    if reason is None and "u16" in map(kind_of, values):
+        reason = "multiplies activations of 16 bits"
+    if reason is None and rhs.limits[0] - rhs.zero_point[0] < library.least_weight(isa):
+        reason = "multiplies activations whose products need more than 16 bits"
+    if reason is None and _bound(op, lhs) >= _I32_LIMIT:
+        reason = "may overflow an accumulator of 32 bits"
+    return reason
+
+
+def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
+    lhs, rhs, output = images.read(op.lhs), images.read(op.rhs), images.result(op.output)
+    product = BatchMatmul(
+        isa=isa,
+        input=_matrices(lhs.image),
+        output=_matrices(output),
+        residual=None,
+        channels=build.shape_of(op.output)[-1],
+        window=(1, 1),
+        strides=(1, 1),
+        dilations=(1, 1),
+        pads=(0, 0),
+        groups=1,
+        finish=_finish(op),
+        kind=kind_of(op.lhs),
+    )
+    stored = params_of(op.rhs)
+    zero = 0 if stored is None else isa.storage_of("u8").stored(stored.zero_point[0])
+    turned = bool(op.transpose_rhs.value)
+    pack = Pack(
+        product=product,
+        source=_matrices(rhs.image),
+        depth=build.shape_of(op.lhs)[-1],
+        turned=turned,
+        zero=zero,
+        factor=op.alpha.value if stored is None else 1.0,
+    )
+    buffer = pack.buffers[-1]
+    made = RankedTensorType.get([buffer.count], code.element(buffer.element))
+    packed = images.dispatch(pack, [rhs.value], made)
+    coefficients = constant(f"{build.name_of(op)}.coefficients", _coefficients(op, product))
+    images.call(product, [lhs.value, packed, coefficients], op.output, output)
+
+
+def _matrices(image: Image) -> Image:
+    """Images whose rows are matrices, as so many images of one row."""
+    return replace(image, batch=image.batch * image.height, height=1)
+
+
+def _bound(op: BatchMatmulOp, lhs: QuantParams) -> int:
+    """The greatest magnitude of a sum of products."""
+    (low, high), zero = lhs.limits, lhs.zero_point[0]
+    return build.shape_of(op.lhs)[-1] * max(high - zero, zero - low) << lhs.bits - 1
+
+
+def _finish(op: BatchMatmulOp) -> Finish:
+    lhs, output, (low, high) = params_of(op.lhs), params_of(op.output), bounds_of(op)
+    if output is None:
+        below, above = low > -np.inf, high < np.inf
+        return Finish("f32", "f32" if lhs is None else "i32", low=below, high=above)
+    assert lhs is not None
+    least, most = numerics.activation_bounds(output, (low, high))
+    storage, greatest = np.iinfo(output.dtype), _bound(op, lhs) * float(abs(_scale(op)[0]))
+    return Finish("u8", low=least > storage.min, high=most < storage.max, guarded=greatest > SAFE)
+
+
+def _scale(op: BatchMatmulOp) -> numerics.Reals:
+    """What a sum of products is multiplied by."""
+    lhs, rhs = params_of(op.lhs), params_of(op.rhs)
+    if lhs is None or rhs is None:
+        return np.ones(1, np.float32)
+    return numerics.accumulator_scale(lhs, rhs, params_of(op.output), factor=op.alpha.value)
+
+
+def _coefficients(op: BatchMatmulOp, product: BatchMatmul) -> numerics.Integers:
+    """Numbers, and a scale for each column, the same for all of them."""
+    output, (low, high) = params_of(op.output), bounds_of(op)
+    zero_point = 0
+    if output is not None:
+        low, high = numerics.activation_bounds(output, (low, high))
+        zero_point = output.zero_point[0]
+    bias = np.zeros(product.padded, np.int32)
+    scale = np.full(product.padded, _scale(op), np.float32)
+    numbers = Numbers(zero_point, low, high)
+    return numbers.with_channels(product.finish, bias, scale, product.isa.storage_of)
