@@ -17,6 +17,7 @@ from mlq.tuning import cluster
 from mlq.tuning.settings import Settings
 from mlq.tuning.space import Configuration
 
+dask = pytest.importorskip("dask", reason="needs mlq[dask]")
 distributed = pytest.importorskip("distributed", reason="needs mlq[dask]")
 
 POINT = Configuration(8, "symmetric", "minmax", "per_tensor", "none")
@@ -96,6 +97,18 @@ def test_trials_outlive_their_workers(local: Any, demo: Path, tmp_path: Path) ->
     assert killed
     assert len(points) >= 12
     assert len(set(points)) == len(points)
+
+
+def test_workers_of_our_own_come_back(demo: Path) -> None:
+    """As where Dask gives up on one that starts too slowly."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}),
+        cluster.opened(task(demo), "c", address=None, workers=1) as (measuring, _),
+    ):
+        ours = measuring._client.cluster
+        for worker in list(ours.workers.values()):
+            ours.sync(worker.close)
+        assert measuring.measure(POINT).samples > 0
 
 
 def test_workers_of_our_own(demo: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -75,11 +75,17 @@ class Task:
 
 
 class Cluster:
-    """Measures as an objective does, wherever a worker is free; for use from many threads."""
+    """Measures as an objective does, wherever a worker is free; for use from many threads.
 
-    def __init__(self, client: Any, task: Task, key: str) -> None:
+    `restore` is asked for workers again and again while there is no result: on a busy machine Dask
+    gives up on those that start too slowly.
+    """
+
+    def __init__(
+        self, client: Any, task: Task, key: str, restore: Callable[[], object] | None
+    ) -> None:
         self._client, self._task, self._key = client, task.absolute(), key
-        self._stopped = threading.Event()
+        self._restore, self._stopped = restore, threading.Event()
 
     def stop(self) -> None:
         """Give up what is being measured; each caller gets a KeyboardInterrupt."""
@@ -122,6 +128,8 @@ class Cluster:
         while not self._stopped.is_set():
             with suppress(NotYet):
                 return future.result(timeout=_POLL)
+            if self._restore is not None:
+                self._restore()
         future.cancel()
         raise KeyboardInterrupt
 
@@ -138,12 +146,14 @@ def opened(task: Task, key: str, *, address: str | None, workers: int) -> Iterat
         raise UsageError(
             "spreading trials needs dask; install it with: pip install 'mlq[dask]'"
         ) from None
+    restore = None
     with ExitStack() as stack:
         if address is None:
             ours = LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
             )
             stack.enter_context(ours)
+            restore = partial(ours.scale, workers)
         try:
             client = stack.enter_context(Client(address or ours, timeout=_TIMEOUT))
         except (OSError, ValueError) as error:
@@ -152,7 +162,7 @@ def opened(task: Task, key: str, *, address: str | None, workers: int) -> Iterat
                 f"{address}: no Dask scheduler answers there ({reason}); give an address such as"
                 " tcp://host:8786"
             ) from None
-        made = Cluster(client, task, key)
+        made = Cluster(client, task, key, restore)
         stack.enter_context(_stopping(made, client, whole=address is None))
         client.wait_for_workers(1)
         yield made, max(sum(client.nthreads().values()), 1)
