@@ -569,6 +569,20 @@ def test_races_are_against_what_is_as_fast() -> None:
     assert min(each.loss for each in quick) == 1.0
 
 
+def test_an_interrupt_is_one_wherever_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while Optuna stores what a trial found; trials before it are kept."""
+    study = studies.open_study(None, "net", sampler("grid", SMALL))
+    studies.run(study, Toy(SMALL.points()[9]), SMALL, trials=2)
+
+    def interrupted(*_arguments: object, **_names: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(study._storage), "set_trial_state_values", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        studies.run(study, Toy(SMALL.points()[9]), SMALL, trials=4)
+    assert len(studies.finished(study)) == 2
+
+
 @pytest.mark.parametrize("address", ["study.db", "sqlite:////no/such/folder/study.db"])
 def test_bad_storage_is_named(address: str) -> None:
     with pytest.raises(UsageError, match="cannot be opened as a study"):

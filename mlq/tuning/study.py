@@ -126,7 +126,13 @@ def run(
             study.stop()
 
     if len(finished(study)) < goal:
-        study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[told])
+        try:
+            study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[told])
+        except UnboundLocalError as error:
+            # What Optuna 5.0 makes of an interrupt while it stores a trial.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _evaluate(
