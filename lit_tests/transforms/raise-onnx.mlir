@@ -322,23 +322,6 @@ func.func @not_of_floats(%x: tensor<4xf64>) -> tensor<4xf64> {
 
 // -----
 
-// Left for mlq-fold-batch-norm and mlq-fuse-bias, and no reason given.
-// CHECK-LABEL: func.func @arithmetic_with_constants
-// CHECK:         torch.operator "onnx.BatchNormalization"
-// CHECK:         torch.operator "onnx.Add"
-// WHY-NOT:     left alone
-func.func @arithmetic_with_constants(%x: tensor<1x2x2x2xf32>) -> tensor<1x2x2x2xf32> {
-  %0 = torch_c.from_builtin_tensor %x : tensor<1x2x2x2xf32> -> !torch.vtensor<[1,2,2,2],f32>
-  %1 = torch.operator "onnx.Constant"() {torch.onnx.value = dense<1.0> : tensor<2xf32>} : () -> !torch.vtensor<[2],f32>
-  %2 = torch.operator "onnx.BatchNormalization"(%0, %1, %1, %1, %1) : (!torch.vtensor<[1,2,2,2],f32>, !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>) -> !torch.vtensor<[1,2,2,2],f32>
-  %3 = torch.operator "onnx.Constant"() {torch.onnx.value = dense<1.0> : tensor<f32>} : () -> !torch.vtensor<[],f32>
-  %4 = torch.operator "onnx.Add"(%2, %3) : (!torch.vtensor<[1,2,2,2],f32>, !torch.vtensor<[],f32>) -> !torch.vtensor<[1,2,2,2],f32>
-  %5 = torch_c.to_builtin_tensor %4 : !torch.vtensor<[1,2,2,2],f32> -> tensor<1x2x2x2xf32>
-  return %5 : tensor<1x2x2x2xf32>
-}
-
-// -----
-
 // Rows of a transposed right side move as a whole; what multiplies an operand multiplies the product.
 // CHECK-LABEL: func.func @product_of_activations
 // CHECK-NEXT:    %[[Y:.*]] = "mlq.batch_matmul"(%arg0, %arg0) {activation = #mlq.activation<"none", 0.000000e+00 : f32, 0.000000e+00 : f32>, alpha = 5.000000e-01 : f32, transpose_rhs = true}
@@ -364,4 +347,21 @@ func.func @repeated_matrices(%x: tensor<2x3x3xf32>, %y: tensor<1x3x3xf32>) -> te
   %2 = torch.operator "onnx.MatMul"(%0, %1) : (!torch.vtensor<[2,3,3],f32>, !torch.vtensor<[1,3,3],f32>) -> !torch.vtensor<[2,3,3],f32>
   %3 = torch_c.to_builtin_tensor %2 : !torch.vtensor<[2,3,3],f32> -> tensor<2x3x3xf32>
   return %3 : tensor<2x3x3xf32>
+}
+
+// -----
+
+// Left for mlq-fold-batch-norm and mlq-fuse-bias, and no reason given.
+// CHECK-LABEL: func.func @arithmetic_with_constants
+// CHECK:         torch.operator "onnx.BatchNormalization"
+// CHECK:         torch.operator "onnx.Add"
+// WHY-NOT:     left alone
+func.func @arithmetic_with_constants(%x: tensor<1x2x2x2xf32>) -> tensor<1x2x2x2xf32> {
+  %0 = torch_c.from_builtin_tensor %x : tensor<1x2x2x2xf32> -> !torch.vtensor<[1,2,2,2],f32>
+  %1 = torch.operator "onnx.Constant"() {torch.onnx.value = dense<1.0> : tensor<2xf32>} : () -> !torch.vtensor<[2],f32>
+  %2 = torch.operator "onnx.BatchNormalization"(%0, %1, %1, %1, %1) : (!torch.vtensor<[1,2,2,2],f32>, !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>, !torch.vtensor<[2],f32>) -> !torch.vtensor<[1,2,2,2],f32>
+  %3 = torch.operator "onnx.Constant"() {torch.onnx.value = dense<1.0> : tensor<f32>} : () -> !torch.vtensor<[],f32>
+  %4 = torch.operator "onnx.Add"(%2, %3) : (!torch.vtensor<[1,2,2,2],f32>, !torch.vtensor<[],f32>) -> !torch.vtensor<[1,2,2,2],f32>
+  %5 = torch_c.to_builtin_tensor %4 : !torch.vtensor<[1,2,2,2],f32> -> tensor<1x2x2x2xf32>
+  return %5 : tensor<1x2x2x2xf32>
 }
