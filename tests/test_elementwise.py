@@ -138,6 +138,8 @@ def move(program: Program, shape: Shape) -> None:
         low, high = ([0, *rng.integers(0, 4, 3).tolist()] for _ in range(2))
         padded = build.pad(image, low=low, high=high, value=float(rng.choice([0.0, 1.5])))
         program.result(padded, f"pad {low} {high}")
+        behind = build.pad(image, low=[0] * 4, high=[0, 5, 0, 0], value=1.5)
+        program.result(behind, "pad behind channels")
         strides = [1, 1, *rng.integers(1, 3, 2).tolist()]
         whole = list(zip(build.shape_of(padded), strides, strict=True))
         offsets = [0, *(int(rng.integers(0, size)) for size, _ in whole[1:])]

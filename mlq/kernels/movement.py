@@ -218,7 +218,7 @@ class Move:
         margins.fill(self.output, memory[-1], code.scalar(memory[1], 0), group, self.grid)
         low, high = code.share(self.output.height, group[0], self.grid[0])
         (top, left, channel), (height, width, channels) = self.place, self.size
-        if (height, width) != (self.output.height, self.output.width) or channel:
+        if self.size != (self.output.height, self.output.width, self.output.channels):
             code.loop(low, high, 1, partial(self._surround, memory, group[2]))
 
         def row(y: Index) -> None:
