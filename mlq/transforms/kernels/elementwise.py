@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from torch_mlir.ir import Value
+from torch_mlir.ir import OpView, Value
 
 from mlq import numerics
 from mlq.dialect import build
@@ -70,7 +70,7 @@ def _pairwise(op: AddOp | MulOp, isa: Isa, images: Images) -> None:
     output, left, right = images.result(op.output), params_of(op.lhs), params_of(op.rhs)
     assert left is not None
     assert right is not None
-    finish, numbers = _finish(op, params_of(op.output))
+    finish, numbers = finish_of(op, params_of(op.output))
     zeros = [isa.storage.stored(each.zero_point[0]) for each in (left, right)]
     kernel = library.of(isa).pairwise(
         isa=isa,
@@ -96,7 +96,8 @@ def _scales(op: AddOp | MulOp, left: QuantParams, right: QuantParams) -> numeric
     return np.array([left.scale[0] / unit, right.scale[0] / unit], np.float32)
 
 
-def _finish(op: AddOp | MulOp, output: QuantParams | None) -> tuple[Finish, Numbers]:
+def finish_of(op: OpView, output: QuantParams | None) -> tuple[Finish, Numbers]:
+    """What becomes of sums of integers, which may be of any size, and the numbers for it."""
     low, high = bounds_of(op)
     if output is None:
         return Finish("f32", low=low > -np.inf, high=high < np.inf), Numbers(0, low, high)

@@ -18,8 +18,9 @@ from mlq.kernels.image import NO_MARGIN, Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.numerics import QuantParams
+from mlq.transforms.kernels.elementwise import finish_of
 from mlq.transforms.kernels.images import Images, Lower, constant, is_open, kind_of, unfit
-from mlq.transforms.linalg.epilogue import bounds_of, params_of
+from mlq.transforms.linalg.epilogue import params_of
 
 _I32_LIMIT = 1 << 31
 _WITH_MARGINS = (AvgPool2dOp, Conv2dOp, MaxPool2dOp)
@@ -62,6 +63,7 @@ def _unfit_integers(op: BatchMatmulOp, isa: Isa) -> str | None:
 
 def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
     lhs, rhs, output = images.read(op.lhs), images.read(op.rhs), images.result(op.output)
+    finish, numbers = _finish(op)
     product = BatchMatmul(
         isa=isa,
         input=_matrices(lhs.image),
@@ -73,7 +75,7 @@ def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
         dilations=(1, 1),
         pads=(0, 0),
         groups=1,
-        finish=_finish(op),
+        finish=finish,
         kind=kind_of(op.lhs),
     )
     stored = params_of(op.rhs)
@@ -90,7 +92,10 @@ def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
     buffer = pack.buffers[-1]
     made = RankedTensorType.get([buffer.count], code.element(buffer.element))
     packed = images.dispatch(pack, [rhs.value], made)
-    coefficients = constant(f"{build.name_of(op)}.coefficients", _coefficients(op, product))
+    bias = np.zeros(product.padded, np.int32)
+    scale = np.full(product.padded, _scale(op), np.float32)
+    values = numbers.with_channels(finish, bias, scale, isa.storage_of)
+    coefficients = constant(f"{build.name_of(op)}.coefficients", values)
     images.call(product, [lhs.value, packed, coefficients], op.output, output)
 
 
@@ -105,15 +110,13 @@ def _bound(op: BatchMatmulOp, lhs: QuantParams) -> int:
     return build.shape_of(op.lhs)[-1] * max(high - zero, zero - low) << lhs.bits - 1
 
 
-def _finish(op: BatchMatmulOp) -> Finish:
-    lhs, output, (low, high) = params_of(op.lhs), params_of(op.output), bounds_of(op)
-    if output is None:
-        below, above = low > -np.inf, high < np.inf
-        return Finish("f32", "f32" if lhs is None else "i32", low=below, high=above)
-    assert lhs is not None
-    least, most = numerics.activation_bounds(output, (low, high))
-    storage, greatest = np.iinfo(output.dtype), _bound(op, lhs) * float(abs(_scale(op)[0]))
-    return Finish("u8", low=least > storage.min, high=most < storage.max, guarded=greatest > SAFE)
+def _finish(op: BatchMatmulOp) -> tuple[Finish, Numbers]:
+    """What becomes of sums, and the numbers for it."""
+    lhs, (finish, numbers) = params_of(op.lhs), finish_of(op, params_of(op.output))
+    if lhs is None:
+        return replace(finish, sums="f32"), numbers
+    greatest = _bound(op, lhs) * float(abs(_scale(op)[0]))
+    return replace(finish, guarded=finish.guarded and greatest > SAFE), numbers
 
 
 def _scale(op: BatchMatmulOp) -> numerics.Reals:
@@ -122,16 +125,3 @@ def _scale(op: BatchMatmulOp) -> numerics.Reals:
     if lhs is None or rhs is None:
         return np.ones(1, np.float32)
     return numerics.accumulator_scale(lhs, rhs, params_of(op.output), factor=op.alpha.value)
-
-
-def _coefficients(op: BatchMatmulOp, product: BatchMatmul) -> numerics.Integers:
-    """Numbers, and a scale for each column, the same for all of them."""
-    output, (low, high) = params_of(op.output), bounds_of(op)
-    zero_point = 0
-    if output is not None:
-        low, high = numerics.activation_bounds(output, (low, high))
-        zero_point = output.zero_point[0]
-    bias = np.zeros(product.padded, np.int32)
-    scale = np.full(product.padded, _scale(op), np.float32)
-    numbers = Numbers(zero_point, low, high)
-    return numbers.with_channels(product.finish, bias, scale, product.isa.storage_of)
