@@ -14,7 +14,10 @@ from mlq.dialect.ops import Mlq
 
 # For every op that is looked at the bindings import the Python module of its dialect and, where it
 # has none, search the disk for it once more: half the time that lowering to kernels takes.
-_MODULES = {"mlq": ops, **{name: ModuleType(name) for name in ("flow", "hal", "stream", "util")}}
+_MODULES = {
+    "mlq": ops,
+    **{name: ModuleType(name) for name in ("flow", "hal", "stream", "torch_c", "util")},
+}
 for _name, _module in _MODULES.items():
     sys.modules.setdefault(f"torch_mlir.dialects.{_name}", _module)
 
