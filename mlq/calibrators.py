@@ -14,7 +14,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq.entropy import closest_window, without_zeros
+from mlq.entropy import closest_window
 from mlq.histograms import coarse, gather_bounds
 from mlq.numerics import choose_params, nearest
 from mlq.precision import Calibrator, Scheme
@@ -29,7 +29,6 @@ _OCTAVES, _PER_OCTAVE, _REFINEMENTS = 11, 3, 2
 _ZERO_POINT_STEP = 8
 # Scales that are tried together: what of them fits into a cache.
 _AT_ONCE = 8
-_ENTROPY_BINS = 2048
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,11 @@ class Observation:
     def coarse(self) -> Histogram:
         """The histogram as people look at it."""
         return coarse(self.histogram)
+
+    @cached_property
+    def windows(self) -> dict[tuple[int, bool], tuple[float, float]]:
+        """What `entropy` keeps, by levels and whether it is centred: schemes share it."""
+        return {}
 
     @property
     def is_certain(self) -> bool:
@@ -182,18 +186,14 @@ def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
 def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
     """Keep the window whose quantized histogram tells least apart from the whole one (KL).
 
-    The search of TensorRT and Glow (Calibration.cpp): a window over the histogram shrinks, on the
-    side that loses fewer values or on both at once, until one bin is left to each level.
+    The search of TensorRT and Glow (Calibration.cpp), `mlq.entropy`.
     """
-    edges, below = observed.cumulative
-    low, high = edges[0], edges[-1]
-    centred = storage.is_centred(observed.minimum)
-    if centred:
-        low, high = -max(-low, high), max(-low, high)
-    grid = np.linspace(low, high, _ENTROPY_BINS + 1)
-    counts = without_zeros(np.diff(np.interp(grid, edges, below)), grid)
-    first, last = closest_window(counts, storage.levels, centred=centred)
-    return _kept(float(grid[first]), float(grid[last]), observed)
+    searched = storage.levels, storage.is_centred(observed.minimum)
+    if searched not in observed.windows:
+        levels, centred = searched
+        closest = closest_window(*observed.cumulative, levels, centred=centred)
+        observed.windows[searched] = _kept(*closest, observed)
+    return observed.windows[searched]
 
 
 class Spread:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Reals = NDArray[np.float64]
 
-# The search clips so many bins at a time.
-_STEP = 8
+# The search is over so many bins, and clips so many of them at a time.
+_BINS, _STEP = 2048, 8
 # Windows that are looked at together: what of them fits into a cache.
 _AT_ONCE = 75
 # What an empty bin is taken to hold, so that logarithms exist (Glow Calibration.cpp).
@@ -20,20 +20,27 @@ _EPSILON = 1e-4
 _LEAST = np.finfo(np.float64).tiny
 
 
-def closest_window(counts: Reals, levels: int, *, centred: bool) -> tuple[int, int]:
-    """The first bin of the window, and the one after its last.
+def closest_window(
+    edges: Reals, below: Reals, levels: int, *, centred: bool
+) -> tuple[float, float]:
+    """The window [low, high] that tells least apart; `below` counts the values below each edge.
 
     It shrinks, on the side that loses fewer values or, if `centred`, on both at once, until one bin
     is left to each of the `levels`.
     """
-    sums = _Sums.of(counts)
+    low, high = edges[0], edges[-1]
+    if centred:
+        low, high = -max(-low, high), max(-low, high)
+    grid = np.linspace(low, high, _BINS + 1)
+    sums = _Sums.of(_without_zeros(np.diff(np.interp(grid, edges, below)), grid))
     windows = _windows(sums.below.tolist(), levels, centred=centred)
     parts = np.array_split(np.array(windows), -(-len(windows) // _AT_ONCE))
     divergences = np.concatenate([_divergences(sums, part, levels) for part in parts])
-    return windows[int(np.argmin(divergences))]
+    first, last = windows[int(np.argmin(divergences))]
+    return float(grid[first]), float(grid[last])
 
 
-def without_zeros(counts: Reals, grid: Reals) -> Reals:
+def _without_zeros(counts: Reals, grid: Reals) -> Reals:
     """Level the pile of exact zeros, which every range stores without error."""
     zero = min(int(np.searchsorted(grid, 0.0, "right")), len(counts)) - 1
     levelled: Reals = counts.copy()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +173,25 @@ def test_entropy_drops_an_outlier() -> None:
     low, high = calibrate("entropy", observe(values, batches=1))
     assert low == 0.0
     assert high < 8.0
+
+
+def test_schemes_that_search_the_same_windows_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, search = [], calibrators.closest_window
+
+    def counted(*given: Any, centred: bool) -> tuple[float, float]:
+        searched.append((given[-1], centred))
+        return search(*given, centred=centred)
+
+    monkeypatch.setattr(calibrators, "closest_window", counted)
+    observed = observe(DISTRIBUTIONS["relu"].astype(np.float32))
+    kept = {
+        (bits, scheme): calibrate("entropy", observed, Storage(bits, scheme))
+        for bits in (4, 8)
+        for scheme in SCHEMES
+    }
+    assert sorted(searched) == [(15, False), (15, True), (255, False), (255, True)]
+    for (bits, scheme), found in kept.items():
+        assert found == calibrate("entropy", replace(observed), Storage(bits, scheme))
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

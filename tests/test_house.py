@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -17,8 +17,11 @@ from types import ModuleType
 import pytest
 
 import mlq
+from mlq import targets
+from mlq.network import load
 from mlq.transforms import PASSES
 from mlq.transforms.base import Pass
+from mlq.transforms.pipelines import lowering
 
 ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
@@ -283,3 +286,15 @@ def test_importing_mlq_is_light() -> None:
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
     loaded = {name.partition(".")[0] for name in json.loads(out.stdout)}
     assert not loaded & {"iree", "onnx", "onnxruntime", "scipy"}
+
+
+def test_no_dialect_is_searched_for_twice(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: Counter[str] = Counter()
+
+    class Finder:
+        def find_spec(self, name: str, *_: object) -> None:
+            searched[name] += 1
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    load(demo / "digits.onnx").transform(lowering(targets.host_target().features))
+    assert not {name: times for name, times in searched.items() if times > 1}
