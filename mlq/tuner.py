@@ -177,7 +177,9 @@ class Search:
         if address is None and workers is None:
             yield self.objective, 1
             return
-        with cluster.opened(task, self.subject, address=address, workers=workers or 1) as found:
+        with cluster.opened(
+            task, self.subject, address=address, workers=workers or 1, say=self.stages.say
+        ) as found:
             yield found
 
     def run(self, measuring: studies.Measuring, jobs: int) -> bool:

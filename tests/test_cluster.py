@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -109,6 +112,32 @@ def test_workers_of_our_own_come_back(demo: Path) -> None:
         for worker in list(ours.workers.values()):
             ours.sync(worker.close)
         assert measuring.measure(POINT).samples > 0
+
+
+def test_a_scheduler_without_workers_is_named(demo: Path) -> None:
+    said, started = list[str](), list[subprocess.Popen[bytes]]()
+
+    def say(line: str) -> None:
+        said.append(line)
+        command = shlex.split(line.partition("waiting for one: ")[2])
+        dask_worker = [sys.executable, "-m", "dask", *command[1:], "--no-dashboard"]
+        started.append(subprocess.Popen(dask_worker, stderr=subprocess.DEVNULL))
+
+    with distributed.LocalCluster(
+        n_workers=0, dashboard_address=":0", silence_logs=50
+    ) as scheduler:
+        address = scheduler.scheduler_address
+        try:
+            with cluster.opened(task(demo), "d", address=address, say=say) as (measuring, jobs):
+                assert jobs == 1
+                started[0].terminate()
+                started[0].wait(60)
+                assert measuring.measure(POINT).samples > 0
+        finally:
+            for process in started:
+                process.kill()
+    assert len(said) == 2
+    assert said[0].startswith(f"{address}: has no worker; ")
 
 
 def test_workers_of_our_own(demo: Path) -> None:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 42700  # lines in mlq/; products of two activations and what moves elements have kernels
+BUDGET = 42800  # lines in mlq/; a cluster without workers is said to have none
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

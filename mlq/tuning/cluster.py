@@ -77,15 +77,12 @@ class Task:
 class Cluster:
     """Measures as an objective does, wherever a worker is free; for use from many threads.
 
-    `restore` is asked for workers again and again while there is no result: on a busy machine Dask
-    gives up on those that start too slowly.
+    `attend` is called again and again while there is no result: it sees that there are workers.
     """
 
-    def __init__(
-        self, client: Any, task: Task, key: str, restore: Callable[[], object] | None
-    ) -> None:
+    def __init__(self, client: Any, task: Task, key: str, attend: Callable[[], object]) -> None:
         self._client, self._task, self._key = client, task.absolute(), key
-        self._restore, self._stopped = restore, threading.Event()
+        self._attend, self._stopped = attend, threading.Event()
 
     def stop(self) -> None:
         """Give up what is being measured; each caller gets a KeyboardInterrupt."""
@@ -128,32 +125,60 @@ class Cluster:
         while not self._stopped.is_set():
             with suppress(NotYet):
                 return future.result(timeout=_POLL)
-            if self._restore is not None:
-                self._restore()
+            self._attend()
         future.cancel()
         raise KeyboardInterrupt
 
 
+@dataclass
+class _Missing:
+    """Says, once each time, that a scheduler has no worker left."""
+
+    client: Any
+    address: str
+    say: Callable[[str], object]
+    said: bool = False
+
+    def __call__(self) -> None:
+        missing = not self.client.nthreads()
+        if missing and not self.said:
+            self.say(
+                f"{self.address}: has no worker; waiting for one: dask worker {self.address}"
+                " --nthreads 1"
+            )
+        self.said = missing
+
+
 @contextmanager
-def opened(task: Task, key: str, *, address: str | None, workers: int) -> Iterator[tuple[Any, int]]:
+def opened(
+    task: Task,
+    key: str,
+    *,
+    address: str | None,
+    workers: int = 1,
+    say: Callable[[str], object] = lambda _line: None,
+) -> Iterator[tuple[Any, int]]:
     """A cluster, and how many trials it runs at once: the scheduler's at `address`, or one of ours.
 
-    `key` names the task. UsageError where Dask is missing or nothing answers.
+    `key` names the task; `say` is told of what the user has to mend. UsageError where Dask is
+    missing or nothing answers.
     """
     try:
         from distributed import Client, LocalCluster
+        from distributed import TimeoutError as NotYet
     except ImportError:
         raise UsageError(
             "spreading trials needs dask; install it with: pip install 'mlq[dask]'"
         ) from None
-    restore = None
+    attend: Callable[[], object]
     with ExitStack() as stack:
         if address is None:
             ours = LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
             )
             stack.enter_context(ours)
-            restore = partial(ours.scale, workers)
+            # On a busy machine Dask gives up on those that start too slowly.
+            attend = partial(ours.scale, workers)
         try:
             client = stack.enter_context(Client(address or ours, timeout=_TIMEOUT))
         except (OSError, ValueError) as error:
@@ -162,9 +187,15 @@ def opened(task: Task, key: str, *, address: str | None, workers: int) -> Iterat
                 f"{address}: no Dask scheduler answers there ({reason}); give an address such as"
                 " tcp://host:8786"
             ) from None
-        made = Cluster(client, task, key, restore)
+        if address is not None:
+            attend = _Missing(client, address, say)
+        made = Cluster(client, task, key, attend)
         stack.enter_context(_stopping(made, client, whole=address is None))
-        client.wait_for_workers(1)
+        attend()
+        while not client.nthreads():
+            with suppress(NotYet):
+                client.wait_for_workers(1, timeout=_POLL)
+            attend()
         yield made, max(sum(client.nthreads().values()), 1)
 
 
