@@ -164,7 +164,7 @@ def opened(
     missing or nothing answers.
     """
     try:
-        from distributed import Client, LocalCluster
+        from distributed import LocalCluster
         from distributed import TimeoutError as NotYet
     except ImportError:
         raise UsageError(
@@ -179,14 +179,7 @@ def opened(
             stack.enter_context(ours)
             # On a busy machine Dask gives up on those that start too slowly.
             attend = partial(ours.scale, workers)
-        try:
-            client = stack.enter_context(Client(address or ours, timeout=_TIMEOUT))
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(
-                f"{address}: no Dask scheduler answers there ({reason}); give an address such as"
-                " tcp://host:8786"
-            ) from None
+        client = stack.enter_context(_client(address or ours))
         if address is not None:
             attend = _Missing(client, address, say)
         made = Cluster(client, task, key, attend)
@@ -197,6 +190,20 @@ def opened(
                 client.wait_for_workers(1, timeout=_POLL)
             attend()
         yield made, max(sum(client.nthreads().values()), 1)
+
+
+def _client(scheduler: Any) -> Any:
+    """A client of a cluster, or of the scheduler at an address."""
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=_TIMEOUT)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"{scheduler}: no Dask scheduler answers there ({reason}); give an address such as"
+            " tcp://host:8786"
+        ) from None
 
 
 @contextmanager
