@@ -264,6 +264,16 @@ def test_what_stayed_float_says_why(result: Result) -> None:
     assert nothing.text.startswith("Nothing")
 
 
+@pytest.mark.parametrize(("precision", "told"), [("f32", False), ("w8a8", True)])
+def test_only_another_network_is_slower(result: Result, precision: str, told: object) -> None:
+    report = result.report
+    every = tuple(layer.model_copy(update={"precision": precision}) for layer in report.layers)
+    late = report.latency_ms.mixed.model_copy(update={"p50": 2.0 * report.latency_ms.float.p50})
+    times = report.latency_ms.model_copy(update={"mixed": late})
+    said = content.verdict(report.model_copy(update={"layers": every, "latency_ms": times}))
+    assert any("is slower than the float one" in each.text for each in said) == told
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [(-2.0, 2.0, 0.0), (-1.0, 2.0, 0.1), (-1.0, 1.0, 0.4), (-1.5, 1.5, 0.2), (0.0, 0.5, 0.75)],
