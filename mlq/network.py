@@ -151,7 +151,7 @@ def transform(
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(text)
         passes = parse_pipeline(pipeline)
-        passes.enable_verifier(enable=False)  # after each pass takes a third of the time
+        passes.enable_verifier(enable=False)  # after each pass takes a quarter of the time
         passes.run(module.operation)
         module.operation.verify()
         counts = Counter(op.operation.name for op in walk(module.operation))

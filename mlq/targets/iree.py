@@ -208,7 +208,7 @@ def attempt(
     """Run the compiler on the program in a folder, its output beside it.
 
     It verifies what each of its passes made only where it failed without, for better words: that
-    takes a quarter of its time. A tenth is what it verifies to number values for its analyses.
+    takes a quarter of its time; what it verifies to number values for analyses, a twelfth.
     """
     from iree.compiler.tools.binaries import find_tool
 
