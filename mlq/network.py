@@ -150,7 +150,10 @@ def transform(
     store = weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(text)
-        parse_pipeline(pipeline).run(module.operation)
+        passes = parse_pipeline(pipeline)
+        passes.enable_verifier(enable=False)  # after each pass takes a quarter of the time
+        passes.run(module.operation)
+        module.operation.verify()
         counts = Counter(op.operation.name for op in walk(module.operation))
         out = module.operation.get_asm(print_generic_op_form=generic, enable_debug_info=not generic)
         return Transformed(out, store, tuple(skips), counts, _notes(module))
