@@ -64,7 +64,7 @@ def of_module(features: str, vmfb: Path, data: Path, calls: int) -> int:
     """
     tool = emulated.wheel(f"iree-base-runtime=={versions()['iree-base-runtime']}") / _TOOL
     tool.chmod(0o755)
-    command = [tool, "--device=local-sync", f"--module={vmfb}", "--function=main"]
+    command: list[str | Path] = [tool, "--device=local-sync", f"--module={vmfb}", "--function=main"]
     command += [f"--input=@{data}"]
 
     def whole(count: int) -> int:
@@ -133,7 +133,7 @@ def by_iree(model: Path, features: str, flags: tuple[str, ...]) -> Path:
     loaded.graph.name = "main"  # which names the function
     onnx.save(loaded, static)
     tools = Path(sys.executable).parent
-    commands = [
+    commands: list[list[str | Path]] = [
         [tools / "iree-import-onnx", static, "-o", imported],
         [tools / "iree-compile", imported, *by_name(TARGETS[features]).iree_flags, *flags],
     ]

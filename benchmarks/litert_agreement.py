@@ -3,7 +3,8 @@
     python benchmarks/litert_agreement.py [NETWORK...] [--cpu CPU] [--samples N]
 
 For each network of arm.py: samples with the same class, the cosine of all outputs, the greatest
-difference in steps of the output's scale, and how many operators XNNPACK took.
+difference in steps of the output's scale; how near both are to the float network, since a network
+amplifies what is rounded otherwise; and how many operators XNNPACK took.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import onnx
 import onnxruntime_baseline
 import tflite
 from networks import Network, Samples
+from onnxruntime_baseline import Logits
 
 
 def compared(network: Network, cpu: str, count: int, folder: Path) -> str:
@@ -36,13 +38,19 @@ def compared(network: Network, cpu: str, count: int, folder: Path) -> str:
     with np.load(kept) as arrays:
         found, operators, left = arrays["outputs"], int(arrays["operators"]), arrays["left"]
     agreeing = np.sum(found.argmax(-1) == expected.argmax(-1))
-    cosine = np.vdot(found, expected) / np.linalg.norm(found) / np.linalg.norm(expected)
+    exact = onnxruntime_baseline.logits(network.model, network.input, few, f"{network.name} float")
     steps = np.abs(found - expected).max() / _output_scale(model)
     return (
-        f"{network.name:28} {cpu:8} {agreeing:4} of {len(found)} classes  cosine {cosine:.5f}  "
-        f"{steps:3.0f} steps  XNNPACK has {operators - len(left)} of {operators} operators"
+        f"{network.name:28} {cpu:8} {agreeing:4} of {len(found)} classes  "
+        f"cosine {_cosine(found, expected):.5f}  {steps:3.0f} steps  "
+        f"to float {_cosine(found, exact):.5f}, ONNX Runtime {_cosine(expected, exact):.5f}  "
+        f"XNNPACK has {operators - len(left)} of {operators} operators"
         + "".join(f" {name}" for name in left)
     )
+
+
+def _cosine(one: Logits, other: Logits) -> float:
+    return float(np.vdot(one, other) / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def _output_scale(model: Path) -> float:
