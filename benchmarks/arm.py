@@ -114,7 +114,7 @@ def by_onnxruntime(network: Network, activations: str, folder: Path) -> Path:
 def by_litert(model: Path, folder: Path) -> Path:
     """A Q/DQ model of s8 activations as TFLite has it."""
     made = folder / f"{model.stem}.tflite"
-    made.write_bytes(onnx_to_tflite.converted(model))
+    made.write_bytes(onnx_to_tflite.convert(model).packed())
     return made
 
 

@@ -94,6 +94,12 @@ class Conversion:
         self.indices[quantizer.output[0]] = made
         return made
 
+    def packed(self, *, every: bool = False) -> bytes:
+        """The TFLite model, once all is converted; to be seen, it also returns every activation."""
+        first, last = (self.indices[each[0].name] for each in (self.graph.input, self.graph.output))
+        others = sorted({*self.indices.values()} - {first, last}) if every else []
+        return self.out.packed([first], [last, *others])
+
     def padded(self, tensor: int, pads: list[list[int]]) -> int:
         """A tensor with a margin of its zero point; numbers before and after for each axis."""
         before = self.out.tensors[tensor]
@@ -257,12 +263,11 @@ _NODES: dict[str, Callable[[Conversion, onnx.NodeProto], None]] = {
 }
 
 
-def converted(model: Path) -> bytes:
-    """A Q/DQ model of s8 activations as TFLite has it; SystemExit at what is not known here."""
+def convert(model: Path) -> Conversion:
+    """A Q/DQ model of s8 activations, all converted; SystemExit at what is not known here."""
     found = Conversion(onnx.load(model))
     for node in found.graph.node:
         if node.op_type not in _NODES:
             raise SystemExit(f"{node.name}: {node.op_type} is not known here")
         _NODES[node.op_type](found, node)
-    ends = (found.graph.input[0].name, found.graph.output[0].name)
-    return found.out.packed(*([found.indices[name]] for name in ends))
+    return found
