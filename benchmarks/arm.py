@@ -1,11 +1,12 @@
-"""Instructions per int8 inference on 64-bit Arm: mlq, ONNX Runtime and stock IREE under qemu.
+"""Instructions per int8 inference on 64-bit Arm: mlq, ONNX Runtime, LiteRT and IREE under qemu.
 
     python benchmarks/arm.py [NETWORK...] [--only LIST] [--cpus LIST] [--calls N]
 
-The LIST of contestants is of mlq, float (mlq's kernels for floats), onnxruntime and iree; that of
-CPUs of neon (a core without dot products), dotprod and i8mm (matrix products, too), all played by
-qemu-user. Its plugin counts what N calls after the first execute, what a runtime spends on a call
-included: one thread, batch 1. Instructions are not time. Needs gcc, qemu-aarch64, apt-get, pip.
+The LIST of contestants is of mlq, float (mlq's kernels for floats), onnxruntime, litert (XNNPACK)
+and iree; that of CPUs of neon (a core without dot products), dotprod and i8mm (matrix products,
+too), all played by qemu-user. Its plugin counts what N calls after the first execute, what a
+runtime spends on a call included: one thread, batch 1. Instructions are not time. Needs gcc,
+qemu-aarch64, apt-get, pip.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import emulated
 import networks
 import numpy as np
 import onnx
+import onnx_to_tflite
 import onnxruntime_baseline
 import targets as agreement
+import tflite
 from networks import Network, Samples
 from onnxruntime.quantization import QuantType
 from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
@@ -40,9 +43,11 @@ NAMES = (
     "mobilenetv2_1.0",
 )
 TARGETS = {"neon": "arm64", "dotprod": "arm64:cortex-a76", "i8mm": "arm64:neoverse-v1"}
-CONTESTANTS = "mlq,float,onnxruntime,iree"
+CONTESTANTS = "mlq,float,onnxruntime,litert,iree"
 _PRECISIONS = {"mlq": "w8a8", "float": "f32"}  # both mlq's
-PEER = ("onnxruntime==1.31.1", "numpy==2.4.6")
+_NUMPY = "numpy==2.4.6"
+PEER = ("onnxruntime==1.31.1", _NUMPY)
+LITERT = (tflite.LITERT, _NUMPY)
 _TOOL = Path("iree", "_runtime_libs", "iree-benchmark-module")
 _SYSROOT = Path("/usr/aarch64-linux-gnu")
 _ACTIVATIONS = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
@@ -59,7 +64,7 @@ def of_module(features: str, vmfb: Path, data: Path, calls: int) -> int:
     """
     tool = emulated.wheel(f"iree-base-runtime=={versions()['iree-base-runtime']}") / _TOOL
     tool.chmod(0o755)
-    command = [tool, "--device=local-sync", f"--module={vmfb}", "--function=main"]
+    command: list[str | Path] = [tool, "--device=local-sync", f"--module={vmfb}", "--function=main"]
     command += [f"--input=@{data}"]
 
     def whole(count: int) -> int:
@@ -106,6 +111,13 @@ def by_onnxruntime(network: Network, activations: str, folder: Path) -> Path:
     return kept
 
 
+def by_litert(model: Path, folder: Path) -> Path:
+    """A Q/DQ model of s8 activations as TFLite has it."""
+    made = folder / f"{model.stem}.tflite"
+    made.write_bytes(onnx_to_tflite.convert(model).packed())
+    return made
+
+
 def by_iree(model: Path, features: str, flags: tuple[str, ...]) -> Path:
     """A Q/DQ model of batch 1 as IREE compiles it, kept; mlq's flags of the target and more."""
     kept = emulated.OUT / "iree" / f"{model.stem}-{features}{'-tiled' if flags else ''}.vmfb"
@@ -121,7 +133,7 @@ def by_iree(model: Path, features: str, flags: tuple[str, ...]) -> Path:
     loaded.graph.name = "main"  # which names the function
     onnx.save(loaded, static)
     tools = Path(sys.executable).parent
-    commands = [
+    commands: list[list[str | Path]] = [
         [tools / "iree-import-onnx", static, "-o", imported],
         [tools / "iree-compile", imported, *by_name(TARGETS[features]).iree_flags, *flags],
     ]
@@ -151,6 +163,13 @@ def rows(
             for features in cpus:
                 count = partial(of_python, script, PEER, (model, data), features)
                 yield f"ONNX Runtime {activations}", features, count
+    if "litert" in only:
+        model, image = by_litert(by_onnxruntime(network, "s8", folder), folder), folder / "nhwc.npy"
+        np.save(image, np.ascontiguousarray(np.load(data).transpose(0, 2, 3, 1)))
+        script = emulated.HERE / "arm_litert.py"
+        for features in cpus:
+            count = partial(of_python, script, LITERT, (model, image), features)
+            yield "LiteRT s8", features, count
     if "iree" in only:
         model = by_onnxruntime(network, "u8", folder)
         for features in cpus:
