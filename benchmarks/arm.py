@@ -28,7 +28,6 @@ import targets as agreement
 import tflite
 from networks import Network, Samples
 from onnxruntime.quantization import QuantType
-from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
 
 from mlq import artifact
 from mlq.network import transform
@@ -126,10 +125,7 @@ def by_iree(model: Path, features: str, flags: tuple[str, ...]) -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
     static, imported, partial_ = (kept.with_suffix(each) for each in (".onnx", ".mlir", ".part"))
     loaded = onnx.load(model)
-    graph_input = loaded.graph.input[0]
-    shape = [each.dim_value for each in graph_input.type.tensor_type.shape.dim]
-    make_input_shape_fixed(loaded.graph, graph_input.name, [1, *shape[1:]])
-    fix_output_shapes(loaded)
+    onnxruntime_baseline.fix_batch(loaded)
     loaded.graph.name = "main"  # which names the function
     onnx.save(loaded, static)
     tools = Path(sys.executable).parent

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime_baseline
 from numpy.typing import NDArray
-from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
 from tflite import Flatbuffer
 
 _NHWC = (0, 2, 3, 1)
@@ -25,10 +25,7 @@ class Conversion:
     """What is known of an ONNX model while its nodes become TFLite operators."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        graph_input = model.graph.input[0]
-        shape = [each.dim_value for each in graph_input.type.tensor_type.shape.dim]
-        make_input_shape_fixed(model.graph, graph_input.name, [1, *shape[1:]])
-        fix_output_shapes(model)
+        onnxruntime_baseline.fix_batch(model)
         del model.graph.value_info[:]
         self.graph = onnx.shape_inference.infer_shapes(model).graph
         self.constants = {
@@ -112,8 +109,12 @@ class Conversion:
         return after
 
 
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+
+
 def _conv(found: Conversion, node: onnx.NodeProto) -> None:
-    given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    given = _attributes(node)
     array = found.constant(node.input[1])
     depthwise = given["group"] > 1
     if depthwise and (array.shape[1] != 1 or given["group"] != array.shape[0]):
@@ -146,7 +147,7 @@ def _same_pads(size: list[int], kernel: list[int], strides: list[int]) -> list[i
 
 
 def _gemm(found: Conversion, node: onnx.NodeProto) -> None:
-    given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    given = _attributes(node)
     array = found.constant(node.input[1])
     if not given.get("transB"):
         raise SystemExit(f"{node.name} has its weights the other way round")
@@ -171,7 +172,7 @@ def _concat(found: Conversion, node: onnx.NodeProto) -> None:
 
 
 def _max_pool(found: Conversion, node: onnx.NodeProto) -> None:
-    given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    given = _attributes(node)
     before, after = found.activation(node.input[0]), found.result(node)
     (height, width), strides = given["kernel_shape"], given["strides"]
     size = found.out.tensors[before].shape[1:3]

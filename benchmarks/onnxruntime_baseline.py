@@ -25,6 +25,7 @@ from typing import Any
 
 import networks
 import numpy as np
+import onnx
 import onnxruntime
 from networks import Network, Samples
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -109,6 +111,14 @@ def prepared(network: Network, folder: Path) -> Path:
     if not file.exists():
         quant_pre_process(str(network.model), str(file))
     return file
+
+
+def fix_batch(model: onnx.ModelProto) -> None:
+    """Give a model's input a batch of one, and its output the shape that follows."""
+    graph_input = model.graph.input[0]
+    shape = [each.dim_value for each in graph_input.type.tensor_type.shape.dim]
+    make_input_shape_fixed(model.graph, graph_input.name, [1, *shape[1:]])
+    fix_output_shapes(model)
 
 
 def logits(model: Path, input_name: str, samples: Samples, what: str) -> Logits:

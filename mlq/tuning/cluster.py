@@ -131,7 +131,7 @@ class Cluster:
 
 
 @dataclass
-class _Missing:
+class _WorkerCheck:
     """Says, once each time, that a scheduler has no worker left."""
 
     client: Any
@@ -181,7 +181,7 @@ def opened(
             attend = partial(ours.scale, workers)
         client = stack.enter_context(_client(address or ours))
         if address is not None:
-            attend = _Missing(client, address, say)
+            attend = _WorkerCheck(client, address, say)
         made = Cluster(client, task, key, attend)
         stack.enter_context(_stopping(made, client, whole=address is None))
         attend()
