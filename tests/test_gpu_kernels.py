@@ -247,3 +247,15 @@ def test_a_network_on_lavapipe_is_that_of_the_reference() -> None:
     lowered, store, x, expected = lowered_network(target)
     vmfb = compile_module(lowered, target, weights=store)
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
+
+
+def test_a_call_sends_a_gpu_no_constants() -> None:
+    """Nor does it record its dispatches: both are done once, as the module is loaded."""
+    target = targets.by_name(CARDS["cuda_mma"])
+    lowered, store, *_ = lowered_network(target)
+    assert "@max_pool" in lowered
+    code = compile_module(lowered, target, weights=store, extra_flags=("--compile-to=hal",))
+    loading, _, call = code.decode().partition("util.func public @main")
+    assert "hal.device.queue.read" in loading
+    assert "hal.device.queue.execute" in call
+    assert "hal.device.queue.read" not in call

@@ -91,7 +91,7 @@ func.func @mixed(%x: tensor<1x8x8x3x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x
 
 // A function is looked up in a table; a gate of one pixel is repeated, one of one channel is not.
 // CHECK-LABEL: func.func @gated(
-// CHECK:         %[[F:.*]] = "flow.dispatch"(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}}@lookup_16x8x8::{{.*}}tensor<256xi8>, tensor<1xi32>
+// CHECK:         %[[F:.*]] = "flow.dispatch"(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}}@lookup_16x8x8::{{.*}}tensor<256xi8>, tensor<2xi32>
 // CHECK:         "flow.dispatch"(%[[F]], %{{.*}}, %{{.*}}) {{.*}}@mul_16x8x8_by_1x1::
 // CHECK:         "mlq.mul"
 // AVX2-LABEL:  func.func @gated(

@@ -45,6 +45,11 @@ class Buffer:
     count: int
 
 
+# What fills a margin, twice: a constant of one element would become part of IREE's `main`, which
+# then copies it to a GPU, and records all that follows anew, in each call.
+FILLER = Buffer("i32", 2)
+
+
 class Kernel(Protocol):
     """A description of one kernel: equal descriptions are one kernel."""
 

@@ -90,7 +90,7 @@ class LowerToKernels(Pass):
                 : (index) -> memref<16xi8>
               %margin = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index,
                 binding = 1 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>}
-                : (index) -> memref<1xi32>
+                : (index) -> memref<2xi32>
               %out = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index,
                 binding = 2 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>}
                 : (index) -> memref<16xi8>
@@ -105,11 +105,11 @@ class LowerToKernels(Pass):
             -> tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>> {
           %bytes = quant.scast %x
             : tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>> to tensor<1x1x1x16xi8>
-          %margin = "mlq.weight"() {key = "margin"} : () -> tensor<1xi32>
+          %margin = "mlq.weight"() {key = "margin"} : () -> tensor<2xi32>
           %made = "flow.dispatch"(%bytes, %margin) {
             entry_points = [@max_pool1x1_16x1x1::@max_pool1x1_16x1x1],
             operandSegmentSizes = array<i32: 0, 2, 0, 0>}
-            : (tensor<1x1x1x16xi8>, tensor<1xi32>) -> tensor<1x1x1x16xi8>
+            : (tensor<1x1x1x16xi8>, tensor<2xi32>) -> tensor<1x1x1x16xi8>
           %y = quant.scast %made
             : tensor<1x1x1x16xi8> to tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
           return %y : tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
