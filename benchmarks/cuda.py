@@ -5,9 +5,10 @@
 
 `build` needs no GPU. For each network and batch it compiles mlq's int8 and float, and stock IREE's
 import of the float network in f32 and in f16, and keeps an input and what int8 and float make of it
-on this machine's CPU. `run` needs no mlq: it says whether int8 is equal, bit for bit, how far the
-others are off, and the median time of a call with its input on the device; and how many of the
-card's int8 operations a second (--peak, in 1e12) those are.
+on this machine's CPU; and a module of one addition, for what any call costs. `run` needs no mlq:
+it says whether int8 is equal, bit for bit, how far the others are off, and the median time of a
+call with its input on the device; and how many of the card's int8 operations a second (--peak, in
+1e12) those are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import shutil
 import statistics
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,8 @@ import numpy as np
 PEAKS = {"sm_75": 130.0, "sm_80": 624.0, "sm_86": 250.0, "sm_89": 242.0, "sm_90": 1979.0}
 DRIVERS = {"cuda": "cuda", "vulkan": "vulkan"}
 FORMS = ("mlq int8", "mlq float", "stock f32", "stock f16")
-# Products of f16, added up in f32, as tensor cores have them.
-_F16 = (
-    "--iree-global-opt-demote-contraction-inputs-type=f16",
-    "--iree-global-opt-demote-contraction-inputs-operations=all",
-)
 _ABOUT = "about.json"
+_DISTINCT = 8  # samples of a batch, so that folders are small enough to be carried
 
 
 def main() -> None:
@@ -48,14 +46,21 @@ def main() -> None:
     running.add_argument("folder", type=Path)
     running.add_argument("--seconds", type=float, default=3.0, help="of each form")
     running.add_argument("--peak", type=float, help="1e12 int8 operations a second")
+    running.add_argument("--runtime-flags", nargs="+", default=[], help="of IREE, for all forms")
+    running.add_argument("--only", default="*", help="a pattern, as 'resnet20*-64/mlq int8'")
     given = parser.parse_args()
     if given.verb == "run":
-        run(given.folder, given.seconds, given.peak)
+        if given.runtime_flags:
+            import iree.runtime as rt
+
+            rt.flags.parse_flags(*given.runtime_flags)
+        run(given.folder, given.seconds, given.peak, given.only)
         return
     import networks
 
     given.folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(__file__, given.folder / "cuda.py")
+    addition(given.folder / "addition-1", given.target)
     for network in networks.find(given.networks):
         for batch in given.batches:
             build(given.folder, network, batch, given.target, stock=not given.no_stock)
@@ -75,7 +80,7 @@ def build(folder: Path, network: Any, batch: int, name: str, *, stock: bool) -> 
     found = known.recall(batch=batch)
     plans = {"int8": found.plan, "float": found.plan.model_copy(update={"layers": {}})}
     samples = network.samples(network.calib).inputs
-    x = np.resize(samples, (batch, *samples.shape[1:]))
+    x = np.resize(samples[:_DISTINCT], (batch, *samples.shape[1:]))
     np.save(here / "x.npy", x)
     for form, plan in plans.items():
         assert isinstance(plan, Plan)
@@ -91,10 +96,27 @@ def build(folder: Path, network: Any, batch: int, name: str, *, stock: bool) -> 
     print(f"{here}: {', '.join(sorted(path.stem for path in here.glob('*.vmfb')))}", flush=True)
 
 
+def addition(here: Path, name: str) -> None:
+    """A network that doubles its input of one element."""
+    from mlq import targets
+
+    here.mkdir(exist_ok=True)
+    np.save(here / "x.npy", np.ones(1, np.float32))
+    np.save(here / "float.npy", np.full(1, 2, np.float32))
+    text = (
+        "func.func @main(%x: tensor<1xf32>) -> tensor<1xf32> {"
+        " %y = arith.addf %x, %x : tensor<1xf32> return %y : tensor<1xf32> }"
+    )
+    compiled(here, "stock f32", text, targets.by_name(name), "auto")
+    about = {"network": "addition", "batch": 1, "macs": 0, "target": name}
+    (here / _ABOUT).write_text(json.dumps(about))
+
+
 def imported(here: Path, model: Path, target: Any, batch: int) -> None:
-    """Stock IREE's import of the network, compiled as it is and with products of f16."""
+    """Stock IREE's import of the network, as it is and as ONNX Runtime's tool makes it f16."""
     import onnx
     from onnx.tools import update_model_dims
+    from onnxruntime.transformers.float16 import convert_float_to_float16
 
     network = onnx.load(model)
     ends = {
@@ -105,18 +127,22 @@ def imported(here: Path, model: Path, target: Any, batch: int) -> None:
     inputs = {e.name: ends[e.name] for e in network.graph.input if e.name not in constants}
     outputs = {each.name: ends[each.name] for each in network.graph.output}
     fixed = update_model_dims.update_inputs_outputs_dims(network, inputs, outputs)
-    text = text_of(fixed, here)
-    for form, flags in (("f32", ()), ("f16", _F16)):
-        compiled(here, f"stock {form}", text, target, ("--iree-input-type=onnx", *flags))
+    compiled(here, "stock f32", text_of(fixed, here), target)
+    halves = convert_float_to_float16(fixed, keep_io_types=True)
+    # The tool appends the cast of the input behind its first user.
+    nodes = sorted(halves.graph.node, key=lambda n: not n.name.startswith("graph_input_cast"))
+    halves.graph.ClearField("node")
+    halves.graph.node.extend(nodes)
+    compiled(here, "stock f16", text_of(halves, here), target)
 
 
-def compiled(here: Path, form: str, text: str, target: Any, flags: tuple[str, ...]) -> None:
+def compiled(here: Path, form: str, text: str, target: Any, kind: str = "onnx") -> None:
     """A module of that name, or a line that says why there is none."""
     from mlq.errors import CompileError
     from mlq.targets.iree import compile_module
 
     try:
-        vmfb = compile_module(text, target, extra_flags=flags)
+        vmfb = compile_module(text, target, extra_flags=(f"--iree-input-type={kind}",))
     except CompileError as error:
         print(f"{here}: {form} does not compile: {error}", flush=True)
     else:
@@ -137,7 +163,7 @@ def text_of(network: Any, here: Path) -> str:
     return found
 
 
-def run(folder: Path, seconds: float, peak: float | None) -> None:
+def run(folder: Path, seconds: float, peak: float | None, only: str) -> None:
     """Run what was built, and print a line for each form."""
     for about in sorted(folder.glob(f"*/{_ABOUT}")):
         known, here = json.loads(about.read_text()), about.parent
@@ -145,7 +171,7 @@ def run(folder: Path, seconds: float, peak: float | None) -> None:
         most = peak or PEAKS.get(preset)
         for form in FORMS:
             path = here / f"{form}.vmfb"
-            if path.exists():
+            if path.exists() and fnmatch(f"{here.name}/{form}", only):
                 found = measured(path, DRIVERS.get(family, "local-task"), here, seconds)
                 print(row(known, form, found, most), flush=True)
 
@@ -161,23 +187,34 @@ def measured(path: Path, driver: str, here: Path, seconds: float) -> tuple[float
     module = rt.VmModule.mmap(config.vm_instance, str(path))
     context = rt.SystemContext(config=config)
     context.add_vm_module(module)
-    function = context.modules[module.name][entry_of(module)]
+    function = module.lookup_function(entry_of(module))
     x = rt.asdevicearray(config.device, np.load(here / "x.npy"))
+    arguments = rt.VmVariantList(1)
+    arguments.push_ref(x._buffer_view)  # noqa: SLF001  what the VM takes
+
+    def call() -> Any:
+        results = rt.VmVariantList(1)
+        context.vm_context.invoke(function, arguments, results)
+        return results
+
     expected = np.load(here / f"{'int8' if path.stem == 'mlq int8' else 'float'}.npy")
-    got = downloaded(config.device, function(x)).astype(np.float64).reshape(expected.shape)
+    view = call().get_as_object(0, rt.HalBufferView)
+    got = downloaded(config.device, view).astype(np.float64).reshape(expected.shape)
     difference, times, end = float(np.abs(got - expected).max()), [], time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         start = time.perf_counter()
-        function(x)
+        call()
         times.append((time.perf_counter() - start) * 1e3)
     return difference, statistics.median(times)
 
 
-def downloaded(device: Any, array: Any) -> Any:
-    """A copy of a result, by way of memory that the device allocates (see mlq.devices.download)."""
+def downloaded(device: Any, view: Any) -> Any:
+    """A copy of a result, by way of memory that the device allocates (see mlq.devices.download).
+
+    The wheel's own download needs aligned pages.
+    """
     import iree.runtime as rt
 
-    view = array._buffer_view  # noqa: SLF001  the wheel's own download needs aligned pages
     staged = device.allocator.allocate_buffer(
         int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE),
         int(rt.BufferUsage.TRANSFER_TARGET | rt.BufferUsage.MAPPING_SCOPED),

@@ -1,6 +1,6 @@
 """Networks side by side on this x86 CPU: mlq, ONNX Runtime, OpenVINO and stock IREE, each int8 too.
 
-    python benchmarks/x86.py [NETWORK ...] [--threads 1 2] [--seconds 20] [--stock]
+    python benchmarks/x86.py [NETWORK ...] [--threads 1 2] [--seconds 20] [--stock] [--no-amx]
 
 mlq's three forms are those that benchmarks/table.py made (benchmarks/out/mlq); ONNX Runtime's and
 OpenVINO's int8 read one Q/DQ file, quantized by ONNX Runtime from the same samples (U8S8, per
@@ -12,12 +12,17 @@ network and of the Q/DQ file, which take minutes to compile. OpenVINO is in the 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
+import os
 import shutil
+import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import backend_nodes
+import iree.runtime as rt
 import networks
 import numpy as np
 import onnxruntime
@@ -32,6 +37,18 @@ from mlq.targets.host import cpu_features, cpu_model
 
 OUT = networks.OUT / "x86"
 Call = Callable[[], object]
+# A program for seccomp: arch_prctl(ARCH_REQ_XCOMP_PERM), which asks for AMX, ends in EPERM.
+_ARCH_PRCTL, _REQUEST = 158, 0x1023
+_NO_NEW_PRIVILEGES, _SECCOMP = 38, 22
+_DENIED_NOW = "BENCHMARK_WITHOUT_AMX"
+_DENIED = (
+    (0x20, 0, 0, 0),  # the number of the system call
+    (0x15, 0, 3, _ARCH_PRCTL),
+    (0x20, 0, 0, 16),  # its first argument
+    (0x15, 0, 1, _REQUEST),
+    (0x06, 0, 0, 0x0005_0001),
+    (0x06, 0, 0, 0x7FFF_0000),
+)
 
 
 def main() -> None:
@@ -41,10 +58,15 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=20.0, help="a network and thread count")
     parser.add_argument("--stock", action="store_true", help="stock IREE as well")
+    parser.add_argument("--no-amx", action="store_true", help="as on a CPU without AMX")
     arguments = parser.parse_args()
+    if arguments.no_amx:
+        deny_amx()
     known = cpu_features()
     shown = " ".join(sorted(each for each in known if each.startswith("avx")))
     print(f"{cpu_model()}; {shown}")
+    if "amx_int8" in known:
+        print("AMX is", "denied to all" if _DENIED_NOW in os.environ else "there for all but mlq")
     for threads in arguments.threads:
         ratios: dict[str, list[float]] = {}
         for network in networks.find(arguments.networks):
@@ -52,6 +74,21 @@ def main() -> None:
         for name, values in ratios.items():
             mean = math.exp(sum(map(math.log, values)) / len(values))
             print(f"{name:28} {mean:6.2f} times mlq int8, geometric mean of {len(values)}")
+
+
+def deny_amx() -> None:
+    """Begin again as a process that is not given AMX: libraries ask for it once, as they load."""
+    if _DENIED_NOW in os.environ:
+        return
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DENIED))
+    program = struct.pack("HP", len(_DENIED), ctypes.addressof(code))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    filtered = prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or prctl(_SECCOMP, 2, program)
+    if filtered:
+        raise OSError(ctypes.get_errno(), "the kernel denies nothing")
+    os.execve(  # noqa: S606  this very program, no shell
+        sys.executable, [sys.executable, *sys.argv], os.environ | {_DENIED_NOW: "1"}
+    )
 
 
 def row(
@@ -88,12 +125,20 @@ def forms(
     if stock:
         modules |= {"IREE float": imported(network.model), "IREE Q/DQ": imported(qdq)}
     calls: dict[str, Call] = {
-        name: runtime.load(path, threads=threads).prepare(x) for name, path in modules.items()
+        name: runtime.load(path, entry=entry_of(path), threads=threads).prepare(x)
+        for name, path in modules.items()
+        if path.stat().st_size
     }
     for name, path in (("float", network.model), ("int8", qdq)):
         calls[f"ONNX Runtime {name}"] = session(path, network.input, x, threads)
     calls |= openvino_calls({"float": network.model, "int8": qdq}, x, threads)
     return calls
+
+
+def entry_of(module: Path) -> str:
+    """The function that a module is called by: stock IREE names it after the ONNX graph."""
+    names = rt.VmModule.mmap(rt.VmInstance(), str(module)).function_names
+    return next(name for name in names if not name.startswith("__") and "$" not in name)
 
 
 def quantized(network: Network) -> Path:
@@ -108,12 +153,16 @@ def quantized(network: Network) -> Path:
 
 
 def imported(model: Path) -> Path:
-    """The module that stock IREE makes of an ONNX file."""
+    """The module that stock IREE makes of an ONNX file; an empty one where it makes none."""
     path = OUT / f"{model.stem}.stock.vmfb"
     if not path.exists():
         OUT.mkdir(parents=True, exist_ok=True)
         copied = shutil.copy(model, OUT / f"{model.stem}.stock.onnx")  # it writes beside the model
-        path.write_bytes(backend_nodes.stock(Path(copied)))
+        try:
+            path.write_bytes(backend_nodes.stock(Path(copied)))
+        except backend_nodes.StageError as error:
+            print(f"stock IREE does not compile {model.name}: {error}")
+            path.touch()
     return path
 
 
@@ -137,6 +186,7 @@ def openvino_calls(
         return {}
     core, calls = openvino.Core(), dict[str, Call]()
     config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    config["INFERENCE_PRECISION_HINT"] = "f32"
     for name, path in models.items():
         model = core.read_model(path)
         model.reshape(list(x.shape))

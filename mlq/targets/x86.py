@@ -62,6 +62,23 @@ _GIGA_OPS = {
     "avg_pool2d": {"f32": 0.8, "w8a8": 14.6},
     "nonlinearity": {"f32": 1.4, "w8a8": 4.3},
 }
+
+
+def _measured(f32: float, bytes_: float, words: float) -> dict[str, float]:
+    """A row of the table by what activations are; weights of 4 bits are bytes by then."""
+    of_words = dict.fromkeys(("w8a16", "w8a12", "w4a16"), words)
+    return {"f32": f32, "w8a8": bytes_, "w4a8": bytes_, **of_words}
+
+
+# Printed by benchmarks/costs_x86.py --reports, of eight networks that were quantized on an Intel
+# Xeon (family 6 model 207, AVX512-VNNI; AMX is not used); the other rows are those of above.
+_WITH_VNNI = {
+    "conv2d": _measured(58.6, 176.6, 68.3),
+    "conv2d.pointwise": _measured(62.9, 164.7, 65.3),
+    "conv2d.depthwise": _measured(16.6, 34.4, 17.8),
+    "matmul": _measured(3.9, 16.6, 10.2),
+    "avg_pool2d": _measured(0.7, 13.5, 12.5),
+}
 # Precisions of wide activations, and those of bytes with the same weights.
 _WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8"}
 # What no kernel computes of words.
@@ -73,15 +90,16 @@ _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
 def _costs(features: frozenset[str]) -> Costs:
     """What layers cost on a CPU with these features."""
     slower = _SLOWER if features & _OF_BYTES else 1.0
+    rows = _GIGA_OPS | (_WITH_VNNI if "avx512_vnni" in features else {})
     return Costs(
         giga_ops={
             row: rates
             | {
-                wide: rates[narrow] / slower
+                wide: rates.get(wide, rates[narrow] / slower)
                 for wide, narrow in _WIDE.items()
                 if narrow in rates and row not in _OF_BYTES_ONLY
             }
-            for row, rates in _GIGA_OPS.items()
+            for row, rates in rows.items()
         },
         bytes_per_us=24_900.0,
         dispatch_us=0.7,
