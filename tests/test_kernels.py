@@ -164,6 +164,7 @@ class Shape:
     high: float | None = None
     guarded: bool = False
     scale: float | None = None
+    zero: int | None = None  # the zero point of the result
 
     @property
     def size(self) -> tuple[int, int]:
@@ -190,7 +191,10 @@ CONVS = (
     Shape(n=3, c=32, o=208, guarded=True),
     Shape(k=7, s=2, p=3, c=4, h=20, w=20, margin=(1, 2, 0, 3)),
     Shape(h=5, w=3, c=16, o=16, residual="f32", result="f32"),
-    Shape(h=5, w=5, c=16, o=32, scale=2.0**-7),  # ties, and much that saturates
+    # Ties, and much that saturates; an odd zero point would change what is even.
+    Shape(h=5, w=5, c=16, o=32, scale=2.0**-7, zero=77),
+    Shape(h=5, w=5, c=16, o=32, scale=2.0**-7, zero=200),
+    Shape(k=3, p=1, h=13, w=13, c=64, residual="u8", margin=(1, 1, 0, 2), zero=0),
 )
 DEPTHWISE = (
     Shape(k=3, p=1, c=64),
@@ -200,6 +204,7 @@ DEPTHWISE = (
     Shape(k=3, d=2, p=2, s=2, c=96),
     Shape(k=3, p=1, c=208, h=1),
     Shape(k=3, p=1, c=48, result="f32", low=-3.0, high=9.0),
+    Shape(k=3, p=1, c=48, scale=2.0**-7, zero=0),
 )
 # Images of 16 bits, and what leads from those of 8 to them and back.
 WIDE: dict[str, Any] = {"kind": "u16", "result": "u16"}
@@ -270,6 +275,8 @@ def convolution(
 ) -> Case:
     kinds = (shape.kind, shape.result, shape.residual or "u8")
     zero_points = [int(rng.integers(most_of(k) + 1)) if k != "f32" else 0 for k in kinds]
+    if shape.zero is not None:
+        zero_points[1] = shape.zero
     groups = shape.c if depthwise else shape.g
     channels = shape.c if depthwise else shape.o
     x = stored_at_random(rng, shape.kind, (shape.n, shape.h, shape.w, shape.c))
@@ -347,13 +354,15 @@ def steps(shape: Shape, zero_points: Sequence[int]) -> tuple[Finish, Numbers]:
         residual_zero_point=zero_points[2] if shape.residual in {"u8", "u16"} else 0,
         residual_scale=float(np.float32(0.7713)),
     )
+    fits = not shape.guarded and shape.result == "u8"
     finish = Finish(
         result=shape.result,
         residual=shape.residual,
         low=shape.low is not None,
         high=shape.high is not None,
         guarded=shape.guarded,
-        fits=not shape.guarded and shape.result == "u8",
+        fits=fits,
+        even=fits and zero_points[1] % 2 == 0,
     )
     return finish, numbers
 
@@ -752,6 +761,32 @@ def test_kernels_of_one_shape_are_one() -> None:
     assert program([*alike, other]).count('"hal.executable.source"(') == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "pixels", "channels", "within_rows"),
+    [
+        ("neon_dotprod", Shape(k=3, p=1, h=27, w=27, c=32, o=128), 7, 8, True),
+        ("neon_dotprod", Shape(k=3, p=1, h=13, w=13, c=64, o=256), 5, 16, False),
+        ("neon_dotprod", Shape(h=55, w=55, c=16, o=64), 5, 16, True),
+        ("neon_i8mm", Shape(h=14, w=14, c=64, o=384, margin=(1, 1, 1, 1)), 4, 16, False),
+        ("neon_i8mm", Shape(h=28, w=28, c=32, o=192), 4, 16, True),
+    ],
+)
+def test_tiles_take_few_instructions(
+    name: str, shape: Shape, pixels: int, channels: int, *, within_rows: bool
+) -> None:
+    """Of all tiles of these layers, the ones that took the fewest when all were counted."""
+    isa = library.named(name)
+    assert isinstance(isa, Isa)
+    kernel = convolution(shape, isa, np.random.default_rng(0), depthwise=False).kernel
+    (found,) = kernel.columns
+    assert (found.pixels, found.vectors * isa.lanes, found.by_row) == (
+        pixels,
+        channels,
+        within_rows,
+    )
+    assert kernel.wraps(found) == (not within_rows)
+
+
 def test_the_best_instruction_set_is_chosen() -> None:
     assert [best(isa.features) for isa in ISAS] == list(ISAS)
     assert best({"sse2"}) is None
@@ -789,6 +824,18 @@ def test_a_weight_whose_products_do_not_fit_is_left_to_linalg() -> None:
     assert made["neon"] == made["neon_dotprod"] - 1
 
 
+@pytest.mark.parametrize(("zero_point", "is_added_before"), [(112, True), (113, False)])
+def test_an_even_zero_point_is_added_before_results_are_rounded(
+    zero_point: int, *, is_added_before: bool
+) -> None:
+    text, store = network(zero_point)
+    for name, gains in (("neon", True), ("avx2", False)):
+        with context(), Location.unknown(), bound(store):
+            module = Module.parse(text)
+            parse_pipeline(f"@lower-{name}").run(module.operation)
+            assert ("neon.fabd" in str(module)) == (gains and is_added_before)
+
+
 @HERE
 def test_a_network_on_kernels_is_that_of_the_reference() -> None:
     """Kernels and linalg side by side: what has no kernel reads and makes the same images."""
@@ -806,12 +853,12 @@ def test_a_network_on_kernels_is_that_of_the_reference() -> None:
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
 
 
-def network() -> tuple[str, WeightStore]:
+def network(zero_point: int = 113) -> tuple[str, WeightStore]:
     """Stem, depthwise, pointwise with a residual, pools, a concatenation, a classifier."""
     rng, store = np.random.default_rng(1), WeightStore()
     with context(), Location.unknown():
         module = Module.create()
-        byte = quant.type_of(QuantParams(8, signed=False, scale=(0.04,), zero_point=(113,)))
+        byte = quant.type_of(QuantParams(8, signed=False, scale=(0.04,), zero_point=(zero_point,)))
 
         def weight(key: str, shape: Sequence[int], axis: int) -> Any:
             store[key] = rng.integers(-127, 128, shape).astype(np.int8)

@@ -72,6 +72,11 @@ def nearest(value: Value) -> Value:
     return code.call("llvm.lrint", result, value)
 
 
+def shifted(value: Value, by: Value) -> Value:
+    """Reals less a number far below them: a difference that LLVM does not fuse with a product."""
+    return code.call(f"{_NEON}.fabd.v{code.lanes_of(value)}f32", value.type, value, by)
+
+
 def to_i16(one: Value, other: Value) -> Value:
     """Two vectors of i32 as one, saturated."""
     return _narrowed(one, other, "i16")

@@ -12,9 +12,8 @@ from mlq.kernels import code
 from mlq.kernels.reduction import Dot, Step
 
 _MOST = 30  # registers of sums, and of elements of two steps, which LLVM loads in pairs
-_USUAL = 4  # steps of a row
 _NEAR = 64  # vectors that the addresses of two at a time reach
-_LOOP = 5  # instructions that go with an iteration
+_LOOP = 4  # instructions that go with an iteration, without pointers
 _PAIRED = 8  # elements of a channel that a matrix product, or one of halves, takes
 
 
@@ -40,10 +39,10 @@ class ByElement:
         """Sums, elements, and one vector of weights."""
         return pixels * vectors + pixels + 1
 
-    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+    def effort(self, pixels: int, vectors: int, steps: int, pointers: int) -> tuple[float, float]:
         """Each pixel by each vector; weights are loaded in pairs."""
-        again = _LOOP / (4 * self.unrolled(pixels, vectors, _USUAL))
-        return pixels * vectors, vectors / 2 + pixels / 4 + again
+        unrolled = self.unrolled(pixels, vectors, steps)
+        return pixels * vectors, vectors / 2 + _loads(pixels, unrolled, steps, pointers)
 
     def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """As many as there are weights near enough; one where registers are scarce."""
@@ -96,11 +95,11 @@ class Pairs:
         pairs = -(-pixels // 2)
         return 2 * pairs * vectors + pixels + pairs + 4
 
-    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+    def effort(self, pixels: int, vectors: int, steps: int, pointers: int) -> tuple[float, float]:
         """Each pair by each vector; weights are loaded in pairs, pixels joined."""
         pairs = -(-pixels // 2)
-        again = _LOOP / (4 * self.unrolled(pixels, vectors, _USUAL))
-        return pairs * vectors, vectors / 2 + pixels / 4 + pairs / 2 + again
+        loads = _loads(pixels, self.unrolled(pixels, vectors, steps), steps, pointers)
+        return pairs * vectors, vectors / 2 + loads + pairs / 2
 
     def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """As many as there are weights near enough; one where registers are scarce."""
@@ -161,9 +160,9 @@ class Channels:
         """Sums, elements, and weights that LLVM loads early."""
         return 4 * pixels * vectors + pixels + 8 * vectors + 1
 
-    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+    def effort(self, pixels: int, vectors: int, _steps: int, _pointers: int) -> tuple[float, float]:
         """Three instructions for sixteen elements; weights are loaded in pairs."""
-        return 3 * pixels * vectors, vectors / 2 + pixels / 4 + _LOOP / 4
+        return 3 * pixels * vectors, vectors / 2 + pixels / 4 + (1 + _LOOP) / 4
 
     def unrolled(self, _pixels: int, _vectors: int, _steps: int) -> int:
         """One."""
@@ -188,6 +187,12 @@ class Channels:
         """Four sums of each channel become one, that of the channel."""
         fours = [self.together(sums[i : i + 4]) for i in range(0, len(sums), 4)]
         return [arith.addi(four, biases[i % len(biases)]) for i, four in enumerate(fours)]
+
+
+def _loads(pixels: int, unrolled: int, steps: int, pointers: int) -> float:
+    """Those of elements for each word, in pairs, and what moves pointers and closes a loop."""
+    loop = _LOOP if unrolled < steps else 0
+    return (pixels * -(-unrolled // 2) + pointers + loop) / (4 * unrolled)
 
 
 def _divisor(number: int, most: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,6 @@ class Conv(Convolution):
     """A convolution on a CPU."""
 
     isa: Isa
-    wraps: ClassVar[bool] = False
-    """Whether a tile may begin in one row and end in the next."""
 
     @property
     def unit(self) -> Unit:
@@ -77,6 +75,10 @@ class Conv(Convolution):
         lanes = self.isa.lanes
         return min(column.vectors * lanes, self.output.channels - column.first * lanes)
 
+    def wraps(self, column: Columns) -> bool:
+        """Whether a tile begins in one row and ends in the next, at most, and is told so."""
+        return self.isa.selects and not column.by_row and column.pixels <= self.flat.output.width
+
     def tiles(self, column: Columns) -> int:
         """Tiles that the output of these columns is made of."""
         return column.tiles(self.flat.output.height, self.flat.output.width)
@@ -122,6 +124,7 @@ class Conv(Convolution):
             width=self.flat.output.width,
             vectors=self._vectors,
             steps=self.steps,
+            run=max(part.steps for part in self.parts),
             packs=self.finish.packs,
             part=self._vectors // self.groups,
         )

@@ -20,8 +20,9 @@ StorageOf: TypeAlias = Callable[[Kind], Storage]
 
 # cvtps2dq gives the least i32 for what it cannot hold; well below nothing needs a guard.
 SAFE = float(1 << 30)
-FITTING = float((1 << 15) - 1)
-"""The greatest result, before the zero point is added, for which 16 bits do."""
+FITTING = float((1 << 15) - 1 - (1 << 7))
+"""The greatest result for which 16 bits do, before and after the zero point is added."""
+_WHOLE = float(3 << 22)  # sums with it are whole, ties even, and their last bits are the number
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Finish:
     `sums` are integers, which a scale makes real, or reals already. `low` and `high` say whether
     the activation's bounds lie within the storage, or within the reals; `guarded` that a result may
     be so large that it must be clamped before it is rounded, `fits` that it is within FITTING;
-    `apart` that its vectors come in an order in which they cannot be packed.
+    `even` that it is, and the zero point even, so that ties are the same with it; `apart` that its
+    vectors come in an order in which they cannot be packed.
     """
 
     result: Kind
@@ -41,6 +43,7 @@ class Finish:
     high: bool = False
     guarded: bool = False
     fits: bool = False
+    even: bool = False
     apart: bool = False
 
     @property
@@ -79,6 +82,8 @@ class Numbers:
                 storage_of(finish.result).stored(int(number))
                 for number in (self.zero_point, self.low, self.high)
             ]
+        if finish.even:
+            real[coefficients.SHIFT] = -_WHOLE - header[coefficients.ZERO_POINT]
         residual = storage_of(finish.residual or finish.result)
         header[coefficients.RESIDUAL_ZERO_POINT] = residual.stored(self.residual_zero_point)
         real[coefficients.RESIDUAL_SCALE] = self.residual_scale
@@ -204,15 +209,26 @@ class Finisher:
         return self._packed(values, self._zero_added())
 
     def _zero_added(self) -> Value:
-        """The zero point in the type in which packing adds it."""
+        """The zero point in the type in which packing adds it, or what rounds with it."""
+        if self._shifted is not None:
+            return code.bits(self._number(coefficients.SHIFT), "f32")
         return self.zero_point(lanes.summed(self._storage))
 
-    def _packed(self, values: Sequence[Value], zero_point: Value) -> Value:
+    @property
+    def _shifted(self) -> Callable[[Value, Value], Value] | None:
+        """What adds the zero point and rounds, if it may, and the CPU gains by it."""
+        return self._storage.shifted if self._finish.even else None
+
+    def _packed(self, values: Sequence[Value], zero: Value) -> Value:
         if self._finish.guarded and not self._storage.saturates:
             values = [self._clamped(value, low=True, high=True) for value in values]
-        steps = [self._storage.nearest(value) for value in values]
-        fits = self._finish.fits
-        return self._bounded(lanes.packed(self._storage, steps, zero_point, fits=fits))
+        fits, shifted = self._finish.fits, self._shifted
+        if shifted is None:
+            steps = [self._storage.nearest(value) for value in values]
+            return self._bounded(lanes.packed(self._storage, steps, zero, fits=fits))
+        shift = code.splat(zero, code.lanes_of(values[0]))
+        steps = [code.view(shifted(value, shift), "i32") for value in values]
+        return self._bounded(lanes.packed(self._storage, steps, None, fits=fits))
 
     def _steps(self, value: Value) -> Value:
         """The nearest integers, ties to even."""

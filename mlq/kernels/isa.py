@@ -68,8 +68,8 @@ class Isa:
     `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `words` does so with
     u16, as `word_storage` holds them, where there is such a thing; `reals` multiplies f32, each
     product fused with its sum; `halves` multiplies i16 by i16, where that is as fast as bytes are.
-    Of its registers, which hold `vector_bytes` each, tiles may have
-    `registers`.
+    `selects` says that to select the row of a pixel is cheaper than to divide. Of its registers,
+    which hold `vector_bytes` each, tiles may have `registers`.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Isa:
     words: Unit | None = None
     word_storage: Packing | None = None
     halves: Unit | None = None
+    selects: bool = False
 
     @property
     def lanes(self) -> int:
@@ -138,6 +139,7 @@ _CENTRED = Packing(
     to_bytes=arm.to_bytes,
     halves=arm.halves,
     cut=arm.cut,
+    shifted=arm.shifted,
     saturates=True,
 )
 
@@ -229,7 +231,8 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
     )
 
 
-def _arm(name: str, features: Iterable[str], integers: Unit) -> Isa:
+def _arm(name: str, features: Iterable[str], integers: Unit, *, selects: bool) -> Isa:
+    """Plain NEON has short steps, in each of which selected places would be added to."""
     return Isa(
         name=name,
         features=frozenset({"asimd", *features}),
@@ -238,8 +241,9 @@ def _arm(name: str, features: Iterable[str], integers: Unit) -> Isa:
         integers=integers,
         reals=_FMLA,
         storage=_CENTRED,
-        pace=_COUNTED,
+        pace=replace(_COUNTED, pixel=4.0) if selects else _COUNTED,
         tables=NEON,
+        selects=selects,
     )
 
 
@@ -250,7 +254,7 @@ ISAS: tuple[Isa, ...] = (
     _x86("avx_vnni", (*_AVX2, "avx_vnni"), _bytes, wide=False),
     _x86("avx512", _AVX512, _words, wide=True),
     _x86("avx2", _AVX2, _words, wide=False),
-    _arm("neon_i8mm", ("asimddp", "i8mm"), _SMMLA),
-    _arm("neon_dotprod", ("asimddp",), _SDOT),
-    _arm("neon", (), _SMULL),
+    _arm("neon_i8mm", ("asimddp", "i8mm"), _SMMLA, selects=True),
+    _arm("neon_dotprod", ("asimddp",), _SDOT, selects=True),
+    _arm("neon", (), _SMULL, selects=False),
 )

@@ -52,18 +52,22 @@ def interleaved(lanes: int, count: int) -> list[int]:
     ]
 
 
-def packed(storage: Packing, vectors: Sequence[Value], zero_point: Value, *, fits: bool) -> Value:
+def packed(
+    storage: Packing, vectors: Sequence[Value], zero_point: Value | None, *, fits: bool
+) -> Value:
     """A group of vectors of i32 plus a zero point (`summed`), saturated to bytes, or to i16.
 
-    Without the zero point they fit i16 if they are said to.
+    Without the zero point they fit i16 if they are said to, or their last bits do.
     """
-    if summed(storage) == "i32":
+    if zero_point is not None and summed(storage) == "i32":
         offset = code.splat(zero_point, code.lanes_of(vectors[0]))
         return storage.to_i16(*(arith.addi(vector, offset) for vector in vectors))
-    offset = code.splat(zero_point, 2 * code.lanes_of(vectors[0]))
+    both = 2 * code.lanes_of(vectors[0])
+    added = None if zero_point is None else code.splat(zero_point, both)
     narrow = storage.cut if fits and storage.cut is not None else storage.to_i16
-    pairs = [narrow(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
-    sums = [_saturating_sum(pair, offset) for pair in pairs]
+    sums = [narrow(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+    if added is not None:
+        sums = [_saturating_sum(pair, added) for pair in sums]
     return sums[0] if len(sums) == 1 else storage.to_bytes(*sums)
 
 

@@ -84,8 +84,11 @@ class Reduction(Protocol):
     def registers(self, pixels: int, vectors: int) -> int:
         """Registers that hold a tile, and what is multiplied next."""
 
-    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
-        """Multiplying instructions of a tile for each word of four bytes, and loads."""
+    def effort(self, pixels: int, vectors: int, steps: int, pointers: int) -> tuple[float, float]:
+        """Multiplying instructions of a tile for each word of four bytes, and loads.
+
+        A run has so many `steps`, and its elements so many `pointers`.
+        """
 
     def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """How many of so many steps a loop has, so that LLVM, which loads early, does not spill."""
@@ -138,7 +141,7 @@ class Spread:
         """Sums and weights; elements come from memory, and weights if they meet one pixel only."""
         return (pixels + 1) * vectors if pixels > 1 else vectors
 
-    def effort(self, pixels: int, vectors: int) -> tuple[float, float]:
+    def effort(self, pixels: int, vectors: int, _steps: int, _pointers: int) -> tuple[float, float]:
         """Each pixel by each vector."""
         return pixels * vectors, pixels + vectors
 

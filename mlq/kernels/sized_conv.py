@@ -24,7 +24,6 @@ class SizedConv(Conv):
 
     vectors: int
     pixels: int
-    wraps: ClassVar[bool] = True
     sizes: ClassVar[tuple[str, ...]] = (
         "input",
         "output",
@@ -64,6 +63,10 @@ class SizedConv(Conv):
     def workers(self) -> Sequence[Index]:
         """The grid that a call has."""
         return workers()
+
+    def wraps(self, _column: Columns) -> bool:
+        """Every tile may."""
+        return True
 
     def unrolled(self, _column: Columns, _part: Part) -> int:
         """One, whatever their number."""

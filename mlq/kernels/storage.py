@@ -20,12 +20,14 @@ class Storage:
     """A u8 less `offset`, as one element or as a wider one; elements have a sign if there is one.
 
     A u16 if `bits` are 16. `saturates` says that what makes i32 of f32 does; `cut` makes one vector
-    of two, whose elements are half as wide, of what fits, where that is cheaper than to saturate.
+    of two, whose elements are half as wide, of what fits, where that is cheaper than to saturate;
+    `shifted` subtracts from reals what is so far below them that whole numbers remain.
     """
 
     offset: int
     bits: int = 8
     cut: Callable[[Value, Value], Value] | None = field(default=None, repr=False, compare=False)
+    shifted: Callable[[Value, Value], Value] | None = field(default=None, repr=False, compare=False)
     saturates: bool = False
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
@@ -18,6 +18,9 @@ from mlq.kernels.tiling import Columns
 
 if TYPE_CHECKING:
     from mlq.kernels.conv import Conv
+
+_At: TypeAlias = tuple[Index, Index]
+"""Row and column of a pixel."""
 
 
 class Body:
@@ -55,7 +58,7 @@ class Body:
             first = code.times(code.split(channel, self.conv.channels // groups)[0], depth)
         (down, right), input = self.conv.strides, self.conv.input
         steps = down * input.pitch, right * input.channels
-        places = self._each(pixels, self._source, steps)
+        places = self._each(column, pixels, self._source, steps)
         sources = [code.plus(place, first) for place in places]
         sums = self._accumulate(column, channel, sources, biases)
         self._finish(column, channel, pixels, sums)
@@ -64,7 +67,7 @@ class Body:
         self,
         column: Columns,
         channel: Index,
-        pixels: list[tuple[Index, Index]],
+        pixels: list[_At],
         sums: Sequence[Value],
     ) -> None:
         """Make the results of pixels of their sums, the vectors of a pixel side by side."""
@@ -74,30 +77,32 @@ class Body:
         ]
         count, residual = column.vectors, None
         if self.conv.residual is not None:
-            residual = self._places(self.memory[3], self.conv.residual, pixels, channel)
+            residual = self._places(column, (self.memory[3], self.conv.residual), pixels, channel)
         self.finisher.store(
             [sums[i : i + count] for i in range(0, len(sums), count)],
             scales,
-            self._places(self.memory[-1], self.conv.output, pixels, channel),
+            self._places(column, (self.memory[-1], self.conv.output), pixels, channel),
             residual=residual,
             width=self.conv.stored(column),
         )
 
     def _places(
-        self, memory: Value, image: Image, pixels: list[tuple[Index, Index]], channel: Index
+        self, column: Columns, where: tuple[Value, Image], pixels: list[_At], channel: Index
     ) -> Pixels:
+        memory, image = where
         steps = image.pitch, image.channels
-        places = self._each(pixels, partial(image.at, self.group[2]), steps)
+        places = self._each(column, pixels, partial(image.at, self.group[2]), steps)
         return Pixels(memory, [code.plus(place, channel) for place in places])
 
     def _each(
         self,
-        pixels: list[tuple[Index, Index]],
+        column: Columns,
+        pixels: list[_At],
         place: Callable[[Index, Index], Index],
         steps: tuple[Index, Index],
     ) -> list[Index]:
         """Where each pixel of a tile is, with steps from row to row and from pixel to pixel."""
-        if not self.conv.wraps:
+        if not self.conv.wraps(column):
             return [place(*pixel) for pixel in pixels]
         (down, right), width, first = steps, code.index(self.conv.output.width), place(*pixels[0])
         jump = code.index(code.plus(down, code.times(code.times(right, width), -1)))
@@ -108,7 +113,7 @@ class Body:
             found.append(code.plus(at, arith.select(beyond, jump, code.index(0))))
         return found
 
-    def _pixels(self, column: Columns, tile: Index) -> list[tuple[Index, Index]]:
+    def _pixels(self, column: Columns, tile: Index) -> list[_At]:
         """Row and column of each pixel of a tile."""
         output = self.conv.output
         if column.by_row:
@@ -117,7 +122,7 @@ class Body:
             x = code.at_most(code.times(part, column.pixels), output.width - column.pixels)
             return [(y, code.plus(x, i)) for i in range(column.pixels)]
         first = code.at_most(code.times(tile, column.pixels), output.pixels - column.pixels)
-        if self.conv.wraps:
+        if self.conv.wraps(column):
             y, x = code.split(first, output.width)
             return [(y, code.plus(x, i)) for i in range(column.pixels)]
         return [code.split(code.plus(first, i), output.width) for i in range(column.pixels)]

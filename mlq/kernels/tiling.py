@@ -49,8 +49,8 @@ class Columns:
 class Work:
     """What is to be tiled: an output of height x width, `vectors` of channels, `steps` dots each.
 
-    `packs` says whether vectors are packed four at a time; a block must not leave its `part` of
-    vectors (the channels of a group).
+    `run` are the reduction's steps of a run. `packs` says whether vectors are packed four at a
+    time; a block must not leave its `part` of vectors (the channels of a group).
     """
 
     unit: Unit
@@ -58,6 +58,7 @@ class Work:
     width: int
     vectors: int
     steps: int
+    run: int
     packs: bool
     part: int
 
@@ -119,7 +120,8 @@ def _fitting(isa: Isa, work: Work, vectors: int) -> int:
 def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     """What a tile costs: its dot products, its loads or their latency, then its end."""
     pace, unit = isa.pace, work.unit
-    dots, loads = unit.reduction.effort(tile.pixels, tile.vectors)
+    pointers = 1 if tile.by_row else tile.pixels
+    dots, loads = unit.reduction.effort(tile.pixels, tile.vectors, work.run, pointers)
     far = work.steps * tile.vectors * isa.vector_bytes > _FIRST_CACHE
     weights = tile.vectors * pace.far if far else 0.0
     step = max(dots / unit.dots, loads / pace.loads, weights, unit.latency)

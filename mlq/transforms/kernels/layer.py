@@ -80,6 +80,7 @@ class Layer:
     def finish(self) -> Finish:
         """The steps that make results of sums."""
         result, (low, high) = kind_of(self.result), self._limits()
+        fits = self._fits()
         most = np.inf if result == "f32" else self.isa.storage_of(result).most
         limits = (-np.inf if result == "f32" else 0, most)
         return Finish(
@@ -89,7 +90,8 @@ class Layer:
             low=low > limits[0],
             high=high < limits[1],
             guarded=self.output is not None and self._greatest() > SAFE,
-            fits=self._fits(),
+            fits=fits,
+            even=fits and self.numbers().zero_point % 2 == 0,
         )
 
     def numbers(self) -> Numbers:
