@@ -304,7 +304,7 @@ def convolution(
     stored = channels if shape.result == "f32" else padded(channels)
     input = Image(shape.n, shape.h, shape.w, shape.c, (shape.p,) * 4)
     output = Image(shape.n, *shape.size, stored, shape.margin)
-    finish, numbers = steps(shape, zero_points)
+    finish, numbers = steps(shape, zero_points, isa)
     kernel: Any
     if depthwise:
         kernel = library.of(isa).depthwise(
@@ -344,7 +344,7 @@ def convolution(
     return Case(kernel, output, arguments, expected, zero_points[1])
 
 
-def steps(shape: Shape, zero_points: Sequence[int]) -> tuple[Finish, Numbers]:
+def steps(shape: Shape, zero_points: Sequence[int], isa: Device) -> tuple[Finish, Numbers]:
     real = shape.result == "f32"
     limits = (-np.inf, np.inf) if real else (0, most_of(shape.result))
     numbers = Numbers(
@@ -362,7 +362,7 @@ def steps(shape: Shape, zero_points: Sequence[int]) -> tuple[Finish, Numbers]:
         high=shape.high is not None,
         guarded=shape.guarded,
         fits=fits,
-        even=fits and zero_points[1] % 2 == 0,
+        even=fits and isa.storage.shifted is not None and zero_points[1] % 2 == 0,
     )
     return finish, numbers
 
