@@ -6,7 +6,9 @@ mlq's three forms are those that benchmarks/table.py made (benchmarks/out/mlq); 
 OpenVINO's int8 read one Q/DQ file, quantized by ONNX Runtime from the same samples (U8S8, per
 channel). All are called in turn on one batch of one; a row is the median wall and CPU time of a
 call, and the ratio to mlq's int8 of the medians. `--stock` adds IREE's own import of the float
-network and of the Q/DQ file, which take minutes to compile. OpenVINO is in the extra mlq[bench].
+network and of the Q/DQ file, which take minutes to compile. `--no-amx` denies AMX, for which mlq
+has no kernels, to all, as on a CPU with AVX512-VNNI alone. OpenVINO is in the extra mlq[bench]; its
+float is f32, not the bf16 that it takes where there is AMX.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import networks
 import numpy as np
 import onnxruntime
 import onnxruntime_baseline as baseline
+from cuda import entry_of
 from networks import Network
 from numpy.typing import NDArray
 from table import OUT as MADE
@@ -125,7 +128,7 @@ def forms(
     if stock:
         modules |= {"IREE float": imported(network.model), "IREE Q/DQ": imported(qdq)}
     calls: dict[str, Call] = {
-        name: runtime.load(path, entry=entry_of(path), threads=threads).prepare(x)
+        name: runtime.load(path, entry=entry_of(_module(path)), threads=threads).prepare(x)
         for name, path in modules.items()
         if path.stat().st_size
     }
@@ -135,10 +138,9 @@ def forms(
     return calls
 
 
-def entry_of(module: Path) -> str:
-    """The function that a module is called by: stock IREE names it after the ONNX graph."""
-    names = rt.VmModule.mmap(rt.VmInstance(), str(module)).function_names
-    return next(name for name in names if not name.startswith("__") and "$" not in name)
+def _module(path: Path) -> rt.VmModule:
+    """To be looked at: stock IREE names a module's function after the ONNX graph."""
+    return rt.VmModule.mmap(rt.VmInstance(), str(path))
 
 
 def quantized(network: Network) -> Path:
