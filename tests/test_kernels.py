@@ -19,7 +19,7 @@ from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import code, library
-from mlq.kernels.executable import FILLER, Buffer, Executables, Kernel
+from mlq.kernels.executable import MARGIN_VALUE, Buffer, Executables, Kernel
 from mlq.kernels.finishing import FITTING, Finish, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import ISAS, Isa
@@ -490,7 +490,7 @@ def concat(
     arguments = [in_memory(part, image, 7) for part, image in zip(parts, images, strict=True)]
     margin = 0 if real else 77
     zero = 0 if real else isa.storage_of(kind).stored(margin)
-    arguments.append(np.full(FILLER.count, zero, np.int32))
+    arguments.append(np.full(MARGIN_VALUE.count, zero, np.int32))
     return Case(kernel, output, arguments, np.concatenate(parts, axis=3), margin)
 
 
@@ -505,7 +505,7 @@ def max_pool(isa: Device, rng: np.random.Generator, *, kind: Kind = "u8") -> Cas
     kernel = library.of(isa).max_pool(isa=isa, input=input, output=output, kind=kind, **WINDOW)
     margin = 0 if real else 200
     zero = 0 if real else isa.storage_of(kind).stored(margin)
-    arguments = [in_memory(x, input, 9), np.full(FILLER.count, zero, np.int32)]
+    arguments = [in_memory(x, input, 9), np.full(MARGIN_VALUE.count, zero, np.int32)]
     return Case(kernel, output, arguments, expected, margin)
 
 

@@ -12,7 +12,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
-from mlq.kernels.executable import FILLER, Buffer
+from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
@@ -157,7 +157,7 @@ class Lookup:
         return (
             Buffer(element, self.input.batch * self.input.size),
             Buffer("i8", 256),
-            FILLER,
+            MARGIN_VALUE,
             Buffer(element, self.output.batch * self.output.size),
         )
 

@@ -47,7 +47,7 @@ class Buffer:
 
 # What fills a margin, twice: a constant of one element would become part of IREE's `main`, which
 # then copies it to a GPU, and records all that follows anew, in each call.
-FILLER = Buffer("i32", 2)
+MARGIN_VALUE = Buffer("i32", 2)
 
 
 class Kernel(Protocol):

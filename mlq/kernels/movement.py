@@ -10,7 +10,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
-from mlq.kernels.executable import FILLER, Buffer
+from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.storage import Kind
@@ -97,7 +97,7 @@ class Concat:
         element = self.isa.element(self.kind)
         inputs = [Buffer(element, image.batch * image.size) for image in self.inputs]
         result = Buffer(element, self.output.batch * self.output.size)
-        return (*inputs, FILLER, result)
+        return (*inputs, MARGIN_VALUE, result)
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -143,7 +143,7 @@ class Resize:
         """The image, what stands for zero in the margin (an i32); the result."""
         element = self.isa.element(self.kind)
         input, output = self.input.batch * self.input.size, self.output.batch * self.output.size
-        return Buffer(element, input), FILLER, Buffer(element, output)
+        return Buffer(element, input), MARGIN_VALUE, Buffer(element, output)
 
     @property
     def grid(self) -> tuple[int, int, int]:

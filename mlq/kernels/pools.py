@@ -11,7 +11,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
-from mlq.kernels.executable import FILLER, Buffer
+from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
@@ -82,7 +82,7 @@ class MaxPool(_Pool):
         element = self.isa.element(self.kind)
         return (
             Buffer(element, self.input.batch * self.input.size),
-            FILLER,
+            MARGIN_VALUE,
             Buffer(element, self.output.batch * self.output.size),
         )
 

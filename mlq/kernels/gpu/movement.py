@@ -10,7 +10,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
-from mlq.kernels.executable import FILLER, Buffer
+from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
 from mlq.kernels.gpu.threads import WORD, Threaded
@@ -40,7 +40,7 @@ class Concat(Threaded):
     def buffers(self) -> tuple[Buffer, ...]:
         """The images, what stands for zero in the margin (an i32); the result."""
         inputs = (buffer_of("u8", image) for image in self.inputs)
-        return (*inputs, FILLER, buffer_of("u8", self.output))
+        return (*inputs, MARGIN_VALUE, buffer_of("u8", self.output))
 
     @property
     def items(self) -> int:

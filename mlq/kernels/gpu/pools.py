@@ -11,7 +11,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
-from mlq.kernels.executable import FILLER, Buffer
+from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.finishing import Finish, coefficient_count
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
@@ -59,7 +59,7 @@ class MaxPool(_Pool):
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Image, what stands for zero in the margin (an i32); the result."""
-        return buffer_of("u8", self.input), FILLER, buffer_of("u8", self.output)
+        return buffer_of("u8", self.input), MARGIN_VALUE, buffer_of("u8", self.output)
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""

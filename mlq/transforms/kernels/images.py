@@ -16,7 +16,7 @@ from mlq.dialect import build, linalg, quant
 from mlq.dialect.ops import ReshapeOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import code
-from mlq.kernels.executable import FILLER, Executables, Kernel
+from mlq.kernels.executable import MARGIN_VALUE, Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.library import Device
 from mlq.kernels.storage import Kind, Storage
@@ -120,7 +120,7 @@ class Images:
 
     def zero_of(self, value: Value) -> Value:
         """What stands for zero in the margin of an image, as kernels read it."""
-        return constant("margin", np.full(FILLER.count, self.zero(value), np.int32))
+        return constant("margin", np.full(MARGIN_VALUE.count, self.zero(value), np.int32))
 
     def is_made(self, value: Value) -> bool:
         """Whether a kernel made this value."""
