@@ -1,9 +1,10 @@
 """Executes PTX as NVIDIA's manual defines it, all threads side by side in numpy; no GPU needed.
 
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
-its size; no thread may read from shared memory what another wrote since the last barrier. Threads
-run in lockstep, those that are furthest behind first, which brings them together again where
-structured code does. An instruction that is not known is an error.
+its size; no thread may read what another wrote since the last barrier: of its block for shared
+memory, of its cluster for buffers. Threads run in lockstep, those that are furthest behind first,
+which brings them together again where structured code does. An instruction that is not known is an
+error.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class Machine:
         shared = any("shared" in step.code for step in kernel.steps)
         self.shared = np.zeros(blocks * _SHARED if shared else 0, np.uint8)
         self.writers = np.full(len(self.shared), -1, np.int32)  # since the last barrier
+        self.buffer_writers = np.full(len(memory), -1, np.int32)
         self.block = block
         self.at = np.zeros(self.count, np.int64)
         self.executed: Counter[str] = Counter()
@@ -239,6 +241,13 @@ def _wait(machine: Machine, _step: Step) -> None:
     machine.writers[:] = -1
 
 
+def _wait_in_cluster(machine: Machine, step: Step) -> None:
+    """A barrier of clusters, here of all: those who arrive leave it when all have."""
+    assert machine.mask.all(), "not all threads are at a barrier"
+    if "wait" in step.code:
+        machine.buffer_writers[:] = -1
+
+
 def _load(machine: Machine, step: Step) -> None:
     targets, type_ = _list(step.operands[0]), step.code[-1]
     if "param" in step.code:
@@ -248,10 +257,10 @@ def _load(machine: Machine, step: Step) -> None:
         return
     size = _bits(type_) // 8
     memory, at = machine.places(step, step.operands[1], size * len(targets))
-    if memory is machine.shared:
-        writers, readers = machine.writers[at], np.arange(machine.count)
-        raced = machine.mask & (writers >= 0) & (writers != readers)
-        assert not raced.any(), f"read before a barrier: {step}"
+    everyone = machine.writers if memory is machine.shared else machine.buffer_writers
+    writers, readers = everyone[at], np.arange(machine.count)
+    raced = machine.mask & (writers >= 0) & (writers != readers)
+    assert not raced.any(), f"read before a barrier: {step}"
     for i, target in enumerate(targets):
         found = memory[np.where(machine.mask, at + i * size, 0)[:, None] + np.arange(size)]
         value = np.ascontiguousarray(found).view(_dtype(type_)).reshape(-1)
@@ -266,8 +275,8 @@ def _store(machine: Machine, step: Step) -> None:
         value = np.ascontiguousarray(machine.get(source, f"b{8 * size}"))
         places = at[machine.mask, None] + np.arange(i * size, (i + 1) * size)
         memory[places] = value.view(np.uint8).reshape(-1, size)[machine.mask]
-        if memory is machine.shared:
-            machine.writers[places] = np.arange(machine.count)[machine.mask, None]
+        writers = machine.writers if memory is machine.shared else machine.buffer_writers
+        writers[places] = np.arange(machine.count)[machine.mask, None]
 
 
 def _move(machine: Machine, step: Step) -> None:
@@ -434,6 +443,7 @@ _ACTIONS: dict[str, Callable[[Machine, Step], None]] = {
     "bra": _branch,
     "ret": _end,
     "bar": _wait,
+    "barrier": _wait_in_cluster,
     "ld": _load,
     "st": _store,
     "mov": _move,

@@ -31,6 +31,7 @@ class Gpu:
 
     One access moves at most `words` of memory. `warp` threads are in lockstep, where kernels rely
     on that; `fragments` says whether these multiply matrices of 16 x 32 u8 by 32 x 8 i8 together.
+    `cluster` workgroups run at once and may wait for each other; 0 where none may.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Gpu:
     words: int
     warp: int = 0
     fragments: bool = False
+    cluster: int = 0
     arithmetic: Arithmetic = field(repr=False, compare=False)
     storage: Storage = field(default_factory=lambda: Storage(offset=0))
     kinds: frozenset[Kind] = frozenset({"u8", "f32"})
@@ -95,6 +97,15 @@ _VULKAN = Arithmetic(
 )
 
 GPUS: tuple[Gpu, ...] = (
+    Gpu(
+        name="cuda_cluster",
+        features=frozenset({"dp4a", "mma_s8", "clusters"}),
+        words=4,
+        warp=32,
+        fragments=True,
+        cluster=8,
+        arithmetic=_CUDA,
+    ),
     Gpu(
         name="cuda_mma",
         features=frozenset({"dp4a", "mma_s8"}),

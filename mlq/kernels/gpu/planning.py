@@ -10,7 +10,6 @@ from functools import cache
 from itertools import product
 from typing import NamedTuple
 
-_PROCESSORS, _RESIDENT = 108, 12  # multiprocessors, and warps that each holds of these kernels
 _PRODUCT, _PIXELS, _WEIGHTS = (
     2.0,
     8.0,
@@ -20,6 +19,7 @@ _LATENCY, _FINISH, _JOIN = 300.0, 20.0, 12.0  # of a load, to finish and to add 
 _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
 _REGISTERS = 64  # that loads on their way may take
+_SUMS, _SHARED = 512, 48 << 10  # bytes of a product's sums, and that a workgroup may share
 
 
 class Plan(NamedTuple):
@@ -36,9 +36,36 @@ class Plan(NamedTuple):
         return next((n for n in whole if n * registers <= _REGISTERS), 1)
 
 
+class Task(NamedTuple):
+    """An output of so many pixels by channels, over `steps` of `words` for each lane."""
+
+    pixels: int
+    channels: int
+    words: int
+    steps: int
+
+
+class Room(NamedTuple):
+    """Multiprocessors, how many warps of a kernel each holds, and of how many a workgroup is."""
+
+    processors: int
+    warps: int
+    group: int
+
+
+WHOLE = Room(108, 12, 4)
+"""A card that one kernel has for itself."""
+
+
 @cache
-def best_plan(pixels: int, channels: int, words: int, steps: int) -> Plan:
-    """For an output of so many pixels by channels, over `steps` of `words` for each lane."""
+def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
+    """For a convolution; `columns` of a tile if it must have so many."""
+    pixels, channels, words, steps = task
+
+    def fits(plan: Plan) -> bool:
+        rows, columns, parts = plan
+        shared = room.group * (parts - 1) // parts * rows * columns * _SUMS
+        return rows * columns <= _MOST and shared <= _SHARED
 
     def cycles(plan: Plan) -> float:
         rows, columns, parts = plan
@@ -46,10 +73,11 @@ def best_plan(pixels: int, channels: int, words: int, steps: int) -> Plan:
         products = words // 2 * rows * columns * _PRODUCT
         loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
         finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
-        work = warps / _PROCESSORS * (steps * max(products, loads) + finish)
-        rounds = -(-warps * parts // (_PROCESSORS * _RESIDENT))
+        work = warps / room.processors * (steps * max(products, loads) + finish)
+        rounds = -(-warps * parts // (room.processors * room.warps))
         waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
         return max(work, rounds * (waits + finish))
 
-    tiles = (Plan(*each) for each in product((1, 2, 4), (2, 4, 8), (1, 2, 4)))
-    return min((plan for plan in tiles if plan.rows * plan.columns <= _MOST), key=cycles)
+    widths = (columns,) if columns else (2, 4, 8)
+    tiles = (Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4)))
+    return min(filter(fits, tiles), key=cycles)

@@ -9,7 +9,7 @@ lane ends up with neighbours. Weights lie in memory in the order in which lanes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from torch_mlir.dialects import arith, llvm
 from torch_mlir.ir import Type, Value
 
+from typing_extensions import Self
+
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import GpuConvolution
 from mlq.kernels.gpu.finishing import Finisher
-from mlq.kernels.gpu.planning import Plan, best_plan
+from mlq.kernels.gpu.planning import WHOLE, Plan, Room, Task, best_plan
 from mlq.kernels.gpu.threads import THREADS, WORD
 
 _HEIGHT, _WIDTH, _LANES = 16, 8, 4  # pixels and channels of a product; lanes that share a pixel
@@ -31,12 +33,31 @@ _MMA = "llvm.nvvm.mma.m16n8k32.row.col.u8.s8"
 
 @dataclass(frozen=True, kw_only=True)
 class TensorConv(GpuConvolution):
-    """A convolution on tensor cores."""
+    """A convolution on tensor cores; `columns` of a tile, where weights were packed for so many."""
+
+    columns: int = 0
 
     @property
     def plan(self) -> Plan:
         """The tile of a warp: what is estimated to take least time."""
-        return best_plan(self.pixels, self.channels, self.bytes // WORD, self.takes)
+        warps = self.squads * THREADS // self.isa.warp
+        room = Room(self.isa.cluster, warps, warps)
+        return best_plan(
+            Task(self.pixels, self.channels, self.bytes // WORD, self.takes),
+            room if self.squads > 1 else WHOLE,
+            self.columns,
+        )
+
+    def share(self, batch: int, parts: int, squads: int) -> Self | None:
+        """Its weights stay packed as they are."""
+        found = super().share(batch, parts, squads)
+        return None if found is None else replace(found, columns=self.plan.columns)
+
+    @property
+    def shared_words(self) -> int:
+        """What all but one of the warps that share a tile have summed up."""
+        rows, columns, parts = self.plan
+        return THREADS * (parts - 1) // parts * 4 * rows * columns
 
     @property
     def takes(self) -> int:
@@ -140,10 +161,11 @@ class _Lane:
 
     def _join(self, sums: Sequence[Value], biases: Sequence[Value]) -> None:
         """Add up what the warps that share a tile have, and finish it in the first of them."""
-        warp = code.split(threads.identity(), self.kernel.isa.warp)[0]
+        warp = code.split(self.kernel.identity(), self.kernel.isa.warp)[0]
         others, apart = self.plan.parts - 1, self.kernel.isa.warp
-        first = code.times(code.split(warp, self.plan.parts)[0], others * len(sums) * apart)
-        shared = threads.shared(THREADS * others // self.plan.parts * len(sums))
+        shared, begin = self.kernel.shared()
+        tile = code.times(code.split(warp, self.plan.parts)[0], others * len(sums) * apart)
+        first = code.plus(begin, tile)
 
         def places(part: Index) -> list[Index]:
             before = code.times(code.plus(part, -1), len(sums) * apart)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
-from torch_mlir.dialects import arith, memref, scf
+from torch_mlir.dialects import arith, func, memref, scf
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
+
+from typing_extensions import Self
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
@@ -16,22 +18,27 @@ from mlq.kernels.gpu.isa import Gpu
 from mlq.kernels.image import Image
 
 THREADS = 128
-"""Of a workgroup."""
+"""Of a workgroup, or of each of its squads."""
 WORD = 4
 """Elements of u8 in one."""
 
 Pixel: TypeAlias = tuple[Index, Index, Index]
 """Batch, row and column."""
 
+_IMAGES = ("input", "inputs", "output", "residual")
 _LONGEST = 32768  # workgroups along an axis: Vulkan promises 65535
 _BYTE, _BITS = 255, 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threaded(ABC):
-    """A kernel whose threads take one of `items` each."""
+    """A kernel whose threads take one of `items` each.
+
+    Its workgroup is a squad: `squads` of them share one where kernels are joined.
+    """
 
     isa: Gpu
+    squads: int = 1
 
     @property
     @abstractmethod
@@ -54,13 +61,51 @@ class Threaded(ABC):
         )
         return {"translation_info": Attribute.parse(text)}
 
+    def share(self, batch: int, parts: int, squads: int) -> Self | None:
+        """The kernel of one of `parts` of the batch, in workgroups of squads; None if it has none."""
+        images = {
+            each.name: _share(getattr(self, each.name), batch, parts)
+            for each in fields(self)
+            if each.name in _IMAGES and getattr(self, each.name) is not None
+        }
+        if None in images.values():
+            return None
+        return replace(self, squads=squads, **images)
+
+    @property
+    def shared_words(self) -> int:
+        """Words of memory that the threads of a squad share."""
+        return 0
+
+    def identity(self) -> Index:
+        """The number of a thread in its squad."""
+        return code.split(identity(), THREADS)[1] if self.squads > 1 else identity()
+
+    def shared(self) -> tuple[Value, Index]:
+        """Memory that a workgroup shares, and where in it the `shared_words` of a squad begin."""
+        squad = code.split(identity(), THREADS)[0] if self.squads > 1 else 0
+        words = self.shared_words
+        return shared(words * self.squads), code.times(squad, words)
+
     def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
         """The number of a thread in all workgroups; the result's margin is filled."""
         number = code.plus(code.times(group[1], _LONGEST), group[0])
-        thread = code.plus(code.times(number, THREADS), identity())
+        thread = code.plus(code.times(number, THREADS), self.identity())
         stored = image if code.element_of(memory) == "f32" else in_words(image)
         fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * THREADS)
         return thread
+
+
+def _share(images: Any, batch: int, parts: int) -> Any:
+    """One of `parts` of an image of so many, or rows of a matrix; None if it is neither."""
+    if isinstance(images, tuple):
+        found = tuple(_share(each, batch, parts) for each in images)
+        return None if None in found else found
+    if images.batch == batch:
+        return replace(images, batch=batch // parts)
+    if images.batch == images.height == 1 and images.is_dense and images.width % batch == 0:
+        return replace(images, width=images.width // parts)
+    return None
 
 
 def identity() -> Value:
@@ -70,10 +115,19 @@ def identity() -> Value:
 
 
 def shared(words: int) -> Value:
-    """Memory for so many i32, that the threads of a workgroup share."""
-    space = Attribute.parse("#gpu.address_space<workgroup>")
-    type_ = MemRefType.get([words], code.element("i32"), memory_space=space)
-    return memref.AllocOp(type_, [], []).result
+    """Memory for so many i32, that a workgroup shares; a function has one, made when first asked.
+
+    Who asks first must ask for most.
+    """
+    entry = InsertionPoint.current.block
+    while not isinstance(entry.owner.opview, func.FuncOp):
+        entry = entry.owner.operation.block
+    made = next((op for op in entry if isinstance(op, memref.AllocOp)), None)
+    if made is None:
+        space = Attribute.parse("#gpu.address_space<workgroup>")
+        type_ = MemRefType.get([words], code.element("i32"), memory_space=space)
+        made = memref.AllocOp(type_, [], [])
+    return made.result
 
 
 def wait() -> None:

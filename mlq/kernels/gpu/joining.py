@@ -1,0 +1,152 @@
+"""Many kernels in one launch: workgroups of a cluster wait for each other between them.
+
+A launch takes a GPU some microseconds, of which a small layer needs a part to compute. So clusters
+of workgroups, each with its share of the batch, go through all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch_mlir.dialects import memref
+from torch_mlir.ir import (
+    Attribute,
+    DenseI32ArrayAttr,
+    IndexType,
+    IntegerType,
+    MemRefType,
+    Operation,
+    StringAttr,
+    Value,
+)
+
+from mlq.kernels import code
+from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
+from mlq.kernels.gpu import threads
+from mlq.kernels.gpu.isa import Gpu
+from mlq.kernels.gpu.threads import THREADS, Threaded
+
+SQUADS = 4
+"""Of a workgroup: what a kernel takes for a workgroup is a squad of one."""
+_BYTES = {"i8": 1, "i32": 4, "f32": 4}
+
+
+def size_of(buffer: Buffer) -> int:
+    """Bytes of a buffer."""
+    return buffer.count * _BYTES[buffer.element]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a kernel's buffer is: from which byte on in one of all, and how far apart clusters are."""
+
+    buffer: int
+    first: int
+    apart: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel of one cluster's share, and its buffers; whether it reads what was just written."""
+
+    kernel: Threaded
+    spans: tuple[Span, ...]
+    waits: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Steps one after the other; all buffers are of bytes, the last `results` are written."""
+
+    isa: Gpu
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    results: int
+    clusters: int
+
+    @property
+    def label(self) -> str:
+        """As `joined9_conv3x3_4x32x32_16`."""
+        return f"joined{len(self.steps)}_{self.steps[-1].kernel.label}"  # type: ignore[attr-defined]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Workgroups of all clusters."""
+        return self.clusters * self.isa.cluster, 1, 1
+
+    @property
+    def attributes(self) -> dict[str, Attribute]:
+        """What the compiler must know: the workgroup, and that so many make a cluster."""
+        text = (
+            "#iree_codegen.translation_info<pipeline = #iree_codegen.no_pipeline"
+            f" workgroup_size = [{SQUADS * THREADS}, 1, 1] subgroup_size = {self.isa.warp}>"
+        )
+        cluster = DenseI32ArrayAttr.get([self.isa.cluster, 1, 1])
+        return {"translation_info": Attribute.parse(text), "nvvm.cluster_dim": cluster}
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one thread."""
+        for each in memory[-self.results :]:
+            _known(each)
+        words = max(step.kernel.shared_words for step in self.steps)
+        if words:
+            threads.shared(SQUADS * words)
+        cluster, rank = code.split(group[0], self.isa.cluster)
+        squad = code.split(threads.identity(), THREADS)[0]
+        place = code.plus(code.times(squad, self.isa.cluster), rank)
+        for step in self.steps:
+            if step.waits:
+                _wait()
+            self._emit(step, [self._view(memory, each, cluster) for each in self._parts(step)], place)
+
+    @staticmethod
+    def _parts(step: Step) -> list[tuple[Span, Buffer]]:
+        return list(zip(step.spans, step.kernel.buffers, strict=True))
+
+    @staticmethod
+    def _view(memory: Sequence[Value], part: tuple[Span, Buffer], cluster: Index) -> Value:
+        span, buffer = part
+        first = code.index(code.plus(code.times(cluster, span.apart), span.first))
+        type_ = MemRefType.get([buffer.count], code.element(buffer.element))
+        return memref.view(type_, memory[span.buffer], first, [])
+
+    def _emit(self, step: Step, memory: Sequence[Value], place: Index) -> None:
+        """A step's squads, as many at once as a cluster has; all of them take as many turns."""
+        at_once, (across, down, _) = SQUADS * self.isa.cluster, step.kernel.grid
+        turns = -(-across * down // at_once)
+
+        def turn(number: Index) -> None:
+            if turns > 1 and step.kernel.shared_words:
+                threads.wait()
+            step.kernel.emit(memory, [number, 0])
+
+        code.loop(place, turns * at_once, at_once, turn)
+
+
+def _known(memory: Value) -> None:
+    """Let LLVM know that others see this memory: else it would move accesses across barriers.
+
+    IREE promises that buffers do not overlap, and LLVM takes one for private.
+    """
+    pointer = memref.extract_aligned_pointer_as_index(memory)
+    number = Operation.create(
+        "arith.index_cast", results=[IntegerType.get_signless(64)], operands=[pointer]
+    ).result
+    Operation.create(
+        "llvm.inline_asm",
+        operands=[number],
+        attributes={
+            "asm_string": StringAttr.get(""),
+            "constraints": StringAttr.get("l,~{memory}"),
+            "has_side_effects": Attribute.parse("unit"),
+        },
+    )
+
+
+def _wait() -> None:
+    """Until all workgroups of a cluster are here, and what they wrote is there for all."""
+    for name in ("arrive", "wait"):
+        code.command(f"llvm.nvvm.barrier.cluster.{name}")
