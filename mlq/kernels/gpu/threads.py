@@ -199,6 +199,12 @@ def bytes_of(word: Value) -> list[Value]:
     return [arith.andi(each, number(_BYTE)) for each in shifted[:-1]] + shifted[-1:]
 
 
+def byte_of(word: Value, which: Index) -> Value:
+    """One of the four u8 of a word, as an i32."""
+    bits = arith.index_cast(word.type, code.index(code.times(which, _BITS)))
+    return arith.andi(arith.shrui(word, bits), number(_BYTE))
+
+
 def word_of(numbers: Sequence[Value]) -> Value:
     """Up to four i32, none of them greater than a u8, as a word; the last are zero if missing."""
     word = numbers[0]

@@ -31,6 +31,7 @@ def join(module: Operation, executables: Executables, isa: Device) -> None:
     for function in module.regions[0].blocks[0]:
         if isinstance(function, func.FuncOp) and not function.is_external:
             batch = _batch_of(function)
+            _drop_unread(function, executables)
             for calls in list(_runs(function, executables, batch)):
                 _replace(calls, executables, isa, batch)
 
@@ -41,22 +42,28 @@ def _batch_of(function: func.FuncOp) -> int:
     return shapes[0][0] if shapes and shapes[0] else 1
 
 
-def _runs(
-    function: func.FuncOp, executables: Executables, batch: int
-) -> Iterable[list[Value]]:
+def _runs(function: func.FuncOp, executables: Executables, batch: int) -> Iterable[list[Value]]:
     """Calls without anything between that reads what they make; two of them at least."""
     run: list[Value] = []
     for op in list(function.entry_block):
         made = next(iter(op.results), None)
-        kernel = executables.made.get(made) if made is not None else None
+        kernel = None if made is None else executables.made.get(made)
         if kernel is not None and _share_of(kernel, batch, _clusters_for(batch)) is not None:
             run.append(made)
-        elif kernel is not None or any(operand in run for operand in op.operands):
+        elif any(operand in run for operand in op.operands):
             if len(run) > 1:
                 yield run
             run = []
     if len(run) > 1:
         yield run
+
+
+def _drop_unread(function: func.FuncOp, executables: Executables) -> None:
+    """Erase what other ops would see of images that only kernels read."""
+    for op in reversed(list(function.entry_block)):
+        unread = op.results and not any(list(result.uses) for result in op.results)
+        if unread and op.results[0] not in executables.made:
+            op.erase()
 
 
 def _clusters_for(batch: int) -> int:
