@@ -44,7 +44,7 @@ class TensorConv(GpuConvolution):
         room = Room(self.isa.cluster, warps, warps)
         return best_plan(
             Task(self.pixels, self.channels, self.bytes // WORD, self.takes),
-            room if self.squads > 1 else WHOLE,
+            room if self.columns else WHOLE,
             self.columns,
         )
 
