@@ -35,6 +35,11 @@ class _Quantizing(Threaded):
         return threads.words_in(self.output)
 
     @property
+    def reads(self) -> int:
+        """Floats of a word."""
+        return WORD
+
+    @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Floats, coefficients; the result."""
         coefficients = Buffer("i32", coefficient_count(1))

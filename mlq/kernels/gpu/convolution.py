@@ -156,6 +156,11 @@ class DotConv(GpuConvolution):
         """Tiles of pixels by words of channels."""
         return -(-self.pixels // self.tile) * self.padded // WORD
 
+    @property
+    def reads(self) -> int:
+        """A word of each pixel, and of weights for each channel."""
+        return self.steps * (self.tile + 1)
+
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I, O]: for each word of the window, that of each channel."""
         runs = self.arranged(weight)

@@ -27,11 +27,29 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.isa import Gpu
+from mlq.kernels.gpu.planning import Room
 from mlq.kernels.gpu.threads import THREADS, Threaded
 
-SQUADS = 4
+SQUADS = 2
 """Of a workgroup: what a kernel takes for a workgroup is a squad of one."""
+_PROCESSORS, _CLUSTERS = 108, 32
+_LAUNCH, _WAIT = 7000.0, 1000.0  # cycles
 _BYTES = {"i8": 1, "i32": 4, "f32": 4}
+
+
+def clusters_for(batch: int) -> int:
+    """How many clusters share a batch: as many as there may be, with as many images each."""
+    return max(n for n in range(1, _CLUSTERS + 1) if batch % n == 0)
+
+
+def room_of(isa: Gpu, clusters: int) -> Room:
+    """What a kernel has for itself in one of so many clusters."""
+    return Room(min(isa.cluster, _PROCESSORS / clusters), SQUADS * THREADS // isa.warp, SQUADS)
+
+
+def is_worth(kernel: Threaded, share: Threaded) -> bool:
+    """Whether a kernel takes less time with clusters than in a launch of its own."""
+    return share.cycles + _WAIT < kernel.cycles + _LAUNCH
 
 
 def size_of(buffer: Buffer) -> int:

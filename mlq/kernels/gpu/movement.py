@@ -104,6 +104,11 @@ class Move(Threaded):
         """Words of the output."""
         return threads.words_in(self.output)
 
+    @property
+    def reads(self) -> int:
+        """Bytes of a word."""
+        return WORD
+
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
         zero, around = threads.load(memory[1], 0, 2, 1)

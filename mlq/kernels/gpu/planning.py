@@ -6,7 +6,7 @@ half a product (m16n8k32) a cycle and 128 bytes a cycle from its first cache.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
 _REGISTERS = 64  # that loads on their way may take
 _SUMS, _SHARED = 512, 48 << 10  # bytes of a product's sums, and that a workgroup may share
+_SQUAD, _WARP = 4, 32  # warps and threads
+_READ = 4.0  # cycles of a word for each thread of a warp, from the first cache
 
 
 class Plan(NamedTuple):
@@ -46,38 +48,47 @@ class Task(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Multiprocessors, how many warps of a kernel each holds, and of how many a workgroup is."""
+    """Multiprocessors, how many warps of a kernel each holds, and how many squads a workgroup is."""
 
-    processors: int
+    processors: float
     warps: int
-    group: int
+    squads: int
 
 
-WHOLE = Room(108, 12, 4)
+WHOLE = Room(108, 12, 1)
 """A card that one kernel has for itself."""
+
+
+def cycles_of_reads(items: int, reads: int, room: Room) -> float:
+    """Of a kernel each of whose threads takes one of some items, and reads so often for it."""
+    warps = -(-items // _WARP)
+    rounds = -(-warps // int(room.processors * room.warps))
+    return max(warps / room.processors * reads * _READ, rounds * 2 * _LATENCY)
+
+
+def cycles_of(task: Task, room: Room, plan: Plan) -> float:
+    """Of a convolution by tensor cores."""
+    pixels, channels, words, steps = task
+    rows, columns, parts = plan
+    warps = -(-pixels // (16 * rows)) * -(-channels // (8 * columns))
+    products = words // 2 * rows * columns * _PRODUCT
+    loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
+    finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
+    work = warps / room.processors * (steps * max(products, loads) + finish)
+    rounds = -(-warps * parts // int(room.processors * room.warps))
+    waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
+    return max(work, rounds * (waits + finish))
 
 
 @cache
 def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
     """For a convolution; `columns` of a tile if it must have so many."""
-    pixels, channels, words, steps = task
 
     def fits(plan: Plan) -> bool:
         rows, columns, parts = plan
-        shared = room.group * (parts - 1) // parts * rows * columns * _SUMS
+        shared = room.squads * _SQUAD * (parts - 1) // parts * rows * columns * _SUMS
         return rows * columns <= _MOST and shared <= _SHARED
-
-    def cycles(plan: Plan) -> float:
-        rows, columns, parts = plan
-        warps = -(-pixels // (16 * rows)) * -(-channels // (8 * columns))
-        products = words // 2 * rows * columns * _PRODUCT
-        loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
-        finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
-        work = warps / room.processors * (steps * max(products, loads) + finish)
-        rounds = -(-warps * parts // (room.processors * room.warps))
-        waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
-        return max(work, rounds * (waits + finish))
 
     widths = (columns,) if columns else (2, 4, 8)
     tiles = (Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4)))
-    return min(filter(fits, tiles), key=cycles)
+    return min(filter(fits, tiles), key=partial(cycles_of, task, room))

@@ -38,6 +38,11 @@ class _Pool(Threaded):
         return threads.words_in(self.output)
 
     @property
+    def reads(self) -> int:
+        """The words of a window."""
+        return self.window[0] * self.window[1]
+
+    @property
     def label(self) -> str:
         """As `max_pool3x3_64x112x112`."""
         image, (height, width) = self.input, self.window

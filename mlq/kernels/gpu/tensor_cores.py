@@ -24,7 +24,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import GpuConvolution
 from mlq.kernels.gpu.finishing import Finisher
-from mlq.kernels.gpu.planning import WHOLE, Plan, Room, Task, best_plan
+from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan, cycles_of
 from mlq.kernels.gpu.threads import THREADS, WORD
 
 _HEIGHT, _WIDTH, _LANES = 16, 8, 4  # pixels and channels of a product; lanes that share a pixel
@@ -40,17 +40,21 @@ class TensorConv(GpuConvolution):
     @property
     def plan(self) -> Plan:
         """The tile of a warp: what is estimated to take least time."""
-        warps = self.squads * THREADS // self.isa.warp
-        room = Room(self.isa.cluster, warps, warps)
-        return best_plan(
-            Task(self.pixels, self.channels, self.bytes // WORD, self.takes),
-            room if self.columns else WHOLE,
-            self.columns,
-        )
+        return best_plan(self.task, self.room, self.columns)
 
-    def share(self, batch: int, parts: int, squads: int) -> Self | None:
+    @property
+    def task(self) -> Task:
+        """What there is to do."""
+        return Task(self.pixels, self.channels, self.bytes // WORD, self.takes)
+
+    @property
+    def cycles(self) -> float:
+        """What the kernel is estimated to take, without its launch."""
+        return cycles_of(self.task, self.room, self.plan)
+
+    def share(self, batch: int, parts: int, room: Room) -> Self | None:
         """Its weights stay packed as they are."""
-        found = super().share(batch, parts, squads)
+        found = super().share(batch, parts, room)
         return None if found is None else replace(found, columns=self.plan.columns)
 
     @property

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.gpu.isa import Gpu
+from mlq.kernels.gpu.planning import WHOLE, Room, cycles_of_reads
 from mlq.kernels.image import Image
 
 THREADS = 128
@@ -34,11 +35,11 @@ _BYTE, _BITS = 255, 8
 class Threaded(ABC):
     """A kernel whose threads take one of `items` each.
 
-    Its workgroup is a squad: `squads` of them share one where kernels are joined.
+    Its workgroup is a squad: where kernels are joined, several share one, as `room` says.
     """
 
     isa: Gpu
-    squads: int = 1
+    room: Room = WHOLE
 
     @property
     @abstractmethod
@@ -61,8 +62,18 @@ class Threaded(ABC):
         )
         return {"translation_info": Attribute.parse(text)}
 
-    def share(self, batch: int, parts: int, squads: int) -> Self | None:
-        """The kernel of one of `parts` of the batch, in workgroups of squads; None if it has none."""
+    @property
+    def reads(self) -> int:
+        """How often a thread reads for an item."""
+        return 1
+
+    @property
+    def cycles(self) -> float:
+        """What the kernel is estimated to take, without its launch."""
+        return cycles_of_reads(self.items, self.reads, self.room)
+
+    def share(self, batch: int, parts: int, room: Room) -> Self | None:
+        """The kernel of one of `parts` of the batch, in less room; None if it has no parts."""
         images = {
             each.name: _share(getattr(self, each.name), batch, parts)
             for each in fields(self)
@@ -70,7 +81,7 @@ class Threaded(ABC):
         }
         if None in images.values():
             return None
-        return replace(self, squads=squads, **images)
+        return replace(self, room=room, **images)
 
     @property
     def shared_words(self) -> int:
@@ -79,13 +90,13 @@ class Threaded(ABC):
 
     def identity(self) -> Index:
         """The number of a thread in its squad."""
-        return code.split(identity(), THREADS)[1] if self.squads > 1 else identity()
+        return code.split(identity(), THREADS)[1] if self.room.squads > 1 else identity()
 
     def shared(self) -> tuple[Value, Index]:
         """Memory that a workgroup shares, and where in it the `shared_words` of a squad begin."""
-        squad = code.split(identity(), THREADS)[0] if self.squads > 1 else 0
+        squad = code.split(identity(), THREADS)[0] if self.room.squads > 1 else 0
         words = self.shared_words
-        return shared(words * self.squads), code.times(squad, words)
+        return shared(words * self.room.squads), code.times(squad, words)
 
     def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
         """The number of a thread in all workgroups; the result's margin is filled."""

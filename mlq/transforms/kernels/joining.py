@@ -1,61 +1,57 @@
-"""Calls of small kernels, one after the other, as one call of a joined kernel."""
+"""Calls of kernels, one after the other, as one call of a joined kernel where that is faster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, RankedTensorType, Value
 
-from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import code
-from mlq.kernels.executable import Buffer, Executables, Kernel
+from mlq.kernels.executable import Buffer, Executables
+from mlq.kernels.gpu import joining
 from mlq.kernels.gpu.isa import Gpu
-from mlq.kernels.gpu.joining import SQUADS, Joined, Span, Step, size_of
+from mlq.kernels.gpu.joining import Joined, Span, Step, size_of
+from mlq.kernels.gpu.planning import Room
 from mlq.kernels.gpu.threads import Threaded
 from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import constant
 from mlq.transforms.linalg.constants import Constant
 
-_ALIGNMENT = 64
-_CLUSTERS = 16  # of 8 workgroups that a card runs at once
+_ALIGNMENT = 64  # bytes
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call, by its result, of a kernel; and the kernel of one cluster's share of the batch."""
+
+    made: Value
+    kernel: Threaded
+    share: Threaded
+
+    @property
+    def values(self) -> list[Value]:
+        """What its buffers hold, in their order."""
+        return [*list(self.made.owner.operands)[: len(self.share.buffers) - 1], self.made]
 
 
 def join(module: Operation, executables: Executables, isa: Device) -> None:
-    """Join what a device can join."""
+    """Join calls in all functions, for a device whose workgroups can wait for each other."""
     if not isinstance(isa, Gpu) or not isa.cluster:
         return
     for function in module.regions[0].blocks[0]:
         if isinstance(function, func.FuncOp) and not function.is_external:
-            batch = _batch_of(function)
             _drop_unread(function, executables)
-            for calls in list(_runs(function, executables, batch)):
-                _replace(calls, executables, isa, batch)
-
-
-def _batch_of(function: func.FuncOp) -> int:
-    """The first size of the first input."""
-    shapes = [each.shape for each in function.type.inputs if isinstance(each, RankedTensorType)]
-    return shapes[0][0] if shapes and shapes[0] else 1
-
-
-def _runs(function: func.FuncOp, executables: Executables, batch: int) -> Iterable[list[Value]]:
-    """Calls without anything between that reads what they make; two of them at least."""
-    run: list[Value] = []
-    for op in list(function.entry_block):
-        made = next(iter(op.results), None)
-        kernel = None if made is None else executables.made.get(made)
-        if kernel is not None and _share_of(kernel, batch, _clusters_for(batch)) is not None:
-            run.append(made)
-        elif any(operand in run for operand in op.operands):
-            if len(run) > 1:
-                yield run
-            run = []
-    if len(run) > 1:
-        yield run
+            clusters = joining.clusters_for(_batch_of(function))
+            room = joining.room_of(isa, clusters)
+            for run in list(_runs(function, executables, clusters, room)):
+                last = run[-1].made.owner
+                with InsertionPoint(last), last.location:
+                    _replace(run, executables, isa, clusters)
 
 
 def _drop_unread(function: func.FuncOp, executables: Executables) -> None:
@@ -66,85 +62,134 @@ def _drop_unread(function: func.FuncOp, executables: Executables) -> None:
             op.erase()
 
 
-def _clusters_for(batch: int) -> int:
-    return max(n for n in range(1, _CLUSTERS + 1) if batch % n == 0)
+def _batch_of(function: func.FuncOp) -> int:
+    """The first size of the first input."""
+    shapes = [each.shape for each in function.type.inputs if isinstance(each, RankedTensorType)]
+    return int(shapes[0][0]) if shapes and shapes[0] else 1
 
 
-def _share_of(kernel: Kernel, batch: int, clusters: int) -> Threaded | None:
-    """The kernel of one cluster's part of the batch; None for one that has no parts."""
-    return kernel.share(batch, clusters, SQUADS) if isinstance(kernel, Threaded) else None
+def _runs(
+    function: func.FuncOp, executables: Executables, clusters: int, room: Room
+) -> Iterator[list[_Call]]:
+    """Calls, two at least, between which nothing reads what they make."""
+    run: list[_Call] = []
+    batch = _batch_of(function)
+    for op in list(function.entry_block):
+        made = next(iter(op.results), None)
+        kernel = None if made is None else executables.made.get(made)
+        share = kernel.share(batch, clusters, room) if isinstance(kernel, Threaded) else None
+        call = None
+        if share is not None and joining.is_worth(kernel, share):
+            call = _Call(made, kernel, share)
+        if call is not None:
+            run.append(call)
+        elif any(each.made in list(op.operands) for each in run):
+            if len(run) > 1:
+                yield run
+            run = []
+    if len(run) > 1:
+        yield run
 
 
-@dataclass
-class _Memory:
-    """The buffers of a joined kernel as they are found."""
-
-    inputs: list[Value] = field(default_factory=list)
-    constants: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    filled: int = 0
-
-
-def _replace(calls: list[Value], executables: Executables, isa: Gpu, batch: int) -> None:
-    clusters = _clusters_for(batch)
-    kernels = [executables.made[call] for call in calls]
-    inside = set(calls)
-    results = [call for call in calls if any(_user(use) not in inside for use in call.uses)]
-    places, packed, inputs = {}, [], []
-    constants, scratch = 0, 0
-    for call, kernel in zip(calls, kernels, strict=True):
-        for operand, buffer in zip(call.owner.operands, kernel.buffers, strict=False):
-            if operand in places or operand in inside:
-                continue
-            known = Constant.of(operand)
-            if known is None:
-                places[operand] = ("input", len(inputs), 0)
-                inputs.append((operand, buffer))
-            else:
-                raw = np.ascontiguousarray(known.array).reshape(-1).view(np.int8)
-                places[operand] = ("constant", 0, constants)
-                packed.append(np.pad(raw, (0, -len(raw) % _ALIGNMENT)))
-                constants += len(packed[-1])
-        if call not in results:
-            places[call] = ("scratch", 0, scratch)
-            scratch += -(-size_of(kernel.buffers[-1]) // _ALIGNMENT) * _ALIGNMENT
-        else:
-            places[call] = ("result", results.index(call), 0)
-    order = {"input": 0, "constant": len(inputs), "result": len(inputs) + 1}
-    order["scratch"] = order["result"] + len(results)
-    buffers = [
-        *(Buffer("i8", size_of(buffer)) for _, buffer in inputs),
-        Buffer("i8", constants),
-        *(Buffer("i8", size_of(executables.made[each].buffers[-1])) for each in results),
-        Buffer("i8", max(scratch, _ALIGNMENT)),
-    ]
-    steps, unseen = [], set()
-    for call, kernel in zip(calls, kernels, strict=True):
-        share = _share_of(kernel, batch, clusters)
-        spans, reads = [], set()
-        values = [*list(call.owner.operands)[: len(kernel.buffers) - 1], call]
-        for value, buffer in zip(values, kernel.buffers, strict=True):
-            kind, number, first = places[value]
-            apart = 0 if kind == "constant" else size_of(buffer) // clusters
-            spans.append(Span(order[kind] + number, first, apart))
-            reads.add(value)
-        waits = bool(unseen & reads)
-        if waits:
-            unseen = set()
-        unseen.add(call)
-        steps.append(Step(share, tuple(spans), waits))
+def _replace(
+    run: Sequence[_Call], executables: Executables, isa: Gpu, clusters: int
+) -> None:
+    """Call the joined kernel; what others read of the run are its results."""
+    memory = _Memory(run, clusters)
     joined = Joined(
-        isa=isa, steps=tuple(steps), buffers=tuple(buffers), results=len(results) + 1, clusters=clusters
+        isa=isa,
+        steps=tuple(memory.steps()),
+        buffers=tuple(Buffer("i8", size) for size in memory.sizes),
+        results=len(memory.results) + 1,
+        clusters=clusters,
     )
-    types = [each.type for each in results]
-    types.append(RankedTensorType.get([buffers[-1].count], code.element("i8")))
-    last = calls[-1].owner
-    with InsertionPoint(last), last.location:
-        weights = constant("joined", np.concatenate(packed))
-        operands = [*(value for value, _ in inputs), weights]
-        made = executables.replace(calls, joined, operands, *types)
-    for old, new in zip(results, made, strict=False):
+    made = [call.made for call in run]
+    scratch = RankedTensorType.get([memory.sizes[-1]], code.element("i8"))
+    types = [*(value.type for value in memory.results), scratch]
+    operands = [*memory.inputs, constant("joined", memory.constants)]
+    found = executables.replace(made, joined, operands, *types)
+    for old, new in zip(memory.results, found, strict=False):
         old.replace_all_uses_with(new)
-    executables.erase(calls)
+    executables.erase(made)
+
+
+class _Memory:
+    """Where a run's values lie: inputs, all constants in one, results, and a place of each cluster.
+
+    In that, values take turns.
+    """
+
+    def __init__(self, run: Sequence[_Call], clusters: int) -> None:
+        self._run, self._clusters = run, clusters
+        inside = {call.made for call in run}
+        reads = {value: call for call in run for value in call.values}
+        self._last = {value: run.index(call) for value, call in reads.items()}
+        outside = [value for value in reads if value not in inside]
+        known = {value: found for value in outside if (found := Constant.of(value)) is not None}
+        self.inputs = [value for value in outside if value not in known]
+        self.results = [each.made for each in run if any(_user(u) not in inside for u in each.made.uses)]
+        packed, self._firsts = _packed([each.array for each in known.values()])
+        self.constants = packed
+        self._firsts = dict(zip(known, self._firsts, strict=True))
+        self._scratch, self._apart = self._arranged()
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each buffer."""
+        whole = {v: size_of(b) for call in self._run for v, b in zip(call.values, call.kernel.buffers, strict=True)}
+        ends = [whole[value] for value in self.results]
+        inputs = [whole[value] for value in self.inputs]
+        return [*inputs, len(self.constants), *ends, max(_ALIGNMENT, self._apart * self._clusters)]
+
+    def steps(self) -> Iterator[Step]:
+        """The shares; one waits if it touches what was written, or writes what was touched, since."""
+        touched: list[tuple[Span, int, bool]] = []
+        for call in self._run:
+            buffers = zip(call.values, call.share.buffers, strict=True)
+            here = [(self._span(v, b), size_of(b), v == call.made) for v, b in buffers]
+            waits = any(_collide(one, other) for one in touched for other in here)
+            touched = here if waits else [*touched, *here]
+            yield Step(call.share, tuple(span for span, *_ in here), waits)
+
+    def _span(self, value: Value, buffer: Buffer) -> Span:
+        if value in self._firsts:
+            return Span(len(self.inputs), self._firsts[value], 0)
+        if value in self._scratch:
+            return Span(len(self.sizes) - 1, self._scratch[value], self._apart)
+        number = self.inputs.index(value) if value in self.inputs else len(self.inputs) + 1 + self.results.index(value)
+        return Span(number, 0, size_of(buffer))
+
+    def _arranged(self) -> tuple[dict[Value, int], int]:
+        """Where in a cluster's place each value begins, the first that is free; and its size."""
+        held: dict[Value, tuple[int, int]] = {}
+        for i, call in enumerate(self._run):
+            if call.made in self.results:
+                continue
+            size = -(-size_of(call.share.buffers[-1]) // _ALIGNMENT) * _ALIGNMENT
+            busy = sorted(place for value, place in held.items() if self._last[value] >= i)
+            first = 0
+            for low, high in busy:
+                if first + size <= low:
+                    break
+                first = max(first, high)
+            held[call.made] = first, first + size
+        end = max((high for _, high in held.values()), default=0)
+        return {value: low for value, (low, _) in held.items()}, end
+
+
+def _packed(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[int]]:
+    """The bytes of arrays one after the other, and where each begins."""
+    raw = [np.ascontiguousarray(each).reshape(-1).view(np.int8) for each in arrays]
+    filled = [np.pad(each, (0, -len(each) % _ALIGNMENT)) for each in raw]
+    firsts = np.cumsum([0, *map(len, filled)])[:-1].tolist()
+    return np.concatenate([*filled, np.zeros(0, np.int8)]), firsts
+
+
+def _collide(one: tuple[Span, int, bool], other: tuple[Span, int, bool]) -> bool:
+    """Whether two accesses, of which one writes, touch the same bytes of a buffer."""
+    (left, size, writes), (right, more, also) = one, other
+    apart = left.first + size <= right.first or right.first + more <= left.first
+    return (writes or also) and left.buffer == right.buffer and not apart
 
 
 def _user(use: Any) -> Value | None:
