@@ -2,9 +2,9 @@
 
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
 its size; no thread may read what another wrote since the last barrier: of its block for shared
-memory, of its cluster for buffers. Threads run in lockstep, those that are furthest behind first,
-which brings them together again where structured code does. An instruction that is not known is an
-error.
+memory, of its cluster for buffers; nor through the cache that sees no writes what was written at all.
+Threads run in lockstep, those that are furthest behind first, which brings them together again
+where structured code does. An instruction that is not known is an error.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ class Machine:
         self.shared = np.zeros(blocks * _SHARED if shared else 0, np.uint8)
         self.writers = np.full(len(self.shared), -1, np.int32)  # since the last barrier
         self.buffer_writers = np.full(len(memory), -1, np.int32)
+        self.written = np.zeros(len(memory), bool)  # since the launch
         self.block = block
         self.at = np.zeros(self.count, np.int64)
         self.executed: Counter[str] = Counter()
@@ -261,6 +262,9 @@ def _load(machine: Machine, step: Step) -> None:
     writers, readers = everyone[at], np.arange(machine.count)
     raced = machine.mask & (writers >= 0) & (writers != readers)
     assert not raced.any(), f"read before a barrier: {step}"
+    assert "nc" not in step.code or not machine.written[at[machine.mask]].any(), (
+        f"read through a cache that does not see what is written: {step}"
+    )
     for i, target in enumerate(targets):
         found = memory[np.where(machine.mask, at + i * size, 0)[:, None] + np.arange(size)]
         value = np.ascontiguousarray(found).view(_dtype(type_)).reshape(-1)
@@ -275,6 +279,8 @@ def _store(machine: Machine, step: Step) -> None:
         value = np.ascontiguousarray(machine.get(source, f"b{8 * size}"))
         places = at[machine.mask, None] + np.arange(i * size, (i + 1) * size)
         memory[places] = value.view(np.uint8).reshape(-1, size)[machine.mask]
+        if memory is machine.memory:
+            machine.written[places] = True
         writers = machine.writers if memory is machine.shared else machine.buffer_writers
         writers[places] = np.arange(machine.count)[machine.mask, None]
 
@@ -338,6 +344,15 @@ def _shift(machine: Machine, step: Step) -> None:
     if type_[0] != "s":
         shifted = np.where(count >= _bits(type_), 0, shifted).astype(value.dtype)
     machine.put(target, shifted)
+
+
+def _funnel(machine: Machine, step: Step) -> None:
+    """Two words side by side, shifted by so many bits of 32: the upper one, or the lower."""
+    target, low, high, by = step.operands
+    pair = machine.get(high, "u32").astype(np.uint64) << 32 | machine.get(low, "u32")
+    count = (machine.get(by, "u32") & 31).astype(np.uint64)
+    shifted = pair << count >> 32 if "l" in step.code else pair >> count
+    machine.put(target, shifted.astype(np.uint32))
 
 
 def _unary(machine: Machine, step: Step) -> None:
@@ -462,6 +477,7 @@ _ACTIONS: dict[str, Callable[[Machine, Step], None]] = {
     "fma": _fused,
     "shl": _shift,
     "shr": _shift,
+    "shf": _funnel,
     "not": _unary,
     "neg": _unary,
     "abs": _unary,
