@@ -1,9 +1,9 @@
 """Executes PTX as NVIDIA's manual defines it, all threads side by side in numpy; no GPU needed.
 
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
-its size; no thread may read what another wrote since the last barrier: of its block for shared
-memory, of its cluster for buffers; nor through the cache that sees no writes what was written at all.
-Threads run in lockstep, those that are furthest behind first, which brings them together again
+its size; no thread may read what another wrote since the last barrier, of its block for shared
+memory, of its cluster for buffers; or through the cache that sees no writes what was written at
+all. Threads run in lockstep, those that are furthest behind first, which brings them together again
 where structured code does. An instruction that is not known is an error.
 """
 

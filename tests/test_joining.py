@@ -154,7 +154,7 @@ def test_large_layers_get_all_of_the_card() -> None:
     """A cluster has eight of its multiprocessors, which is worth a launch to small layers only."""
     text, store = shortcuts(1, width=224)
     module, _ = lowered(text, store, H100, np.zeros((1, 3, 224, 224), np.float32))
-    assert '@conv3x3_4x224x224_16::' in module
+    assert "@conv3x3_4x224x224_16::" in module
     assert joining.clusters_for(64) == 32
     assert joining.clusters_for(7) == 7
     assert joining.clusters_for(1) == 1

@@ -44,6 +44,11 @@ class Buffer:
     element: str
     count: int
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * int(self.element[1:]) // 8
+
 
 # What fills a margin, twice: a constant of one element would become part of IREE's `main`, which
 # then copies it to a GPU, and records all that follows anew, in each call.

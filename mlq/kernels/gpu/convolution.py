@@ -33,7 +33,7 @@ def buffer_of(kind: Kind, image: Image) -> Buffer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuConvolution(Threaded, Convolution):
+class GpuConvolution(Convolution, Threaded):
     """What convolutions on GPUs share, whatever multiplies."""
 
     @property

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from torch_mlir.dialects import memref
 from torch_mlir.ir import (
     Attribute,
     DenseI32ArrayAttr,
-    IndexType,
     IntegerType,
     MemRefType,
     Operation,
@@ -27,14 +25,12 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.isa import Gpu
-from mlq.kernels.gpu.planning import Room
+from mlq.kernels.gpu.planning import WHOLE, Room
 from mlq.kernels.gpu.threads import THREADS, Threaded
 
-SQUADS = 2
-"""Of a workgroup: what a kernel takes for a workgroup is a squad of one."""
-_PROCESSORS, _CLUSTERS = 108, 32
-_LAUNCH, _WAIT = 7000.0, 1000.0  # cycles
-_BYTES = {"i8": 1, "i32": 4, "f32": 4}
+_CLUSTERS = 32  # at most: two workgroups on each multiprocessor
+# Cycles; and how much longer large kernels took in clusters than they are estimated to.
+_LAUNCH, _WAIT, _LONGER = 7000.0, 1000.0, 1.5
 
 
 def clusters_for(batch: int) -> int:
@@ -44,22 +40,17 @@ def clusters_for(batch: int) -> int:
 
 def room_of(isa: Gpu, clusters: int) -> Room:
     """What a kernel has for itself in one of so many clusters."""
-    return Room(min(isa.cluster, _PROCESSORS / clusters), SQUADS * THREADS // isa.warp, SQUADS)
+    return Room(min(isa.cluster, WHOLE.processors / clusters), THREADS // isa.warp)
 
 
 def is_worth(kernel: Threaded, share: Threaded) -> bool:
     """Whether a kernel takes less time with clusters than in a launch of its own."""
-    return share.cycles + _WAIT < kernel.cycles + _LAUNCH
-
-
-def size_of(buffer: Buffer) -> int:
-    """Bytes of a buffer."""
-    return buffer.count * _BYTES[buffer.element]
+    return _LONGER * share.cycles + _WAIT < kernel.cycles + _LAUNCH
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a kernel's buffer is: from which byte on in one of all, and how far apart clusters are."""
+    """Where a buffer is: from which byte on in one of all, and how far apart those of clusters are."""
 
     buffer: int
     first: int
@@ -88,7 +79,7 @@ class Joined:
     @property
     def label(self) -> str:
         """As `joined9_conv3x3_4x32x32_16`."""
-        return f"joined{len(self.steps)}_{self.steps[-1].kernel.label}"  # type: ignore[attr-defined]
+        return f"joined{len(self.steps)}_{self.steps[-1].kernel.label}"
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -100,7 +91,7 @@ class Joined:
         """What the compiler must know: the workgroup, and that so many make a cluster."""
         text = (
             "#iree_codegen.translation_info<pipeline = #iree_codegen.no_pipeline"
-            f" workgroup_size = [{SQUADS * THREADS}, 1, 1] subgroup_size = {self.isa.warp}>"
+            f" workgroup_size = [{THREADS}, 1, 1] subgroup_size = {self.isa.warp}>"
         )
         cluster = DenseI32ArrayAttr.get([self.isa.cluster, 1, 1])
         return {"translation_info": Attribute.parse(text), "nvvm.cluster_dim": cluster}
@@ -111,37 +102,32 @@ class Joined:
             _known(each)
         words = max(step.kernel.shared_words for step in self.steps)
         if words:
-            threads.shared(SQUADS * words)
+            threads.shared(words)
         cluster, rank = code.split(group[0], self.isa.cluster)
-        squad = code.split(threads.identity(), THREADS)[0]
-        place = code.plus(code.times(squad, self.isa.cluster), rank)
         for step in self.steps:
             if step.waits:
                 _wait()
-            self._emit(step, [self._view(memory, each, cluster) for each in self._parts(step)], place)
+            parts = zip(step.spans, step.kernel.buffers, strict=True)
+            views = [_view(memory[span.buffer], span, buffer, cluster) for span, buffer in parts]
+            self._emit(step.kernel, views, rank)
 
-    @staticmethod
-    def _parts(step: Step) -> list[tuple[Span, Buffer]]:
-        return list(zip(step.spans, step.kernel.buffers, strict=True))
-
-    @staticmethod
-    def _view(memory: Sequence[Value], part: tuple[Span, Buffer], cluster: Index) -> Value:
-        span, buffer = part
-        first = code.index(code.plus(code.times(cluster, span.apart), span.first))
-        type_ = MemRefType.get([buffer.count], code.element(buffer.element))
-        return memref.view(type_, memory[span.buffer], first, [])
-
-    def _emit(self, step: Step, memory: Sequence[Value], place: Index) -> None:
-        """A step's squads, as many at once as a cluster has; all of them take as many turns."""
-        at_once, (across, down, _) = SQUADS * self.isa.cluster, step.kernel.grid
-        turns = -(-across * down // at_once)
+    def _emit(self, kernel: Threaded, memory: Sequence[Value], rank: Index) -> None:
+        """A kernel's workgroups, one of each turn for each of a cluster's."""
+        across, down, _ = kernel.grid
+        turns = -(-across * down // self.isa.cluster)
 
         def turn(number: Index) -> None:
-            if turns > 1 and step.kernel.shared_words:
+            if turns > 1 and kernel.shared_words:
                 threads.wait()
-            step.kernel.emit(memory, [number, 0])
+            kernel.emit(memory, [number, 0])
 
-        code.loop(place, turns * at_once, at_once, turn)
+        code.loop(rank, turns * self.isa.cluster, self.isa.cluster, turn)
+
+
+def _view(memory: Value, span: Span, buffer: Buffer, cluster: Index) -> Value:
+    first = code.index(code.plus(code.times(cluster, span.apart), span.first))
+    type_ = MemRefType.get([buffer.count], code.element(buffer.element))
+    return memref.view(type_, memory, first, [])
 
 
 def _known(memory: Value) -> None:

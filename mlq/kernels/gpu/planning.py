@@ -1,7 +1,8 @@
 """Which tile a warp takes on tensor cores, and how many warps share it: one estimate of time.
 
-Its constants are of an A100, from NVIDIA's documents, not measured: 108 multiprocessors, each with
-half a product (m16n8k32) a cycle and 128 bytes a cycle from its first cache.
+Its constants are of an A100, from NVIDIA's documents: 108 multiprocessors, each with half a product
+(m16n8k32) a cycle and 128 bytes a cycle from its first cache. But for what a load takes, which is
+what the steps of the smallest kernels took on an H100.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ _PRODUCT, _PIXELS, _WEIGHTS = (
     8.0,
     2.0,
 )  # cycles of a product, of what 16 pixels, 8 channels load
-_LATENCY, _FINISH, _JOIN = 300.0, 20.0, 12.0  # of a load, to finish and to add up a product's sums
+_LATENCY, _FINISH, _JOIN = 800.0, 20.0, 12.0  # of a load, to finish and to add up a product's sums
 _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
 _REGISTERS = 64  # that loads on their way may take
-_SUMS, _SHARED = 512, 48 << 10  # bytes of a product's sums, and that a workgroup may share
-_SQUAD, _WARP = 4, 32  # warps and threads
-_READ = 4.0  # cycles of a word for each thread of a warp, from the first cache
+_WARP, _READ = 32, 4.0  # threads; cycles of a word for each of them, from the first cache
 
 
 class Plan(NamedTuple):
@@ -48,14 +47,13 @@ class Task(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Multiprocessors, how many warps of a kernel each holds, and how many squads a workgroup is."""
+    """Multiprocessors, and how many warps of a kernel each holds."""
 
     processors: float
     warps: int
-    squads: int
 
 
-WHOLE = Room(108, 12, 1)
+WHOLE = Room(108, 12)
 """A card that one kernel has for itself."""
 
 
@@ -83,12 +81,7 @@ def cycles_of(task: Task, room: Room, plan: Plan) -> float:
 @cache
 def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
     """For a convolution; `columns` of a tile if it must have so many."""
-
-    def fits(plan: Plan) -> bool:
-        rows, columns, parts = plan
-        shared = room.squads * _SQUAD * (parts - 1) // parts * rows * columns * _SUMS
-        return rows * columns <= _MOST and shared <= _SHARED
-
     widths = (columns,) if columns else (2, 4, 8)
     tiles = (Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4)))
-    return min(filter(fits, tiles), key=partial(cycles_of, task, room))
+    fitting = (plan for plan in tiles if plan.rows * plan.columns <= _MOST)
+    return min(fitting, key=partial(cycles_of, task, room))

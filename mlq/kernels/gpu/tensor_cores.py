@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_mlir.dialects import arith, llvm
 from torch_mlir.ir import Type, Value
-
 from typing_extensions import Self
 
 from mlq.kernels import code
@@ -165,11 +164,10 @@ class _Lane:
 
     def _join(self, sums: Sequence[Value], biases: Sequence[Value]) -> None:
         """Add up what the warps that share a tile have, and finish it in the first of them."""
-        warp = code.split(self.kernel.identity(), self.kernel.isa.warp)[0]
+        warp = code.split(threads.identity(), self.kernel.isa.warp)[0]
         others, apart = self.plan.parts - 1, self.kernel.isa.warp
-        shared, begin = self.kernel.shared()
-        tile = code.times(code.split(warp, self.plan.parts)[0], others * len(sums) * apart)
-        first = code.plus(begin, tile)
+        first = code.times(code.split(warp, self.plan.parts)[0], others * len(sums) * apart)
+        shared = threads.shared(self.kernel.shared_words)
 
         def places(part: Index) -> list[Index]:
             before = code.times(code.plus(part, -1), len(sums) * apart)

@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 
 from torch_mlir.dialects import arith, func, memref, scf
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
-
 from typing_extensions import Self
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
 from mlq.kernels.gpu.isa import Gpu
 from mlq.kernels.gpu.planning import WHOLE, Room, cycles_of_reads
 from mlq.kernels.image import Image
 
 THREADS = 128
-"""Of a workgroup, or of each of its squads."""
+"""Of a workgroup."""
 WORD = 4
 """Elements of u8 in one."""
 
@@ -33,10 +33,7 @@ _BYTE, _BITS = 255, 8
 
 @dataclass(frozen=True, kw_only=True)
 class Threaded(ABC):
-    """A kernel whose threads take one of `items` each.
-
-    Its workgroup is a squad: where kernels are joined, several share one, as `room` says.
-    """
+    """A kernel whose threads take one of `items` each; `room` is what it has of a card."""
 
     isa: Gpu
     room: Room = WHOLE
@@ -45,6 +42,20 @@ class Threaded(ABC):
     @abstractmethod
     def items(self) -> int:
         """Pieces of work, one for each thread."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What it computes, as a part of a symbol."""
+
+    @property
+    @abstractmethod
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What it reads, and last what it writes."""
+
+    @abstractmethod
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one thread."""
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -85,23 +96,13 @@ class Threaded(ABC):
 
     @property
     def shared_words(self) -> int:
-        """Words of memory that the threads of a squad share."""
+        """Words of memory that the threads of a workgroup share."""
         return 0
-
-    def identity(self) -> Index:
-        """The number of a thread in its squad."""
-        return code.split(identity(), THREADS)[1] if self.room.squads > 1 else identity()
-
-    def shared(self) -> tuple[Value, Index]:
-        """Memory that a workgroup shares, and where in it the `shared_words` of a squad begin."""
-        squad = code.split(identity(), THREADS)[0] if self.room.squads > 1 else 0
-        words = self.shared_words
-        return shared(words * self.room.squads), code.times(squad, words)
 
     def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
         """The number of a thread in all workgroups; the result's margin is filled."""
         number = code.plus(code.times(group[1], _LONGEST), group[0])
-        thread = code.plus(code.times(number, THREADS), self.identity())
+        thread = code.plus(code.times(number, THREADS), identity())
         stored = image if code.element_of(memory) == "f32" else in_words(image)
         fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * THREADS)
         return thread

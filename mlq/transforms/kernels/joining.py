@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ from mlq.kernels import code
 from mlq.kernels.executable import Buffer, Executables
 from mlq.kernels.gpu import joining
 from mlq.kernels.gpu.isa import Gpu
-from mlq.kernels.gpu.joining import Joined, Span, Step, size_of
-from mlq.kernels.gpu.planning import Room
+from mlq.kernels.gpu.joining import Joined, Span, Step
 from mlq.kernels.gpu.threads import Threaded
 from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import constant
@@ -27,7 +25,7 @@ _ALIGNMENT = 64  # bytes
 
 @dataclass(frozen=True)
 class _Call:
-    """A call, by its result, of a kernel; and the kernel of one cluster's share of the batch."""
+    """A call of a kernel, and the kernel of one cluster's share of the batch."""
 
     made: Value
     kernel: Threaded
@@ -35,8 +33,8 @@ class _Call:
 
     @property
     def values(self) -> list[Value]:
-        """What its buffers hold, in their order."""
-        return [*list(self.made.owner.operands)[: len(self.share.buffers) - 1], self.made]
+        """What the buffers hold, in their order."""
+        return [*list(self.made.owner.operands)[: len(self.kernel.buffers) - 1], self.made]
 
 
 def join(module: Operation, executables: Executables, isa: Device) -> None:
@@ -47,8 +45,7 @@ def join(module: Operation, executables: Executables, isa: Device) -> None:
         if isinstance(function, func.FuncOp) and not function.is_external:
             _drop_unread(function, executables)
             clusters = joining.clusters_for(_batch_of(function))
-            room = joining.room_of(isa, clusters)
-            for run in list(_runs(function, executables, clusters, room)):
+            for run in list(_runs(function, executables, isa, clusters)):
                 last = run[-1].made.owner
                 with InsertionPoint(last), last.location:
                     _replace(run, executables, isa, clusters)
@@ -69,21 +66,18 @@ def _batch_of(function: func.FuncOp) -> int:
 
 
 def _runs(
-    function: func.FuncOp, executables: Executables, clusters: int, room: Room
+    function: func.FuncOp, executables: Executables, isa: Gpu, clusters: int
 ) -> Iterator[list[_Call]]:
-    """Calls, two at least, between which nothing reads what they make."""
+    """Calls that had better be joined, two at least; nothing between reads what they make."""
     run: list[_Call] = []
-    batch = _batch_of(function)
+    batch, room = _batch_of(function), joining.room_of(isa, clusters)
     for op in list(function.entry_block):
         made = next(iter(op.results), None)
-        kernel = None if made is None else executables.made.get(made)
+        kernel = executables.made.get(made)
         share = kernel.share(batch, clusters, room) if isinstance(kernel, Threaded) else None
-        call = None
-        if share is not None and joining.is_worth(kernel, share):
-            call = _Call(made, kernel, share)
-        if call is not None:
-            run.append(call)
-        elif any(each.made in list(op.operands) for each in run):
+        if isinstance(kernel, Threaded) and share and joining.is_worth(kernel, share):
+            run.append(_Call(made, kernel, share))
+        elif any(call.made in list(op.operands) for call in run):
             if len(run) > 1:
                 yield run
             run = []
@@ -91,9 +85,7 @@ def _runs(
         yield run
 
 
-def _replace(
-    run: Sequence[_Call], executables: Executables, isa: Gpu, clusters: int
-) -> None:
+def _replace(run: Sequence[_Call], executables: Executables, isa: Gpu, clusters: int) -> None:
     """Call the joined kernel; what others read of the run are its results."""
     memory = _Memory(run, clusters)
     joined = Joined(
@@ -114,75 +106,74 @@ def _replace(
 
 
 class _Memory:
-    """Where a run's values lie: inputs, all constants in one, results, and a place of each cluster.
+    """Where the values of a run are: its inputs, one buffer of constants, its results, scratch.
 
-    In that, values take turns.
+    Each cluster has a part of the scratch for itself, in which values take turns.
     """
 
     def __init__(self, run: Sequence[_Call], clusters: int) -> None:
-        self._run, self._clusters = run, clusters
+        self._run = run
         inside = {call.made for call in run}
-        reads = {value: call for call in run for value in call.values}
-        self._last = {value: run.index(call) for value, call in reads.items()}
-        outside = [value for value in reads if value not in inside]
-        known = {value: found for value in outside if (found := Constant.of(value)) is not None}
+        last: dict[Value, int] = {}
+        whole: dict[Value, int] = {}
+        for i, call in enumerate(run):
+            last |= dict.fromkeys(call.values, i)
+            whole |= zip(call.values, (each.size for each in call.kernel.buffers), strict=True)
+        outside = [value for value in whole if value not in inside]
+        known = {value: each for value in outside if (each := Constant.of(value)) is not None}
         self.inputs = [value for value in outside if value not in known]
-        self.results = [each.made for each in run if any(_user(u) not in inside for u in each.made.uses)]
-        packed, self._firsts = _packed([each.array for each in known.values()])
-        self.constants = packed
-        self._firsts = dict(zip(known, self._firsts, strict=True))
-        self._scratch, self._apart = self._arranged()
-
-    @property
-    def sizes(self) -> list[int]:
-        """Bytes of each buffer."""
-        whole = {v: size_of(b) for call in self._run for v, b in zip(call.values, call.kernel.buffers, strict=True)}
+        self.results = [
+            call.made
+            for call in run
+            if any(next(iter(use.owner.results), None) not in inside for use in call.made.uses)
+        ]
+        self._spans: dict[Value, Span] = {}
+        for i, value in enumerate([*self.inputs, None, *self.results]):
+            if value is not None:
+                self._spans[value] = Span(i, 0, whole[value] // clusters)
+        packed: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
+        for value, each in known.items():
+            self._spans[value] = Span(len(self.inputs), sum(map(len, packed)), 0)
+            raw = np.ascontiguousarray(each.array).reshape(-1).view(np.int8)
+            packed.append(np.pad(raw, (0, _rounded(len(raw)) - len(raw))))
+        self.constants = np.concatenate(packed)
+        own = self._scratch(last)
         ends = [whole[value] for value in self.results]
         inputs = [whole[value] for value in self.inputs]
-        return [*inputs, len(self.constants), *ends, max(_ALIGNMENT, self._apart * self._clusters)]
+        self.sizes = [*inputs, len(self.constants), *ends, own * clusters]
 
-    def steps(self) -> Iterator[Step]:
-        """The shares; one waits if it touches what was written, or writes what was touched, since."""
-        touched: list[tuple[Span, int, bool]] = []
-        for call in self._run:
-            buffers = zip(call.values, call.share.buffers, strict=True)
-            here = [(self._span(v, b), size_of(b), v == call.made) for v, b in buffers]
-            waits = any(_collide(one, other) for one in touched for other in here)
-            touched = here if waits else [*touched, *here]
-            yield Step(call.share, tuple(span for span, *_ in here), waits)
-
-    def _span(self, value: Value, buffer: Buffer) -> Span:
-        if value in self._firsts:
-            return Span(len(self.inputs), self._firsts[value], 0)
-        if value in self._scratch:
-            return Span(len(self.sizes) - 1, self._scratch[value], self._apart)
-        number = self.inputs.index(value) if value in self.inputs else len(self.inputs) + 1 + self.results.index(value)
-        return Span(number, 0, size_of(buffer))
-
-    def _arranged(self) -> tuple[dict[Value, int], int]:
-        """Where in a cluster's place each value begins, the first that is free; and its size."""
+    def _scratch(self, last: dict[Value, int]) -> int:
+        """Give each value the first free place of a cluster's scratch; how many bytes that is."""
         held: dict[Value, tuple[int, int]] = {}
         for i, call in enumerate(self._run):
-            if call.made in self.results:
-                continue
-            size = -(-size_of(call.share.buffers[-1]) // _ALIGNMENT) * _ALIGNMENT
-            busy = sorted(place for value, place in held.items() if self._last[value] >= i)
-            first = 0
-            for low, high in busy:
+            size, first = _rounded(call.share.buffers[-1].size), 0
+            for low, high in sorted(place for value, place in held.items() if last[value] >= i):
                 if first + size <= low:
                     break
                 first = max(first, high)
-            held[call.made] = first, first + size
-        end = max((high for _, high in held.values()), default=0)
-        return {value: low for value, (low, _) in held.items()}, end
+            if call.made not in self._spans:
+                held[call.made] = first, first + size
+        own = max((high for _, high in held.values()), default=_ALIGNMENT)
+        number = len(self.inputs) + 1 + len(self.results)
+        self._spans |= {value: Span(number, first, own) for value, (first, _) in held.items()}
+        return own
+
+    def steps(self) -> Iterator[Step]:
+        """The shares; one waits that reads what was written since, or writes what was touched."""
+        touched: list[tuple[Span, int, bool]] = []
+        for call in self._run:
+            spans = tuple(self._spans[value] for value in call.values)
+            sizes = (each.size for each in call.share.buffers)
+            here = list(
+                zip(spans, sizes, (value == call.made for value in call.values), strict=True)
+            )
+            waits = any(_collide(one, other) for one in touched for other in here)
+            touched = here if waits else [*touched, *here]
+            yield Step(call.share, spans, waits)
 
 
-def _packed(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[int]]:
-    """The bytes of arrays one after the other, and where each begins."""
-    raw = [np.ascontiguousarray(each).reshape(-1).view(np.int8) for each in arrays]
-    filled = [np.pad(each, (0, -len(each) % _ALIGNMENT)) for each in raw]
-    firsts = np.cumsum([0, *map(len, filled)])[:-1].tolist()
-    return np.concatenate([*filled, np.zeros(0, np.int8)]), firsts
+def _rounded(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _collide(one: tuple[Span, int, bool], other: tuple[Span, int, bool]) -> bool:
@@ -190,7 +181,3 @@ def _collide(one: tuple[Span, int, bool], other: tuple[Span, int, bool]) -> bool
     (left, size, writes), (right, more, also) = one, other
     apart = left.first + size <= right.first or right.first + more <= left.first
     return (writes or also) and left.buffer == right.buffer and not apart
-
-
-def _user(use: Any) -> Value | None:
-    return next(iter(use.owner.results), None)
