@@ -273,26 +273,17 @@ def shuffle(one: Value, other: Value, mask: Sequence[int]) -> Value:
 
 def call(intrinsic: str, result: Type, *operands: Value) -> Value:
     """An instruction of LLVM's by its name."""
-    return _intrinsic(intrinsic, [result], operands).result
-
-
-def command(intrinsic: str, *operands: Value) -> None:
-    """An instruction of LLVM's that makes nothing."""
-    _intrinsic(intrinsic, [], operands)
-
-
-def _intrinsic(name: str, results: Sequence[Type], operands: Sequence[Value]) -> Operation:
     return Operation.create(
         "llvm.call_intrinsic",
-        results=list(results),
+        results=[result],
         operands=list(operands),
         attributes={
-            "intrin": StringAttr.get(name),
+            "intrin": StringAttr.get(intrinsic),
             "op_bundle_sizes": DenseI32ArrayAttr.get([]),
             "operandSegmentSizes": DenseI32ArrayAttr.get([len(operands), 0]),
             "fastmathFlags": Attribute.parse("#llvm.fastmath<none>"),
         },
-    )
+    ).result
 
 
 def fenced(value: Value) -> Value:

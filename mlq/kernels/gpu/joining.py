@@ -50,7 +50,7 @@ def is_worth(kernel: Threaded, share: Threaded) -> bool:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a buffer is: from which byte on in one of all, and how far apart those of clusters are."""
+    """Where a buffer is: from which byte of one of all on; how far apart those of clusters are."""
 
     buffer: int
     first: int
@@ -152,5 +152,5 @@ def _known(memory: Value) -> None:
 
 def _wait() -> None:
     """Until all workgroups of a cluster are here, and what they wrote is there for all."""
-    for name in ("arrive", "wait"):
-        code.command(f"llvm.nvvm.barrier.cluster.{name}")
+    Operation.create("nvvm.cluster.arrive")
+    Operation.create("nvvm.cluster.wait")

@@ -89,6 +89,11 @@ class Move(Threaded):
     kind: Kind = "u8"
 
     @property
+    def reads(self) -> int:
+        """Bytes of a word."""
+        return WORD
+
+    @property
     def label(self) -> str:
         """As `move_16x32x32_to_32x16x16`."""
         images = (f"{e.channels}x{e.height}x{e.width}" for e in (self.input, self.output))
@@ -103,11 +108,6 @@ class Move(Threaded):
     def items(self) -> int:
         """Words of the output."""
         return threads.words_in(self.output)
-
-    @property
-    def reads(self) -> int:
-        """Bytes of a word."""
-        return WORD
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""

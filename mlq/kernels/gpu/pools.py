@@ -38,16 +38,16 @@ class _Pool(Threaded):
         return threads.words_in(self.output)
 
     @property
-    def reads(self) -> int:
-        """The words of a window."""
-        return self.window[0] * self.window[1]
-
-    @property
     def label(self) -> str:
         """As `max_pool3x3_64x112x112`."""
         image, (height, width) = self.input, self.window
         size = f"{image.channels}x{image.height}x{image.width}"
         return f"{self.name}_pool{height}x{width}_{size}"
+
+    @property
+    def reads(self) -> int:
+        """The words of a window."""
+        return self.window[0] * self.window[1]
 
     def _origin(self, y: Index, x: Index) -> tuple[Index, Index]:
         """Where the window of an output pixel begins; within the margin, perhaps."""

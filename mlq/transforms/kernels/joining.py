@@ -41,14 +41,12 @@ def join(module: Operation, executables: Executables, isa: Device) -> None:
     """Join calls in all functions, for a device whose workgroups can wait for each other."""
     if not isinstance(isa, Gpu) or not isa.cluster:
         return
-    for function in module.regions[0].blocks[0]:
-        if isinstance(function, func.FuncOp) and not function.is_external:
-            _drop_unread(function, executables)
-            clusters = joining.clusters_for(_batch_of(function))
-            for run in list(_runs(function, executables, isa, clusters)):
-                last = run[-1].made.owner
-                with InsertionPoint(last), last.location:
-                    _replace(run, executables, isa, clusters)
+    functions = [op for op in module.regions[0].blocks[0] if isinstance(op, func.FuncOp)]
+    for function in functions:
+        _drop_unread(function, executables)
+        clusters = joining.clusters_for(_batch_of(function))
+        for run in list(_runs(function, executables, isa, clusters)):
+            _replace(run, executables, isa, clusters)
 
 
 def _drop_unread(function: func.FuncOp, executables: Executables) -> None:
@@ -95,11 +93,12 @@ def _replace(run: Sequence[_Call], executables: Executables, isa: Gpu, clusters:
         results=len(memory.results) + 1,
         clusters=clusters,
     )
-    made = [call.made for call in run]
+    made, last = [call.made for call in run], run[-1].made.owner
     scratch = RankedTensorType.get([memory.sizes[-1]], code.element("i8"))
     types = [*(value.type for value in memory.results), scratch]
-    operands = [*memory.inputs, constant("joined", memory.constants)]
-    found = executables.replace(made, joined, operands, *types)
+    with InsertionPoint(last), last.location:
+        operands = [*memory.inputs, constant("joined", memory.constants)]
+        found = executables.replace(made, joined, operands, *types)
     for old, new in zip(memory.results, found, strict=False):
         old.replace_all_uses_with(new)
     executables.erase(made)
