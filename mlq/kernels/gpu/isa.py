@@ -22,7 +22,7 @@ _EXPONENT, _UPPER, _HALF_AN_ULP = 0x7F800000, -0x1000, 24 << 23
 class Arithmetic:
     """Dot products, and the steps of a requantization, each rounded on its own.
 
-    A `quotient` is a real over a scale, or what has the same nearest integer.
+    `quotient` is a real over a scale, or a real with the same nearest integer.
     """
 
     dot: Dot
@@ -106,12 +106,12 @@ def _masked(real: Value, mask: int, less: int = 0) -> Value:
 
 
 def _quotient(real: Value, scale: Value) -> Value:
-    """Beside the half between the integers around an estimate, where the exact quotient is.
+    """A real with the nearest integer of numerics' quotient, from a division that is inexact.
 
-    Vulkan promises 2.5 ULP of a division, and that what is representable comes out as it is. Less
-    than half an ULP from a half, numerics' quotient is that half. For halves below 2^11, which
-    have 12 bits as both parts of the scale have, and scales from 2^-101 on, all that is computed
-    near one is representable: `past` is `real - half * scale`, and `reach` is half an ULP's share.
+    `half` is between the integers around an estimate, `past` is `real - half * scale`, `reach` half
+    an ULP of `half`, in which numerics' quotient is `half` itself, a tie. What decides is exact: in
+    `past` all is representable near a half below 2^11, whose 12 bits meet 12 of the scale, and from
+    scales of 2^-101 on; and Vulkan rounds no such result, whichever way it rounds others.
     """
     half = _total(_spirv("GL.Floor", "f32", arith.divf(real, scale)), code.constant(0.5, "f32"))
     minus, upper = arith.negf(half), _masked(scale, _UPPER)
