@@ -108,10 +108,10 @@ def _masked(real: Value, mask: int, less: int = 0) -> Value:
 def _quotient(real: Value, scale: Value) -> Value:
     """A real with the nearest integer of numerics' quotient, from a division that is inexact.
 
-    `half` is between the integers around an estimate, `past` is `real - half * scale`, `reach` half
-    an ULP of `half`, in which numerics' quotient is `half` itself, a tie. What decides is exact: in
-    `past` all is representable near a half below 2^11, whose 12 bits meet 12 of the scale, and from
-    scales of 2^-101 on; and Vulkan rounds no such result, whichever way it rounds others.
+    `half` is between the integers around an estimate; `past` is `real - half * scale`, and `reach`
+    half an ULP of `half`, scaled: within it numerics' quotient is `half`, a tie. What decides is
+    exact: near a half below 2^11, whose 12 bits meet 12 of the scale, all in `past` is
+    representable, from scales of 2^-101 on, and Vulkan leaves such results as they are.
     """
     half = _total(_spirv("GL.Floor", "f32", arith.divf(real, scale)), code.constant(0.5, "f32"))
     minus, upper = arith.negf(half), _masked(scale, _UPPER)
