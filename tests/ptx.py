@@ -1,9 +1,10 @@
 """Executes PTX as NVIDIA's manual defines it, all threads side by side in numpy; no GPU needed.
 
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
-its size; no thread may read from shared memory what another wrote since the last barrier. Threads
-run in lockstep, those that are furthest behind first, which brings them together again where
-structured code does. An instruction that is not known is an error.
+its size; no thread may read what another wrote since the last barrier, of its block for shared
+memory, of its cluster for buffers; or through the cache that sees no writes what was written at
+all. Threads run in lockstep, those that are furthest behind first, which brings them together again
+where structured code does; a product waits for its warp. An instruction that is not known is an error.
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ class Machine:
         shared = any("shared" in step.code for step in kernel.steps)
         self.shared = np.zeros(blocks * _SHARED if shared else 0, np.uint8)
         self.writers = np.full(len(self.shared), -1, np.int32)  # since the last barrier
+        self.buffer_writers = np.full(len(memory), -1, np.int32)
+        self.written = np.zeros(len(memory), bool)  # since the launch
         self.block = block
         self.at = np.zeros(self.count, np.int64)
         self.executed: Counter[str] = Counter()
@@ -151,11 +154,15 @@ class Machine:
             "%ctaid.z": (block // (grid[0] * grid[1])).astype(np.uint32),
         }
         self.mask = np.ones(self.count, bool)
+        self.waiting = np.zeros(self.count, bool)  # for the rest of their warp
 
     def run(self) -> None:
-        while (now := int(self.at.min())) < len(self.kernel.steps):
+        while (running := (self.at < len(self.kernel.steps)) & ~self.waiting).any():
+            now = int(self.at[running].min())
             step = self.kernel.steps[now]
             here = self.at == now
+            if step.code[0] == "mma":
+                here &= self._warps_at(here)
             self.at[here] += 1
             self.mask = here
             if step.predicate:
@@ -164,6 +171,13 @@ class Machine:
             action = _ACTIONS.get(step.code[0])
             assert action is not None, f"the interpreter has no {'.'.join(step.code)}"
             action(self, step)
+        assert not self.waiting.any(), "part of a warp"
+
+    def _warps_at(self, here: Array) -> Array:
+        """Threads whose warp is all here; the others of those that are here wait."""
+        whole = here.reshape(-1, 32).all(1).repeat(32)
+        self.waiting = (self.waiting | here) & ~whole
+        return whole
 
     def get(self, operand: str, type_: str) -> Array:
         """An operand in all threads, as a type reads it."""
@@ -239,6 +253,13 @@ def _wait(machine: Machine, _step: Step) -> None:
     machine.writers[:] = -1
 
 
+def _wait_in_cluster(machine: Machine, step: Step) -> None:
+    """A barrier of clusters, here of all: those who arrive leave it when all have."""
+    assert machine.mask.all(), "not all threads are at a barrier"
+    if "wait" in step.code:
+        machine.buffer_writers[:] = -1
+
+
 def _load(machine: Machine, step: Step) -> None:
     targets, type_ = _list(step.operands[0]), step.code[-1]
     if "param" in step.code:
@@ -248,10 +269,13 @@ def _load(machine: Machine, step: Step) -> None:
         return
     size = _bits(type_) // 8
     memory, at = machine.places(step, step.operands[1], size * len(targets))
-    if memory is machine.shared:
-        writers, readers = machine.writers[at], np.arange(machine.count)
-        raced = machine.mask & (writers >= 0) & (writers != readers)
-        assert not raced.any(), f"read before a barrier: {step}"
+    everyone = machine.writers if memory is machine.shared else machine.buffer_writers
+    writers, readers = everyone[at], np.arange(machine.count)
+    raced = machine.mask & (writers >= 0) & (writers != readers)
+    assert not raced.any(), f"read before a barrier: {step}"
+    assert "nc" not in step.code or not machine.written[at[machine.mask]].any(), (
+        f"read through a cache that does not see what is written: {step}"
+    )
     for i, target in enumerate(targets):
         found = memory[np.where(machine.mask, at + i * size, 0)[:, None] + np.arange(size)]
         value = np.ascontiguousarray(found).view(_dtype(type_)).reshape(-1)
@@ -266,8 +290,10 @@ def _store(machine: Machine, step: Step) -> None:
         value = np.ascontiguousarray(machine.get(source, f"b{8 * size}"))
         places = at[machine.mask, None] + np.arange(i * size, (i + 1) * size)
         memory[places] = value.view(np.uint8).reshape(-1, size)[machine.mask]
-        if memory is machine.shared:
-            machine.writers[places] = np.arange(machine.count)[machine.mask, None]
+        if memory is machine.memory:
+            machine.written[places] = True
+        writers = machine.writers if memory is machine.shared else machine.buffer_writers
+        writers[places] = np.arange(machine.count)[machine.mask, None]
 
 
 def _move(machine: Machine, step: Step) -> None:
@@ -329,6 +355,15 @@ def _shift(machine: Machine, step: Step) -> None:
     if type_[0] != "s":
         shifted = np.where(count >= _bits(type_), 0, shifted).astype(value.dtype)
     machine.put(target, shifted)
+
+
+def _funnel(machine: Machine, step: Step) -> None:
+    """Two words side by side, shifted by so many bits of 32: the upper one, or the lower."""
+    target, low, high, by = step.operands
+    pair = machine.get(high, "u32").astype(np.uint64) << 32 | machine.get(low, "u32")
+    count = (machine.get(by, "u32") & 31).astype(np.uint64)
+    shifted = pair << count >> 32 if "l" in step.code else pair >> count
+    machine.put(target, shifted.astype(np.uint32))
 
 
 def _unary(machine: Machine, step: Step) -> None:
@@ -434,6 +469,7 @@ _ACTIONS: dict[str, Callable[[Machine, Step], None]] = {
     "bra": _branch,
     "ret": _end,
     "bar": _wait,
+    "barrier": _wait_in_cluster,
     "ld": _load,
     "st": _store,
     "mov": _move,
@@ -452,6 +488,7 @@ _ACTIONS: dict[str, Callable[[Machine, Step], None]] = {
     "fma": _fused,
     "shl": _shift,
     "shr": _shift,
+    "shf": _funnel,
     "not": _unary,
     "neg": _unary,
     "abs": _unary,

@@ -58,6 +58,7 @@ class Program:
     inputs: list[Array] = field(default_factory=list)
     store: WeightStore = field(default_factory=WeightStore)
     convolves: bool = True
+    reals: bool = True
     results: list[Any] = field(default_factory=list)
 
     def stored(self) -> QuantParams:
@@ -134,7 +135,7 @@ def fill(program: Program, shape: Shape) -> None:
 def move(program: Program, shape: Shape) -> None:
     """Images of bytes and of reals: in the midst of a number, in part, with rows for columns."""
     rng, sizes = program.rng, shape.sizes
-    for image in (program.input(sizes), program.real(sizes)):
+    for image in (program.input(sizes), *([program.real(sizes)] if program.reals else [])):
         low, high = ([0, *rng.integers(0, 4, 3).tolist()] for _ in range(2))
         padded = build.pad(image, low=low, high=high, value=float(rng.choice([0.0, 1.5])))
         program.result(padded, f"pad {low} {high}")

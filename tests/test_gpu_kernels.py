@@ -207,7 +207,7 @@ def test_spirv_is_exact_and_has_dot_products() -> None:
         ("cuda:sm_61", "@lower-cuda_dp4a"),
         ("cuda:sm_75", "@lower-cuda_dp4a"),
         ("cuda:sm_80", "@lower-cuda_mma"),
-        ("cuda:sm_90", "@lower-cuda_mma"),
+        ("cuda:sm_90", "@lower-cuda_cluster"),
         ("vulkan", "@lower-linalg"),
         ("vulkan:adreno", "@lower-linalg"),
         (LAVAPIPE, "@lower-vulkan_dot"),

@@ -4,6 +4,7 @@
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon_dotprod},canonicalize" | FileCheck %s --check-prefixes=NEON,DOTPROD
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=neon},canonicalize" | FileCheck %s --check-prefixes=NEON,PLAIN
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=cuda_mma},canonicalize" | FileCheck %s --check-prefix=CUDA
+// RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=cuda_cluster},canonicalize" | FileCheck %s --check-prefix=CLUSTER
 // RUN: mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=vulkan_dot},canonicalize" | FileCheck %s --check-prefix=VULKAN
 // RUN: not mlq-opt %s --split-input-file --weights %S/Inputs/kernels.npz -p "mlq-lower-to-kernels{isa=sse2}" 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
@@ -216,4 +217,32 @@ func.func @square(%x: tensor<1x15x16x16x!quant.uniform<u8:f32, 0.5:7>>) -> tenso
 func.func @products_of_activations(%x: tensor<1x2x5x8x!quant.uniform<u8:f32, 0.5:7>>, %y: tensor<1x2x5x8x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<1x2x5x5xf32> {
   %z = "mlq.batch_matmul"(%x, %y) {transpose_rhs = true, alpha = 1.0 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x2x5x8x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x2x5x8x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<1x2x5x5xf32>
   return %z : tensor<1x2x5x5xf32>
+}
+
+// -----
+
+// Where workgroups of a cluster can wait for each other, small kernels are one launch; elsewhere two.
+// CHECK-LABEL:   func.func @small(
+// CHECK-COUNT-2:   "flow.dispatch"
+// CLUSTER:       func.func @joined2_max_pool3x3_16x8x8() attributes {nvvm.cluster_dim = array<i32: 8, 1, 1>, {{.*}}no_pipeline workgroup_size = [128, 1, 1] subgroup_size = 32
+// CLUSTER:         %[[IN:.*]] = "hal.interface.binding.subspan"({{.*}}binding = 0 : index{{.*}}memref<1024xi8>
+// CLUSTER:         %[[OUT:.*]] = "hal.interface.binding.subspan"({{.*}}binding = 2 : index{{.*}}memref<1024xi8>
+// CLUSTER:         %[[SCRATCH:.*]] = "hal.interface.binding.subspan"({{.*}}binding = 3 : index{{.*}}memref<1024xi8>
+// CLUSTER:         llvm.inline_asm has_side_effects "", "l,~{memory}" %{{.*}} : (i64) -> ()
+// CLUSTER:         memref.view %[[IN]]
+// CLUSTER:         memref.view %[[SCRATCH]]
+// CLUSTER:         nvvm.cluster.arrive
+// CLUSTER-NEXT:    nvvm.cluster.wait
+// CLUSTER:         memref.view %[[SCRATCH]]
+// CLUSTER:         memref.view %[[OUT]]
+// CLUSTER-LABEL: func.func @small(
+// CLUSTER:         "mlq.weight"() {key = "joined"}
+// CLUSTER:         "flow.dispatch"({{.*}}@joined2_max_pool3x3_16x8x8{{.*}} -> (tensor<1x8x8x16xi8>, tensor<1024xi8>)
+// CLUSTER-NOT:     "flow.dispatch"
+// CUDA-LABEL:    func.func @small(
+// CUDA-COUNT-2:    "flow.dispatch"
+func.func @small(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>> {
+  %p = "mlq.max_pool2d"(%x) {kernel = array<i64: 3, 3>, strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, layout = "nhwc"} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  %y = "mlq.max_pool2d"(%p) {kernel = array<i64: 3, 3>, strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, layout = "nhwc"} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
+  return %y : tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>
 }

@@ -44,6 +44,11 @@ class Buffer:
     element: str
     count: int
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * int(self.element[1:]) // 8
+
 
 # What fills a margin, twice: a constant of one element would become part of IREE's `main`, which
 # then copies it to a GPU, and records all that follows anew, in each call.
@@ -70,6 +75,15 @@ class Kernel(Protocol):
 
 
 @runtime_checkable
+class Several(Protocol):
+    """A kernel that makes several results."""
+
+    @property
+    def results(self) -> int:
+        """How many of its buffers, the last ones, it writes."""
+
+
+@runtime_checkable
 class Threads(Protocol):
     """A kernel whose workgroups have threads: its code is that of one thread."""
 
@@ -87,6 +101,8 @@ class Executables:
         self._block: Block | None = None
         self._numbers: dict[tuple[int, str], Value] = {}
         self.calls: list[tuple[str, str]] = []
+        self.made: dict[Value, Kernel] = {}
+        self._sources: dict[str, Operation] = {}
 
     def dispatch(
         self, kernel: Kernel, operands: Sequence[Value], result: Type, caller: str = ""
@@ -95,7 +111,7 @@ class Executables:
 
         One whose sizes are known at run time gets them as well, and its grid. Where the first axis
         of `result` is dynamic, the kernel is that of one image and called for as many. `calls`
-        remembers for which layer, the `caller`, it was.
+        remembers for which layer, the `caller`, it was; `made`, which kernel made a result.
         """
         many = result.is_dynamic_dim(0)
         name = self._symbol(sized.form(kernel), many=many)
@@ -107,16 +123,29 @@ class Executables:
         if many:
             grid[_IMAGES:] = counts[:1]
         segments = [len(grid), len(sizes) + len(operands), len(counts), int(many)]
-        made = Operation.create(
-            "flow.dispatch",
-            results=[result],
-            operands=[*grid, *sizes, *operands, *counts, *counts[:1]],
-            attributes={
-                "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
-                "operandSegmentSizes": DenseI32ArrayAttr.get(segments),
-            },
-        )
-        return made.result
+        given = [*grid, *sizes, *operands, *counts, *counts[:1]]
+        made = _call(name, given, [result], segments).result
+        self.made[made] = kernel
+        return made
+
+    def replace(
+        self, calls: Sequence[Value], kernel: Kernel, operands: Sequence[Value], *results: Type
+    ) -> list[Value]:
+        """Call a kernel of several results, which takes over what `calls` do."""
+        name, old = self._symbol(kernel, many=False), {_callee(call) for call in calls}
+        made = _call(name, operands, results, [0, len(operands), 0, 0])
+        self.calls = [(layer, name if each in old else each) for layer, each in self.calls]
+        return list(made.results)
+
+    def erase(self, calls: Sequence[Value]) -> None:
+        """Erase calls that nothing reads, and the kernels that are called no more."""
+        gone = {_callee(call) for call in calls}
+        for call in reversed(calls):
+            del self.made[call]
+            call.owner.erase()
+        for name in sorted(gone - {_callee(call) for call in self.made}):
+            self._sources.pop(name).erase()
+            self._symbols = {key: each for key, each in self._symbols.items() if each != name}
 
     def _number(self, number: int, name: str) -> Value:
         """A constant at the beginning of the function, the same one for all its calls."""
@@ -135,12 +164,32 @@ class Executables:
             alike = sum(other.label == kernel.label for other, _ in self._symbols)
             name = f"{kernel.label}_{alike + 1}" if alike else kernel.label
             with InsertionPoint.at_block_begin(self._top), Location.name(name):
-                _define(kernel, name, many=many)
+                self._sources[name] = _define(kernel, name, many=many)
             self._symbols[kernel, many] = name
         return self._symbols[kernel, many]
 
 
-def _define(kernel: Kernel, name: str, *, many: bool) -> None:
+def _call(
+    name: str, given: Sequence[Value], results: Sequence[Type], segments: Sequence[int]
+) -> Operation:
+    return Operation.create(
+        "flow.dispatch",
+        results=list(results),
+        operands=list(given),
+        attributes={
+            "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
+            "operandSegmentSizes": DenseI32ArrayAttr.get(list(segments)),
+        },
+    )
+
+
+def _callee(call: Value) -> str:
+    """The kernel that made a result."""
+    (entry,) = call.owner.attributes["entry_points"]
+    return str(entry.value[0])
+
+
+def _define(kernel: Kernel, name: str, *, many: bool) -> Operation:
     layout = _layout(kernel)
     visible = {"sym_name": StringAttr.get(name), "sym_visibility": StringAttr.get("private")}
     source = Operation.create("hal.executable.source", attributes=visible, regions=1)
@@ -160,6 +209,7 @@ def _define(kernel: Kernel, name: str, *, many: bool) -> None:
         with InsertionPoint(inner.regions[0].blocks.append()):
             _function(kernel, name, layout, many=many)
         Operation.create("hal.executable.source_end")
+    return source
 
 
 def _given_axes(kernel: Kernel, *, many: bool) -> range:
@@ -225,6 +275,8 @@ def _place(what: str, axis: int) -> Value:
 
 def _layout(kernel: Kernel) -> Attribute:
     read = "#hal.pipeline.binding<storage_buffer, ReadOnly>"
-    bindings = [read] * (len(kernel.buffers) - 1) + ["#hal.pipeline.binding<storage_buffer>"]
+    results = kernel.results if isinstance(kernel, Several) else 1
+    bindings = [read] * (len(kernel.buffers) - results)
+    bindings += ["#hal.pipeline.binding<storage_buffer>"] * results
     constants = f"constants = {count}, " if (count := len(sized.numbers(kernel))) else ""
     return Attribute.parse(f"#hal.pipeline.layout<{constants}bindings = [{', '.join(bindings)}]>")

@@ -111,7 +111,7 @@ _OF_GPUS = Library(
     quantize=gpu_casting.Quantize,
     concat=gpu_movement.Concat,
     resize=_none,
-    move=_none,
+    move=gpu_movement.Move,
     pairwise=_none,
     lookup=_none,
 )
@@ -184,7 +184,7 @@ def unfit_concat(isa: Device, channels: Sequence[int]) -> str | None:
 
 
 def unfit_elementwise(isa: Device) -> str | None:
-    """Why no kernel adds, multiplies, looks up, repeats or moves elements of images."""
+    """Why no kernel adds, multiplies, looks up or repeats elements of images."""
     return None if isinstance(isa, Isa) else "has no kernel on GPUs"
 
 

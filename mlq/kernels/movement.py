@@ -177,10 +177,11 @@ class Resize:
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """A part of an image to a place in another; its rows become columns if it is `turned`.
+    """A part of an image to a place in another.
 
     Rows, columns and channels: `size` is how many of the result the part makes, from `place` on;
-    `first` where it begins in the input, in which its pixels are `steps` apart.
+    `first` where it begins in the input, in which its pixels are `steps` apart. `axes` says which
+    axis of the input each axis of the part is: the same, or rows and columns have changed places.
     """
 
     isa: Isa
@@ -191,7 +192,12 @@ class Move:
     place: tuple[int, int, int] = (0, 0, 0)
     first: tuple[int, int, int] = (0, 0, 0)
     steps: tuple[int, int] = (1, 1)
-    turned: bool = False
+    axes: tuple[int, int, int] = (0, 1, 2)
+
+    @property
+    def turned(self) -> bool:
+        """Whether rows become columns."""
+        return self.axes != (0, 1, 2)
 
     @property
     def label(self) -> str:

@@ -61,11 +61,12 @@ _DESCRIBED = {"sm_90": _SM_90}
 
 # What kernels are generated for, and the capability from which on there is it: below, the compiler
 # would abort ("Cannot select: intrinsic").
-_FEATURES = {"dp4a": 61, "mma_s8": 80}
+_FEATURES = {"dp4a": 61, "mma_s8": 80, "clusters": 90}
 _INT8 = {
     frozenset(): "int8 one by one, as dp4a is from sm_61 on",
     frozenset({"dp4a"}): "int8 by dp4a",
-    frozenset(_FEATURES): "int8 by mma and dp4a",
+    frozenset({"dp4a", "mma_s8"}): "int8 by mma and dp4a",
+    frozenset(_FEATURES): "int8 by mma and dp4a, many layers in one launch",
 }
 
 

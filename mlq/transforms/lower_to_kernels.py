@@ -18,6 +18,7 @@ from mlq.transforms.base import Pass, option, register_pass, skip, walk
 from mlq.transforms.kernels import (
     elementwise,
     inputs,
+    joining,
     matrices,
     measuring,
     movement,
@@ -138,6 +139,7 @@ class LowerToKernels(Pass):
         for op in reversed(program):
             if _result(op) in chosen:
                 op.operation.erase()
+        joining.join(module, images.executables, isa)
         _note(module, images.calls)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
@@ -35,6 +34,11 @@ class _Quantizing(Threaded):
         return threads.words_in(self.output)
 
     @property
+    def reads(self) -> int:
+        """Floats of a word."""
+        return WORD
+
+    @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Floats, coefficients; the result."""
         coefficients = Buffer("i32", coefficient_count(1))
@@ -59,7 +63,8 @@ class _Quantizing(Threaded):
         places = [self._place(pixel, channel) for channel in channels]
         reals = [threads.load(memory[0], place, 1, 1)[0] for place in places]
         scale = finisher.scales(0, 1)[0]
-        stored = [finisher.stored(arith.divf(real, scale)) for real in reals]
+        quotient = self.isa.arithmetic.quotient
+        stored = [finisher.stored(quotient(real, scale)) for real in reals]
         at = code.plus(threads.in_words(self.output).at(*pixel), word)
         threads.store([threads.word_of(stored)], memory[-1], at, 1)
 

@@ -33,7 +33,7 @@ def buffer_of(kind: Kind, image: Image) -> Buffer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuConvolution(Threaded, Convolution):
+class GpuConvolution(Convolution, Threaded):
     """What convolutions on GPUs share, whatever multiplies."""
 
     @property
@@ -155,6 +155,11 @@ class DotConv(GpuConvolution):
     def items(self) -> int:
         """Tiles of pixels by words of channels."""
         return -(-self.pixels // self.tile) * self.padded // WORD
+
+    @property
+    def reads(self) -> int:
+        """A word of each pixel, and of weights for each channel."""
+        return self.steps * (self.tile + 1)
 
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I, O]: for each word of the window, that of each channel."""

@@ -1,4 +1,4 @@
-"""Words from image to image: channels of several side by side in one."""
+"""From image to image: channels of several side by side in one, a part of one in another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from torch_mlir.dialects import arith
 from torch_mlir.ir import Value
 
 from mlq.kernels import code
@@ -69,3 +70,77 @@ class Concat(Threaded):
         found = threads.load(memory[number], code.plus(source, word), 1, 1)
         target = threads.in_words(self.output).at(*at)
         threads.store(found, memory[-1], code.plus(target, code.plus(word, first)), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move(Threaded):
+    """A part of an image to a place in another, as mlq.kernels.movement.Move; byte by byte.
+
+    `axes` says which axis of the input each axis of the part is.
+    """
+
+    input: Image
+    output: Image
+    size: tuple[int, int, int]
+    place: tuple[int, int, int] = (0, 0, 0)
+    first: tuple[int, int, int] = (0, 0, 0)
+    steps: tuple[int, int] = (1, 1)
+    axes: tuple[int, int, int] = (0, 1, 2)
+    kind: Kind = "u8"
+
+    @property
+    def reads(self) -> int:
+        """Bytes of a word."""
+        return WORD
+
+    @property
+    def label(self) -> str:
+        """As `move_16x32x32_to_32x16x16`."""
+        images = (f"{e.channels}x{e.height}x{e.width}" for e in (self.input, self.output))
+        return "move_" + "_to_".join(images)
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The image; what stands in the margin, and around the part (i32); the result."""
+        return buffer_of("u8", self.input), Buffer("i32", 2), buffer_of("u8", self.output)
+
+    @property
+    def items(self) -> int:
+        """Words of the output."""
+        return threads.words_in(self.output)
+
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one thread."""
+        zero, around = threads.load(memory[1], 0, 2, 1)
+        filled = threads.word_of([zero] * WORD)
+        thread = self.begin(group, memory[-1], self.output, filled)
+        threads.below(thread, self.items, partial(self._word, memory, around, thread))
+
+    def _word(self, memory: Sequence[Value], around: Value, number: Index) -> None:
+        (batch, y, x), word = threads.word_in(self.output, number)
+        channels = (code.plus(code.times(word, WORD), i) for i in range(WORD))
+        stored = [self._byte(memory[0], around, batch, (y, x, each)) for each in channels]
+        at = code.plus(threads.in_words(self.output).at(batch, y, x), word)
+        threads.store([threads.word_of(stored)], memory[-1], at, 1)
+
+    def _byte(
+        self, memory: Value, around: Value, batch: Index, at: tuple[Index, Index, Index]
+    ) -> Value:
+        """What comes to be at a row, a column and a channel of the result."""
+        inside = [code.plus(each, -start) for each, start in zip(at, self.place, strict=True)]
+        nearest = [
+            code.at_least(code.at_most(each, size - 1), 0)
+            for each, size in zip(inside, self.size, strict=True)
+        ]
+        source = [
+            code.plus(code.times(each, step), start)
+            for each, step, start in zip(nearest, (*self.steps, 1), self.first, strict=True)
+        ]
+        y, x, channel = (source[self.axes.index(axis)] for axis in range(3))
+        place, byte = code.split(code.plus(self.input.at(batch, y, x), channel), WORD)
+        word = threads.load(memory, place, 1, 1)[0]
+        found = threads.byte_of(word, byte)
+        for each, near in zip(inside, nearest, strict=True):
+            is_inside = arith.cmpi(arith.CmpIPredicate.eq, code.index(each), code.index(near))
+            found = arith.select(is_inside, found, around)
+        return found

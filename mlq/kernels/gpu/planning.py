@@ -1,25 +1,26 @@
 """Which tile a warp takes on tensor cores, and how many warps share it: one estimate of time.
 
-Its constants are of an A100, from NVIDIA's documents, not measured: 108 multiprocessors, each with
-half a product (m16n8k32) a cycle and 128 bytes a cycle from its first cache.
+Its constants are of an A100, from NVIDIA's documents: 108 multiprocessors, each with half a product
+(m16n8k32) a cycle and 128 bytes a cycle from its first cache. But for what a load takes, which is
+what the steps of the smallest kernels took on an H100.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import NamedTuple
 
-_PROCESSORS, _RESIDENT = 108, 12  # multiprocessors, and warps that each holds of these kernels
 _PRODUCT, _PIXELS, _WEIGHTS = (
     2.0,
     8.0,
     2.0,
 )  # cycles of a product, of what 16 pixels, 8 channels load
-_LATENCY, _FINISH, _JOIN = 300.0, 20.0, 12.0  # of a load, to finish and to add up a product's sums
+_LATENCY, _FINISH, _JOIN = 800.0, 20.0, 12.0  # of a load, to finish and to add up a product's sums
 _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
 _REGISTERS = 64  # that loads on their way may take
+_WARP, _READ = 32, 4.0  # threads; cycles of a word for each of them, from the first cache
 
 
 class Plan(NamedTuple):
@@ -36,20 +37,51 @@ class Plan(NamedTuple):
         return next((n for n in whole if n * registers <= _REGISTERS), 1)
 
 
+class Task(NamedTuple):
+    """An output of so many pixels by channels, over `steps` of `words` for each lane."""
+
+    pixels: int
+    channels: int
+    words: int
+    steps: int
+
+
+class Room(NamedTuple):
+    """Multiprocessors, and how many warps of a kernel each holds."""
+
+    processors: float
+    warps: int
+
+
+WHOLE = Room(108, 12)
+"""A card that one kernel has for itself."""
+
+
+def cycles_of_reads(items: int, reads: int, room: Room) -> float:
+    """Of a kernel each of whose threads takes one of some items, and reads so often for it."""
+    warps = -(-items // _WARP)
+    rounds = -(-warps // int(room.processors * room.warps))
+    return max(warps / room.processors * reads * _READ, rounds * 2 * _LATENCY)
+
+
+def cycles_of(task: Task, room: Room, plan: Plan) -> float:
+    """Of a convolution by tensor cores."""
+    pixels, channels, words, steps = task
+    rows, columns, parts = plan
+    warps = -(-pixels // (16 * rows)) * -(-channels // (8 * columns))
+    products = words // 2 * rows * columns * _PRODUCT
+    loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
+    finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
+    work = warps / room.processors * (steps * max(products, loads) + finish)
+    rounds = -(-warps * parts // int(room.processors * room.warps))
+    waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
+    return max(work, rounds * (waits + finish))
+
+
 @cache
-def best_plan(pixels: int, channels: int, words: int, steps: int) -> Plan:
-    """For an output of so many pixels by channels, over `steps` of `words` for each lane."""
-
-    def cycles(plan: Plan) -> float:
-        rows, columns, parts = plan
-        warps = -(-pixels // (16 * rows)) * -(-channels // (8 * columns))
-        products = words // 2 * rows * columns * _PRODUCT
-        loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
-        finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
-        work = warps / _PROCESSORS * (steps * max(products, loads) + finish)
-        rounds = -(-warps * parts // (_PROCESSORS * _RESIDENT))
-        waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
-        return max(work, rounds * (waits + finish))
-
-    tiles = (Plan(*each) for each in product((1, 2, 4), (2, 4, 8), (1, 2, 4)))
-    return min((plan for plan in tiles if plan.rows * plan.columns <= _MOST), key=cycles)
+def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
+    """For a convolution; `columns` of a tile if it must have so many."""
+    widths = (columns,) if columns else (2, 4, 8)
+    tiles = (Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4)))
+    fitting = (plan for plan in tiles if plan.rows * plan.columns <= _MOST)
+    return min(fitting, key=partial(cycles_of, task, room))

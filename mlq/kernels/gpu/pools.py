@@ -44,6 +44,11 @@ class _Pool(Threaded):
         size = f"{image.channels}x{image.height}x{image.width}"
         return f"{self.name}_pool{height}x{width}_{size}"
 
+    @property
+    def reads(self) -> int:
+        """The words of a window."""
+        return self.window[0] * self.window[1]
+
     def _origin(self, y: Index, x: Index) -> tuple[Index, Index]:
         """Where the window of an output pixel begins; within the margin, perhaps."""
         down, right = code.times(y, self.strides[0]), code.times(x, self.strides[1])

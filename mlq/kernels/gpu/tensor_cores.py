@@ -9,20 +9,21 @@ lane ends up with neighbours. Weights lie in memory in the order in which lanes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch_mlir.dialects import arith, llvm
 from torch_mlir.ir import Type, Value
+from typing_extensions import Self
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import GpuConvolution
 from mlq.kernels.gpu.finishing import Finisher
-from mlq.kernels.gpu.planning import Plan, best_plan
+from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan, cycles_of
 from mlq.kernels.gpu.threads import THREADS, WORD
 
 _HEIGHT, _WIDTH, _LANES = 16, 8, 4  # pixels and channels of a product; lanes that share a pixel
@@ -31,12 +32,35 @@ _MMA = "llvm.nvvm.mma.m16n8k32.row.col.u8.s8"
 
 @dataclass(frozen=True, kw_only=True)
 class TensorConv(GpuConvolution):
-    """A convolution on tensor cores."""
+    """A convolution on tensor cores; `columns` of a tile, where weights were packed for so many."""
+
+    columns: int = 0
 
     @property
     def plan(self) -> Plan:
         """The tile of a warp: what is estimated to take least time."""
-        return best_plan(self.pixels, self.channels, self.bytes // WORD, self.takes)
+        return best_plan(self.task, self.room, self.columns)
+
+    @property
+    def task(self) -> Task:
+        """What there is to do."""
+        return Task(self.pixels, self.channels, self.bytes // WORD, self.takes)
+
+    @property
+    def cycles(self) -> float:
+        """What the kernel is estimated to take, without its launch."""
+        return cycles_of(self.task, self.room, self.plan)
+
+    def share(self, batch: int, parts: int, room: Room) -> Self | None:
+        """Its weights stay packed as they are."""
+        found = super().share(batch, parts, room)
+        return None if found is None else replace(found, columns=self.plan.columns)
+
+    @property
+    def shared_words(self) -> int:
+        """What all but one of the warps that share a tile have summed up."""
+        rows, columns, parts = self.plan
+        return THREADS * (parts - 1) // parts * 4 * rows * columns
 
     @property
     def takes(self) -> int:
@@ -143,7 +167,7 @@ class _Lane:
         warp = code.split(threads.identity(), self.kernel.isa.warp)[0]
         others, apart = self.plan.parts - 1, self.kernel.isa.warp
         first = code.times(code.split(warp, self.plan.parts)[0], others * len(sums) * apart)
-        shared = threads.shared(THREADS * others // self.plan.parts * len(sums))
+        shared = threads.shared(self.kernel.shared_words)
 
         def places(part: Index) -> list[Index]:
             before = code.times(code.plus(part, -1), len(sums) * apart)

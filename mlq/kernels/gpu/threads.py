@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
-from torch_mlir.dialects import arith, memref, scf
+from torch_mlir.dialects import arith, func, memref, scf
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
+from typing_extensions import Self
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
+from mlq.kernels.executable import Buffer
 from mlq.kernels.gpu.isa import Gpu
+from mlq.kernels.gpu.planning import WHOLE, Room, cycles_of_reads
 from mlq.kernels.image import Image
 
 THREADS = 128
@@ -23,20 +26,36 @@ WORD = 4
 Pixel: TypeAlias = tuple[Index, Index, Index]
 """Batch, row and column."""
 
+_IMAGES = ("input", "inputs", "output", "residual")
 _LONGEST = 32768  # workgroups along an axis: Vulkan promises 65535
 _BYTE, _BITS = 255, 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threaded(ABC):
-    """A kernel whose threads take one of `items` each."""
+    """A kernel whose threads take one of `items` each; `room` is what it has of a card."""
 
     isa: Gpu
+    room: Room = WHOLE
 
     @property
     @abstractmethod
     def items(self) -> int:
         """Pieces of work, one for each thread."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What it computes, as a part of a symbol."""
+
+    @property
+    @abstractmethod
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What it reads, and last what it writes."""
+
+    @abstractmethod
+    def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
+        """The code of one thread."""
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -54,6 +73,32 @@ class Threaded(ABC):
         )
         return {"translation_info": Attribute.parse(text)}
 
+    @property
+    def reads(self) -> int:
+        """How often a thread reads for an item."""
+        return 1
+
+    @property
+    def cycles(self) -> float:
+        """What the kernel is estimated to take, without its launch."""
+        return cycles_of_reads(self.items, self.reads, self.room)
+
+    def share(self, batch: int, parts: int, room: Room) -> Self | None:
+        """The kernel of one of `parts` of the batch, in less room; None if it has no parts."""
+        images = {
+            each.name: _share(getattr(self, each.name), batch, parts)
+            for each in fields(self)
+            if each.name in _IMAGES and getattr(self, each.name) is not None
+        }
+        if None in images.values():
+            return None
+        return replace(self, room=room, **images)
+
+    @property
+    def shared_words(self) -> int:
+        """Words of memory that the threads of a workgroup share."""
+        return 0
+
     def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
         """The number of a thread in all workgroups; the result's margin is filled."""
         number = code.plus(code.times(group[1], _LONGEST), group[0])
@@ -63,6 +108,18 @@ class Threaded(ABC):
         return thread
 
 
+def _share(images: Any, batch: int, parts: int) -> Any:
+    """One of `parts` of an image of so many, or rows of a matrix; None if it is neither."""
+    if isinstance(images, tuple):
+        found = tuple(_share(each, batch, parts) for each in images)
+        return None if None in found else found
+    if images.batch == batch:
+        return replace(images, batch=batch // parts)
+    if images.batch == images.height == 1 and images.is_dense and images.width % batch == 0:
+        return replace(images, width=images.width // parts)
+    return None
+
+
 def identity() -> Value:
     """The number of a thread in its workgroup."""
     dimension = {"dimension": Attribute.parse("#gpu<dim x>")}
@@ -70,10 +127,19 @@ def identity() -> Value:
 
 
 def shared(words: int) -> Value:
-    """Memory for so many i32, that the threads of a workgroup share."""
-    space = Attribute.parse("#gpu.address_space<workgroup>")
-    type_ = MemRefType.get([words], code.element("i32"), memory_space=space)
-    return memref.AllocOp(type_, [], []).result
+    """Memory for so many i32, that a workgroup shares; a function has one, made when first asked.
+
+    Who asks first must ask for most.
+    """
+    entry = InsertionPoint.current.block
+    while not isinstance(entry.owner.opview, func.FuncOp):
+        entry = entry.owner.operation.block
+    made = next((op for op in entry if isinstance(op, memref.AllocOp)), None)
+    if made is None:
+        space = Attribute.parse("#gpu.address_space<workgroup>")
+        type_ = MemRefType.get([words], code.element("i32"), memory_space=space)
+        made = memref.AllocOp(type_, [], [])
+    return made.result
 
 
 def wait() -> None:
@@ -143,6 +209,12 @@ def bytes_of(word: Value) -> list[Value]:
     """The four u8 of a word, each as an i32."""
     shifted = [word, *(arith.shrui(word, number(_BITS * i)) for i in range(1, WORD))]
     return [arith.andi(each, number(_BYTE)) for each in shifted[:-1]] + shifted[-1:]
+
+
+def byte_of(word: Value, which: Index) -> Value:
+    """One of the four u8 of a word, as an i32."""
+    bits = arith.index_cast(word.type, code.index(code.times(which, _BITS)))
+    return arith.andi(arith.shrui(word, bits), number(_BYTE))
 
 
 def word_of(numbers: Sequence[Value]) -> Value:

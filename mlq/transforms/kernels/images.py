@@ -45,7 +45,7 @@ class Images:
     """
 
     def __init__(self, module: Operation, isa: Device, *, sized: bool) -> None:
-        self._executables, self._isa, self.sized = Executables(module), isa, sized
+        self.executables, self._isa, self.sized = Executables(module), isa, sized
         # What was reshaped: the ops themselves come to read what other ops see of an image.
         self._reshaped = {op.output: op.input for op in walk(module, ReshapeOp)}
         self._margins: dict[Value, Margin] = {}
@@ -57,7 +57,7 @@ class Images:
     @property
     def calls(self) -> Sequence[tuple[str, str]]:
         """Layer and kernel of each call, in order; casts are of no layer."""
-        return self._executables.calls
+        return self.executables.calls
 
     def need(self, value: Value, margin: Margin) -> None:
         """Reserve a margin around an image, for a kernel that will read it."""
@@ -116,7 +116,7 @@ class Images:
 
     def dispatch(self, kernel: Kernel, operands: Sequence[Value], result: Type) -> Value:
         """Call a kernel whose result is no image."""
-        return self._executables.dispatch(kernel, operands, result, self.caller)
+        return self.executables.dispatch(kernel, operands, result, self.caller)
 
     def zero_of(self, value: Value) -> Value:
         """What stands for zero in the margin of an image, as kernels read it."""
@@ -145,7 +145,8 @@ class Images:
         return self._plain[value]
 
     def _copied(self, value: Value, least: int) -> Held:
-        """What no kernel made, with its margin and a number of channels that kernels can read."""
+        """An image with its margin and a number of channels that kernels can read."""
+        value = self.plain(value) if self.is_made(value) else value
         image, held = image_of(value), self.result(value, least)
         zero, kind = self.zero(value), kind_of(value)
         if kind != "f32":

@@ -10,12 +10,14 @@ from torch_mlir.ir import Value
 
 from mlq import numerics
 from mlq.dialect import build
-from mlq.dialect.ops import ConcatOp, PadOp, ResizeNearestOp, SliceOp, TransposeOp
+from mlq.dialect.ops import ConcatOp, PadOp, ReshapeOp, ResizeNearestOp, SliceOp, TransposeOp
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
+from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import (
     BLOCK,
+    WORD,
     Images,
     Lower,
     constant,
@@ -67,16 +69,19 @@ def slice(op: SliceOp, isa: Device, images: Images) -> Lower | str:  # the op's 
 
 
 def transpose(op: TransposeOp, isa: Device, images: Images) -> Lower | str:
-    """Rows of an image become columns, as of heads and tokens."""
-    if list(op.permutation) != _ROWS_WITH_COLUMNS:
+    """Rows of an image become columns, as of heads and tokens; on GPUs any axes but the batch."""
+    batch, *axes = op.permutation
+    if isinstance(isa, Isa) and [batch, *axes] != _ROWS_WITH_COLUMNS:
         return "moves something other than pixels"
-    return _moved(op, isa, images, size=tuple(build.shape_of(op.output)[1:]), turned=True)
+    if batch or len(axes) != _IMAGE - 1:
+        return "moves something other than an image"
+    turned = tuple(axis - 1 for axis in axes)
+    return _moved(op, isa, images, size=tuple(build.shape_of(op.output)[1:]), axes=turned)
 
 
 def _moved(op: Any, isa: Device, images: Images, **part: Any) -> Lower | str:
     """A part of an image, wherever it comes to be."""
     reason = None if params_of(op.input) is None else unfit(isa, op.input, op.output)
-    reason = reason or library.unfit_elementwise(isa)
     if reason is not None:
         return reason
     images.need(op.input, NO_MARGIN)
@@ -84,7 +89,11 @@ def _moved(op: Any, isa: Device, images: Images, **part: Any) -> Lower | str:
 
 
 def _move(op: Any, isa: Device, part: dict[str, Any], images: Images) -> None:
-    source, output, kind = images.read(op.input), images.result(op.output), kind_of(op.output)
+    source, kind = images.read(op.input), kind_of(op.output)
+    # What is read in another shape only had better be dense.
+    is_reshaped = all(isinstance(use.owner.opview, ReshapeOp) for use in op.output.uses)
+    fills_words = not isinstance(isa, Isa) and is_reshaped
+    output = images.result(op.output, WORD if fills_words else BLOCK)
     kernel = library.of(isa).move(isa=isa, input=source.image, output=output, kind=kind, **part)
     value = np.float32(op.value.value if isinstance(op, PadOp) else 0.0)
     params, zero = params_of(op.output), images.zero(op.output)
