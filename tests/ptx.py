@@ -4,7 +4,8 @@ What a kernel does is checked on the way: every access must lie within a buffer,
 its size; no thread may read what another wrote since the last barrier, of its block for shared
 memory, of its cluster for buffers; or through the cache that sees no writes what was written at
 all. Threads run in lockstep, those that are furthest behind first, which brings them together again
-where structured code does; a product waits for its warp. An instruction that is not known is an error.
+where structured code does; a product waits for its warp. An instruction that is not known is an
+error.
 """
 
 from __future__ import annotations
