@@ -165,8 +165,19 @@ def gains_by_winograd(
     return plain and enough and near and wide
 
 
+def saves_padding(isa: Device, filters: Sequence[int], *, kind: Kind) -> bool:
+    """Whether a window's row is fewer words if no channels are padded to make each pixel one."""
+    if kind == "f32" or isinstance(isa, Gpu) or isa.unit(kind).reduction.beyond >= WORD:
+        return False
+    unit, (_, width, channels, _) = isa.unit(kind), filters
+    fewer = -(-width * channels // unit.depth) < width * WORD // unit.depth
+    return fewer and unit.reduction.beyond > 0
+
+
 def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
     """Pixels beyond a row that the last step of one may read: where pixels are narrow."""
+    if saves_padding(isa, filters, kind=kind):
+        return -(-isa.unit(kind).reduction.beyond // filters[2])
     if kind == "f32" or isinstance(isa, Gpu):
         return 0
     return int(filters[2] <= WORD <= isa.unit(kind).reduction.beyond)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from torch_mlir.dialects import arith
+from torch_mlir.dialects import arith, memref
 from torch_mlir.ir import Value
 
 from mlq.kernels import code, margins
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _At: TypeAlias = tuple[Index, Index]
 """Row and column of a pixel."""
+
+_LINE_BITS = 512  # of a cache
 
 
 class Body:
@@ -60,7 +62,8 @@ class Body:
         steps = down * input.pitch, right * input.channels
         places = self._each(column, pixels, self._source, steps)
         sources = [code.plus(place, first) for place in places]
-        sums = self._accumulate(column, channel, sources, biases)
+        ahead = (tile,) if self.conv.asks(column) else ()
+        sums = self._accumulate(column, channel, sources, biases, ahead)
         self._finish(column, channel, pixels, sums)
 
     def _finish(
@@ -136,9 +139,17 @@ class Body:
         return self.conv.input.at(self.group[2], row, pixel)
 
     def _accumulate(
-        self, column: Columns, channel: Index, sources: list[Index], biases: list[Value]
+        self,
+        column: Columns,
+        channel: Index,
+        sources: list[Index],
+        biases: list[Value],
+        ahead: tuple[Index, ...] = (),
     ) -> list[Value]:
-        """Sums of products over the window: rows of it, perhaps pixels of a row, then channels."""
+        """Sums of products over the window: rows of it, perhaps pixels of a row, then channels.
+
+        `ahead` is the tile, if meanwhile weights of the next block are asked for.
+        """
         conv, reduction = self.conv, self.conv.unit.reduction
         size = column.vectors * conv.isa.lanes
         joined = conv.is_joined
@@ -149,12 +160,12 @@ class Body:
             down = code.times(kh, conv.dilations[0] * conv.input.pitch)
             place = code.plus(base, code.times(kh, per_row * conv.row * size))
             if joined:
-                return self.run(column, sources, (down, place), list(sums))
+                return self.run(column, sources, (down, place, *ahead), list(sums))
 
             def pixel(kw: Index, *sums: Value) -> list[Value]:
                 right = code.times(kw, conv.dilations[1] * conv.input.channels)
-                at = code.plus(place, code.times(kw, conv.row * size))
-                return self.run(column, sources, (code.plus(down, right), at), list(sums))
+                start = code.plus(down, right), code.plus(place, code.times(kw, conv.row * size))
+                return self.run(column, sources, (*start, *ahead), list(sums))
 
             return code.loop(0, conv.window[1], 1, pixel, sums)
 
@@ -167,9 +178,12 @@ class Body:
         return code.times(channel, self.conv.rows * self.conv.row)
 
     def run(
-        self, column: Columns, sources: list[Index], start: tuple[Index, Index], sums: list[Value]
+        self, column: Columns, sources: list[Index], start: tuple[Index, ...], sums: list[Value]
     ) -> list[Value]:
-        """Sums of products over elements side by side."""
+        """Sums of products over elements side by side.
+
+        They `start` so far beyond the sources, at those weights; a tile's number asks for others.
+        """
         for part in self.conv.parts:
             sums = self._part(column, part, sources, start, sums)
         return sums
@@ -179,7 +193,7 @@ class Body:
         column: Columns,
         part: Part,
         sources: list[Index],
-        start: tuple[Index, Index],
+        start: tuple[Index, ...],
         sums: list[Value],
     ) -> list[Value]:
         """Sums of products over steps that are alike."""
@@ -188,6 +202,9 @@ class Body:
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
+            for tile in start[2:]:
+                at = code.plus(start[1], code.times(k, size))
+                self._ask(column, at, unrolled * part.stored * size, tile)
             for u in range(unrolled):
                 offset = code.plus(k, u * part.span)
                 step = Step(
@@ -204,3 +221,19 @@ class Body:
 
         end = part.first + part.steps * part.span
         return code.loop(part.first, end, unrolled * part.span, steps, sums)
+
+    def _ask(self, column: Columns, at: Index, count: int, tile: Index) -> None:
+        """Ask for the tile's part of what the next block has in the place of `count` weights.
+
+        Behind the last block other layers' may be; to ask for what is not there does nothing.
+        """
+        conv, line = self.conv, _LINE_BITS // int(self.conv.unit.weight[1:])
+        low, _ = code.share(conv.tiles(column), self.group[0], self.grid[0])
+        lines, tiles = -(-count // line), -(-conv.tiles(column) // conv.grid[0])
+        each = -(-lines // tiles)
+        done = code.times(code.plus(tile, code.times(low, -1)), each)
+        first = code.plus(at, code.times(code.at_most(done, lines - each), line))
+        block = column.vectors * conv.isa.lanes * conv.rows * conv.row
+        for i in range(each):
+            place = code.index(code.plus(first, block + i * line))
+            memref.prefetch(self.memory[1], [place], False, 2, True)  # into the second cache

@@ -14,6 +14,7 @@ from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import WORD, Images, Lower, constant, kind_of, unfit
+from mlq.transforms.kernels.products import saves_padding
 from mlq.transforms.linalg.epilogue import params_of
 
 _TO_NHWC = [0, 2, 3, 1]
@@ -25,7 +26,10 @@ def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     if params is None or reason is not None:
         return reason or "does not make integers"
     planes = _planes(op.input)
-    if planes is not None and all(_is_convolved(use.owner.opview) for use in op.output.uses):
+    readers = [use.owner.opview for use in op.output.uses]
+    if planes is not None and all(map(_is_convolved, readers)):
+        if all(saves_padding(each, isa) for each in readers):
+            images.unpadded.add(op.output)
         return partial(_quantize_planes, op, isa, planes)
     images.need(op.input, NO_MARGIN)
     return partial(_quantize, op, isa)
