@@ -656,9 +656,7 @@ def wide_cases(isa: Isa) -> Iterator[Case]:
     yield mean_pool(isa, rng, kind="u8", result="u16")
     yield quantize(isa, rng, channels=3, width=35, kind="u16")
     yield quantize(isa, rng, channels=1, width=9, kind="u16")
-    yield from (
-        quantize(isa, rng, channels=n, width=35, stored=n, kind="u16") for n in (1, 2, 3)
-    )
+    yield from (quantize(isa, rng, channels=n, width=35, stored=n, kind="u16") for n in (1, 2, 3))
     yield from unpadded(isa, rng, "u16")
     yield from (quantize_image(isa, rng, channels=channels, kind="u16") for channels in (7, 48))
 

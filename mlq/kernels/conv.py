@@ -153,8 +153,9 @@ class Conv(Convolution):
         height, width, depth, channels = weight.shape
         padded = np.zeros((height, width, self._depth, self.padded), weight.dtype)
         padded[:, :, :depth, :channels] = weight
-        rows = padded[..., self._order].reshape(self.rows, self.run, -1)
-        rows = np.pad(rows, ((0, 0), (0, max(self.unit.reduction.spans)), (0, 0)))
+        # A step may read more than is left of a run.
+        ends = (0, 0), (0, max(self.unit.reduction.spans)), (0, 0)
+        rows = np.pad(padded[..., self._order].reshape(self.rows, self.run, -1), ends)
         return np.concatenate(
             [
                 self._packed(rows[..., start : start + size])

@@ -114,6 +114,7 @@ def parts(reduction: Reduction, run: int, beyond: int) -> tuple[Part, ...]:
             if steps and read and span - read <= min(beyond, reduction.beyond):
                 found.append(Part(first, steps, span, -(-read // word) * word))
                 first += steps * read
+    assert first >= run
     return tuple(found)
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _At: TypeAlias = tuple[Index, Index]
 """Row and column of a pixel."""
 
-_LINE_BITS = 512  # of a cache
-
 
 class Body:
     """The code of one workgroup of a convolution."""
@@ -32,6 +30,7 @@ class Body:
         self.conv, self.memory, self.group = conv.flat, memory, group
         self.columns, self.grid = conv.columns, conv.workers()
         self.finisher = Finisher(conv.finish, conv.isa.storage_of, memory[2], conv.padded)
+        self.asking: Index | None = None  # the tile whose code asks for the next block's weights
 
     def emit(self) -> None:
         memory, zero = self.memory[-1], self.finisher.zero_point()
@@ -62,8 +61,8 @@ class Body:
         steps = down * input.pitch, right * input.channels
         places = self._each(column, pixels, self._source, steps)
         sources = [code.plus(place, first) for place in places]
-        ahead = (tile,) if self.conv.asks(column) else ()
-        sums = self._accumulate(column, channel, sources, biases, ahead)
+        self.asking = tile if self.conv.asks(column) else None
+        sums = self._accumulate(column, channel, sources, biases)
         self._finish(column, channel, pixels, sums)
 
     def _finish(
@@ -139,17 +138,9 @@ class Body:
         return self.conv.input.at(self.group[2], row, pixel)
 
     def _accumulate(
-        self,
-        column: Columns,
-        channel: Index,
-        sources: list[Index],
-        biases: list[Value],
-        ahead: tuple[Index, ...] = (),
+        self, column: Columns, channel: Index, sources: list[Index], biases: list[Value]
     ) -> list[Value]:
-        """Sums of products over the window: rows of it, perhaps pixels of a row, then channels.
-
-        `ahead` is the tile, if meanwhile weights of the next block are asked for.
-        """
+        """Sums of products over the window: rows of it, perhaps pixels of a row, then channels."""
         conv, reduction = self.conv, self.conv.unit.reduction
         size = column.vectors * conv.isa.lanes
         joined = conv.is_joined
@@ -160,12 +151,12 @@ class Body:
             down = code.times(kh, conv.dilations[0] * conv.input.pitch)
             place = code.plus(base, code.times(kh, per_row * conv.row * size))
             if joined:
-                return self.run(column, sources, (down, place, *ahead), list(sums))
+                return self.run(column, sources, (down, place), list(sums))
 
             def pixel(kw: Index, *sums: Value) -> list[Value]:
                 right = code.times(kw, conv.dilations[1] * conv.input.channels)
-                start = code.plus(down, right), code.plus(place, code.times(kw, conv.row * size))
-                return self.run(column, sources, (*start, *ahead), list(sums))
+                at = code.plus(place, code.times(kw, conv.row * size))
+                return self.run(column, sources, (code.plus(down, right), at), list(sums))
 
             return code.loop(0, conv.window[1], 1, pixel, sums)
 
@@ -178,12 +169,9 @@ class Body:
         return code.times(channel, self.conv.rows * self.conv.row)
 
     def run(
-        self, column: Columns, sources: list[Index], start: tuple[Index, ...], sums: list[Value]
+        self, column: Columns, sources: list[Index], start: tuple[Index, Index], sums: list[Value]
     ) -> list[Value]:
-        """Sums of products over elements side by side.
-
-        They `start` so far beyond the sources, at those weights; a tile's number asks for others.
-        """
+        """Sums of products over elements side by side."""
         for part in self.conv.parts:
             sums = self._part(column, part, sources, start, sums)
         return sums
@@ -193,7 +181,7 @@ class Body:
         column: Columns,
         part: Part,
         sources: list[Index],
-        start: tuple[Index, ...],
+        start: tuple[Index, Index],
         sums: list[Value],
     ) -> list[Value]:
         """Sums of products over steps that are alike."""
@@ -202,9 +190,9 @@ class Body:
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
-            for tile in start[2:]:
+            if self.asking is not None:
                 at = code.plus(start[1], code.times(k, size))
-                self._ask(column, at, unrolled * part.stored * size, tile)
+                self._ask(column, self.asking, at, unrolled * part.stored * size)
             for u in range(unrolled):
                 offset = code.plus(k, u * part.span)
                 step = Step(
@@ -222,18 +210,18 @@ class Body:
         end = part.first + part.steps * part.span
         return code.loop(part.first, end, unrolled * part.span, steps, sums)
 
-    def _ask(self, column: Columns, at: Index, count: int, tile: Index) -> None:
+    def _ask(self, column: Columns, tile: Index, at: Index, count: int) -> None:
         """Ask for the tile's part of what the next block has in the place of `count` weights.
 
         Behind the last block other layers' may be; to ask for what is not there does nothing.
         """
-        conv, line = self.conv, _LINE_BITS // int(self.conv.unit.weight[1:])
+        conv, line = self.conv, 512 // int(self.conv.unit.weight[1:])  # of a cache
         low, _ = code.share(conv.tiles(column), self.group[0], self.grid[0])
         lines, tiles = -(-count // line), -(-conv.tiles(column) // conv.grid[0])
         each = -(-lines // tiles)
         done = code.times(code.plus(tile, code.times(low, -1)), each)
         first = code.plus(at, code.times(code.at_most(done, lines - each), line))
         block = column.vectors * conv.isa.lanes * conv.rows * conv.row
-        for i in range(each):
-            place = code.index(code.plus(first, block + i * line))
-            memref.prefetch(self.memory[1], [place], False, 2, True)  # into the second cache
+        for place in range(block, block + each * line, line):
+            where = code.index(code.plus(first, place))
+            memref.prefetch(self.memory[1], [where], False, 2, True)  # noqa: FBT003 -- second cache

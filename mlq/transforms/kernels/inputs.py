@@ -14,7 +14,6 @@ from mlq.kernels.finishing import Finish, Numbers
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import WORD, Images, Lower, constant, kind_of, unfit
-from mlq.transforms.kernels.products import saves_padding
 from mlq.transforms.linalg.epilogue import params_of
 
 _TO_NHWC = [0, 2, 3, 1]
@@ -28,7 +27,9 @@ def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     planes = _planes(op.input)
     readers = [use.owner.opview for use in op.output.uses]
     if planes is not None and all(map(_is_convolved, readers)):
-        if all(saves_padding(each, isa) for each in readers):
+        filters, kind = [build.shape_of(each.weight) for each in readers], kind_of(op.output)
+        plain = all(each.dilations[1] == 1 for each in readers)
+        if plain and all(library.saves_padding(isa, each, kind=kind) for each in filters):
             images.unpadded.add(op.output)
         return partial(_quantize_planes, op, isa, planes)
     images.need(op.input, NO_MARGIN)

@@ -46,12 +46,6 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     return partial(_winograd if _gains_by_winograd(layer) else _conv, layer)
 
 
-def saves_padding(op: Conv2dOp, isa: Device) -> bool:
-    """Whether a convolution reads fewer words of an image whose channels are not padded."""
-    fewer = library.saves_padding(isa, _filters(op), kind=kind_of(op.input))
-    return fewer and op.dilations[1] == 1
-
-
 def matmul(op: MatmulOp, isa: Device, images: Images) -> Lower | str:
     """A matrix product: a convolution of a row of pixels."""
     layer = _layer(op, isa, op.lhs)
