@@ -86,8 +86,7 @@ class Conv(Convolution):
     def asks(self, column: Columns) -> bool:
         """Whether tiles ask for the next block's weights: there are many, and tiles share them."""
         size = self.padded * self.rows * self.row * int(self.unit.weight[1:]) // 8
-        shared = self.tiles(column) > self.grid[0]
-        return self.isa.asks and size > tiling.FIRST_CACHE and shared
+        return self.isa.asks and size > tiling.FIRST_CACHE and self.tiles(column) > self.grid[0]
 
     @property
     def steps(self) -> int:
