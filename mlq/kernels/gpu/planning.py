@@ -20,15 +20,43 @@ _LATENCY, _FINISH, _JOIN = 800.0, 20.0, 12.0  # of a load, to finish and to add 
 _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
 _REGISTERS = 64  # that loads on their way may take
+GROUP = 4  # warps of a workgroup
+_STAGES = 4  # of which all but one are on their way
+_SHARED, _COPIED = 48 << 10, 48.0  # bytes for the stages of a workgroup; bytes copied in a cycle
 _WARP, _READ = 32, 4.0  # threads; cycles of a word for each of them, from the first cache
 
 
 class Plan(NamedTuple):
-    """A tile of `rows` x 16 pixels by `columns` x 8 channels, its steps shared by `parts` warps."""
+    """A tile of `rows` x 16 pixels by `columns` x 8 channels, its steps shared by `parts` warps.
+
+    With `stages` in shared memory a workgroup makes a tile together, `across` of its warps side by
+    side along channels.
+    """
 
     rows: int
     columns: int
     parts: int = 1
+    across: int = 1
+    stages: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """Of what is made together."""
+        return 16 * self.rows * (GROUP // self.across if self.stages else 1)
+
+    @property
+    def channels(self) -> int:
+        """Of what is made together."""
+        return 8 * self.columns * self.across
+
+    def fits(self, task: Task) -> bool:
+        """Whether all threads have a share of each copy, and channels are whole tiles."""
+        channels = -(-task.channels // (8 * self.columns)) * 8 * self.columns
+        stage = 16 * task.words * (self.pixels + self.channels)
+        return not self.stages or (
+            channels % self.channels == self.pixels % 32 == self.channels % 32 == 0
+            and self.stages * stage <= _SHARED
+        )
 
     def unrolled(self, words: int, steps: int) -> int:
         """Steps whose loads, of `words` for each lane, are on their way at once."""
@@ -67,21 +95,40 @@ def cycles_of_reads(items: int, reads: int, room: Room) -> float:
 def cycles_of(task: Task, room: Room, plan: Plan) -> float:
     """Of a convolution by tensor cores."""
     pixels, channels, words, steps = task
-    rows, columns, parts = plan
+    rows, columns, parts = plan[:3]
     warps = -(-pixels // (16 * rows)) * -(-channels // (8 * columns))
     products = words // 2 * rows * columns * _PRODUCT
     loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
     finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
+    if plan.stages:
+        return _cycles_of_stages(task, room, plan, GROUP * max(products, loads), GROUP * finish)
     work = warps / room.processors * (steps * max(products, loads) + finish)
     rounds = -(-warps * parts // int(room.processors * room.warps))
     waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
     return max(work, rounds * (waits + finish))
 
 
+def _cycles_of_stages(
+    task: Task, room: Room, plan: Plan, products: float, finish: float
+) -> float:
+    """Of workgroups that copy and multiply at once; on each processor a whole number of them."""
+    tiles = -(-task.pixels // plan.pixels) * -(-task.channels // plan.channels)
+    step = max(products, (plan.pixels + plan.channels) * 4 * task.words / _COPIED * _LANES)
+    turns = -(-tiles // int(room.processors))
+    rounds = -(-turns // (room.warps // GROUP))
+    alone = _LATENCY + task.steps * max(step, _LATENCY / (plan.stages - 1)) + finish
+    return max(turns * (task.steps * step + finish), rounds * alone)
+
+
 @cache
 def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
     """For a convolution; `columns` of a tile if it must have so many."""
     widths = (columns,) if columns else (2, 4, 8)
-    tiles = (Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4)))
-    fitting = (plan for plan in tiles if plan.rows * plan.columns <= _MOST)
+    tiles = [Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4))]
+    if task.words == 4 and room == WHOLE:
+        tiles += [
+            Plan(rows, each, across=across, stages=_STAGES)
+            for rows, each, across in product((2, 4), widths, (1, 2, 4))
+        ]
+    fitting = (plan for plan in tiles if plan.rows * plan.columns <= _MOST and plan.fits(task))
     return min(fitting, key=partial(cycles_of, task, room))
