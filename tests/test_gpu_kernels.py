@@ -103,6 +103,60 @@ def test_plans_of_all_sizes_are_exact(monkeypatch: pytest.MonkeyPatch, plan: Pla
         case.check(executed.run(i, case)[0])
 
 
+# By 16 bytes of a pixel at once: fewer pixels than a tile, a last step beyond a run, few steps.
+STAGED = (
+    Shape(n=2, h=11, w=13, k=3, p=1, c=64, o=128, residual="u8", margin=(1, 1, 1, 1)),
+    Shape(h=9, w=9, k=3, s=2, p=1, c=80, o=64),
+    Shape(n=3, h=9, w=9, c=64, o=180, residual="f32", result="f32"),
+    Shape(h=7, w=7, k=3, p=2, d=2, c=64, o=36),
+    Shape(n=2, h=3, w=5, c=48, o=64, guarded=True),
+    Shape(h=9, w=10, c=256, s=2, margin=(1, 0, 2, 0)),
+    Shape(h=1, w=1, c=320, o=101, result="f32"),
+)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(4, 4, across=2, stages=4), Plan(2, 4, across=1, stages=3), Plan(2, 8, stages=2)],
+)
+def test_tiles_that_are_copied_in_stages_are_exact(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan
+) -> None:
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: plan)
+    isa, rng = library.named("cuda_mma"), RNG(4)
+    made = [cases.convolution(shape, isa, rng, depthwise=False) for shape in STAGED]
+    executed = Executed("cuda_mma", made)
+    for i, case in enumerate(made):
+        found, counts = executed.run(i, case)
+        case.check(found)
+        assert counts["cp"] > 0
+
+
+def test_what_is_copied_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its thread, then by all; and no copy begins where others still read."""
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: Plan(2, 4, across=1, stages=2))
+    case = cases.convolution(STAGED[1], library.named("cuda_mma"), RNG(4), depthwise=False)
+    executed = Executed("cuda_mma", [case])
+    kernel = executed.kernels[executed.symbols[0]]
+    steps = list(kernel.steps)
+
+    def of(*code: str) -> int:
+        return next(i for i, step in enumerate(steps) if step.code[: len(code)] == code)
+
+    nothing = ptx.Step("", negated=False, code=("mov", "b32"), operands=("_", "0"))
+    late = replace(steps[of("cp", "async", "wait_group")], operands=("1",))
+    for place, instead, complaint in (
+        (of("cp", "async", "wait_group"), nothing, "read before it was waited for"),
+        (of("cp", "async", "wait_group"), late, "read before it was waited for"),
+        (of("bar"), nothing, "before a barrier"),
+    ):
+        kernel.steps[place] = instead
+        with pytest.raises(AssertionError, match=complaint):
+            executed.run(0, case)
+        kernel.steps[place] = steps[place]
+    case.check(executed.run(0, case)[0])
+
+
 def test_few_threads_take_several_pixels() -> None:
     """A GPU that is busy: each thread reuses its weights."""
     shape = Shape(n=2, h=48, w=49, k=3, p=1, c=16, o=64)
