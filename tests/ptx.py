@@ -3,10 +3,10 @@
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
 its size; no thread may read what another wrote since the last barrier, of its block for shared
 memory, of its cluster for buffers; or through the cache that sees no writes what was written at
-all. What is copied asynchronously arrives as its thread waits for it: until then nobody may touch it,
-and until the next barrier no other thread; nor may a copy begin where others have read since the
-last barrier. Threads run in lockstep, those that are furthest behind first, which brings them together again
-where structured code does. An instruction that is not known is an error.
+all. What is copied asynchronously arrives as its thread waits for it: until then nobody may touch
+it, and until the next barrier no other thread; nor may a copy begin where others have read since
+the last barrier. Threads run in lockstep, those that are furthest behind first, which brings them
+together again where structured code does. An instruction that is not known is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LABEL = re.compile(r"(\$[\w$]+):\s*")
 _STEP = re.compile(r"(?:@(!?)(%\w+) )?([\w.:]+)\s*(.*)")
 _ADDRESS = re.compile(r"\[([%\w$]+)(?:\+(-?\d+))?\]")
 _BASE, _GUARD = 1 << 20, 4096  # where buffers begin in the address space; bytes between them
-_SHARED = 48 << 10
+_SHARED = 64 << 10
 
 _COMPARISONS = {
     "eq": np.equal,
@@ -326,7 +326,8 @@ def _copy(machine: Machine, step: Step) -> None:
     if "wait_group" in step.code:
         _arrive(machine, int(step.operands[0]))
         return
-    assert step.code[2:] == ("cg", "shared", "global") and step.operands[2:] == ("16",), step
+    assert step.code[2:] == ("cg", "shared", "global"), step
+    assert len(step.operands) == 3, step
     size = int(step.operands[2])
     _, at = machine.places(replace(step, code=("ld", "global")), step.operands[1], size)
     _, to = machine.places(step, step.operands[0], size)

@@ -112,9 +112,7 @@ class Lane:
 
         return code.loop(self.part, steps, parts * unrolled, several, sums)
 
-    def _step(
-        self, number: Index, sources: Sequence[Index], sums: Sequence[Value]
-    ) -> list[Value]:
+    def _step(self, number: Index, sources: Sequence[Index], sums: Sequence[Value]) -> list[Value]:
         """Products over the bytes that the lanes take at once."""
         kernel, offset = self.kernel, self._offset(number)
         rows = [self._pixel(code.plus(each, offset)) for each in sources]

@@ -19,18 +19,20 @@ _PRODUCT, _PIXELS, _WEIGHTS = (
 _LATENCY, _FINISH, _JOIN = 800.0, 20.0, 12.0  # of a load, to finish and to add up a product's sums
 _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
+_ABREAST = (4,)  # columns of a warp's tile with stages
 _REGISTERS = 64  # that loads on their way may take
-GROUP = 4  # warps of a workgroup
-_STAGES = 4  # of which all but one are on their way
-_SHARED, _COPIED = 48 << 10, 48.0  # bytes for the stages of a workgroup; bytes copied in a cycle
+_COPY, _SHARED = 4, 64 << 10  # words of an asynchronous copy; bytes for a workgroup's stages
+_COPIED, _READ_AGAIN = 32.0, 4.0  # bytes copied in a cycle; cycles of 16 pixels from a stage
+# Large kernels without stages took 1.4 times as long as estimated on an H100: their loads wait.
+_HIDDEN = 1 / 1.4
 _WARP, _READ = 32, 4.0  # threads; cycles of a word for each of them, from the first cache
 
 
 class Plan(NamedTuple):
     """A tile of `rows` x 16 pixels by `columns` x 8 channels, its steps shared by `parts` warps.
 
-    With `stages` in shared memory a workgroup makes a tile together, `across` of its warps side by
-    side along channels.
+    With `stages` in shared memory all `warps` of a workgroup make one together, `across` of them
+    side by side along channels.
     """
 
     rows: int
@@ -38,11 +40,12 @@ class Plan(NamedTuple):
     parts: int = 1
     across: int = 1
     stages: int = 0
+    warps: int = 4
 
     @property
     def pixels(self) -> int:
         """Of what is made together."""
-        return 16 * self.rows * (GROUP // self.across if self.stages else 1)
+        return 16 * self.rows * (self.warps // self.across if self.stages else 1)
 
     @property
     def channels(self) -> int:
@@ -50,13 +53,16 @@ class Plan(NamedTuple):
         return 8 * self.columns * self.across
 
     def fits(self, task: Task) -> bool:
-        """Whether all threads have a share of each copy, and channels are whole tiles."""
-        channels = -(-task.channels // (8 * self.columns)) * 8 * self.columns
-        stage = 16 * task.words * (self.pixels + self.channels)
-        return not self.stages or (
-            channels % self.channels == self.pixels % 32 == self.channels % 32 == 0
-            and self.stages * stage <= _SHARED
-        )
+        """Whether registers and shared memory hold it, all threads copy, channels are whole."""
+        if not self.stages:
+            return self.rows * self.columns <= _MOST
+        whole = -(-task.channels // (8 * self.columns)) % self.across == 0
+        shares = self.pixels % (8 * self.warps) == self.channels % (8 * self.warps) == 0
+        return whole and shares and self.stages * self.stage(task.words) <= _SHARED
+
+    def stage(self, words: int) -> int:
+        """Bytes of a stage, in which lanes take so many words."""
+        return (self.pixels + self.channels) * _LANES * 4 * words
 
     def unrolled(self, words: int, steps: int) -> int:
         """Steps whose loads, of `words` for each lane, are on their way at once."""
@@ -101,23 +107,22 @@ def cycles_of(task: Task, room: Room, plan: Plan) -> float:
     loads = words // 2 * (rows * _PIXELS + columns * _WEIGHTS)
     finish = rows * columns * (_FINISH + (parts - 1) * _JOIN)
     if plan.stages:
-        return _cycles_of_stages(task, room, plan, GROUP * max(products, loads), GROUP * finish)
+        loads = words // 2 * (rows * _READ_AGAIN + columns * _WEIGHTS)
+        return _cycles_of_stages(task, room, plan, max(products, loads), finish)
     work = warps / room.processors * (steps * max(products, loads) + finish)
     rounds = -(-warps * parts // int(room.processors * room.warps))
     waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
     return max(work, rounds * (waits + finish))
 
 
-def _cycles_of_stages(
-    task: Task, room: Room, plan: Plan, products: float, finish: float
-) -> float:
+def _cycles_of_stages(task: Task, room: Room, plan: Plan, step: float, finish: float) -> float:
     """Of workgroups that copy and multiply at once; on each processor a whole number of them."""
     tiles = -(-task.pixels // plan.pixels) * -(-task.channels // plan.channels)
-    step = max(products, (plan.pixels + plan.channels) * 4 * task.words / _COPIED * _LANES)
+    step, finish = max(plan.warps * step, plan.stage(task.words) / _COPIED), plan.warps * finish
     turns = -(-tiles // int(room.processors))
-    rounds = -(-turns // (room.warps // GROUP))
+    rounds = -(-turns // (room.warps // plan.warps))
     alone = _LATENCY + task.steps * max(step, _LATENCY / (plan.stages - 1)) + finish
-    return max(turns * (task.steps * step + finish), rounds * alone)
+    return _HIDDEN * max(turns * (task.steps * step + finish), rounds * alone)
 
 
 @cache
@@ -125,10 +130,9 @@ def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
     """For a convolution; `columns` of a tile if it must have so many."""
     widths = (columns,) if columns else (2, 4, 8)
     tiles = [Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4))]
-    if task.words == 4 and room == WHOLE:
+    if task.words == _COPY and room == WHOLE:
         tiles += [
-            Plan(rows, each, across=across, stages=_STAGES)
-            for rows, each, across in product((2, 4), widths, (1, 2, 4))
+            Plan(rows, each, 1, *more)
+            for rows, each, *more in product((4, 2), _ABREAST, (1, 2, 4), (4, 3), (4, 8))
         ]
-    fitting = (plan for plan in tiles if plan.rows * plan.columns <= _MOST and plan.fits(task))
-    return min(fitting, key=partial(cycles_of, task, room))
+    return min((each for each in tiles if each.fits(task)), key=partial(cycles_of, task, room))

@@ -18,24 +18,20 @@ from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.fragments import HEIGHT, LANES, WIDTH, Lane
-from mlq.kernels.gpu.planning import GROUP
-from mlq.kernels.gpu.threads import THREADS
 
 
 class StagedLane(Lane):
     """The code of one lane of a workgroup that makes a tile."""
 
     def _place(self, warp: Index) -> tuple[Index, Index]:
-        plan = self.plan
-        group, self.warp = code.split(warp, GROUP)
-        tile, first = code.split(code.at_most(group, self.kernel.tiles - 1), self.kernel.pixel_tiles)
+        kernel, plan = self.kernel, self.plan
+        group, self.warp = code.split(warp, plan.warps)
+        tile, first = code.split(code.at_most(group, kernel.tiles - 1), kernel.pixel_tiles)
         self.pixel = code.times(first, plan.pixels)
         self.column = code.times(tile, plan.channels // WIDTH)
         self.down, self.beside = code.split(self.warp, plan.across)
-        down = code.times(self.down, plan.rows * HEIGHT)
-        return code.plus(self.pixel, down), code.plus(
-            self.column, code.times(self.beside, plan.columns)
-        )
+        column = code.plus(self.column, code.times(self.beside, plan.columns))
+        return code.plus(self.pixel, code.times(self.down, plan.rows * HEIGHT)), column
 
     def _steps(self, sums: Sequence[Value]) -> list[Value]:
         """Products over all steps; copies are some stages ahead of them."""
@@ -60,18 +56,17 @@ class StagedLane(Lane):
     def _pieces(self) -> list[Index]:
         """Where the thread's share of the pixels lies, a lane's bytes of each."""
         row, quarter = code.split(threads.identity(), LANES)
-        apart, offset = THREADS // LANES, code.times(quarter, self.words)
+        apart, offset = self.kernel.group // LANES, code.times(quarter, self.words)
         first = code.plus(self.pixel, row)
-        pixels = (
-            self.kernel.pixel(code.plus(first, i)) for i in range(0, self.plan.pixels, apart)
-        )
+        pixels = (self.kernel.pixel(code.plus(first, i)) for i in range(0, self.plan.pixels, apart))
         return [code.plus(self.kernel.source(pixel), offset) for pixel in pixels]
 
     def _weights(self) -> list[Index]:
         """Where the thread's share of the weights lies: that of a lane, in some of the columns."""
         size, lane = self.kernel.isa.warp * self.words, code.times(self.lane, self.words)
         first = code.plus(self.column, self.warp)
-        columns = (code.plus(first, i) for i in range(0, self.plan.channels // WIDTH, GROUP))
+        count, apart = self.plan.channels // WIDTH, self.plan.warps
+        columns = (code.plus(first, i) for i in range(0, count, apart))
         return [code.plus(code.times(each, self.kernel.takes * size), lane) for each in columns]
 
     def _copy(self, number: Index) -> None:
@@ -85,11 +80,11 @@ class StagedLane(Lane):
             pieces = [code.at_most(each, last) for each in pieces]
         first = code.plus(self._stage(number), code.times(threads.identity(), words))
         for i, piece in enumerate(pieces):
-            place = code.plus(first, i * THREADS * words)
+            place = code.plus(first, i * self.kernel.group * words)
             threads.copy(self.memory[0], piece, self.shared, place, words)
-        first = code.plus(first, len(pieces) * THREADS * words)
+        first = code.plus(first, len(pieces) * self.kernel.group * words)
         for i, each in enumerate(self.weights):
-            place = code.plus(first, i * THREADS * words)
+            place = code.plus(first, i * self.kernel.group * words)
             source = code.plus(each, code.times(number, size))
             threads.copy(self.memory[1], source, self.shared, place, words)
 

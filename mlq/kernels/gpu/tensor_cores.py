@@ -19,8 +19,8 @@ from typing_extensions import Self
 
 from mlq.kernels.code import Index
 from mlq.kernels.gpu.convolution import GpuConvolution
-from mlq.kernels.gpu.fragments import HEIGHT, LANES, WIDTH, Lane
-from mlq.kernels.gpu.planning import GROUP, Plan, Room, Task, best_plan, cycles_of
+from mlq.kernels.gpu.fragments import LANES, WIDTH, Lane
+from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan, cycles_of
 from mlq.kernels.gpu.staging import StagedLane
 from mlq.kernels.gpu.threads import THREADS, WORD
 
@@ -90,7 +90,12 @@ class TensorConv(GpuConvolution):
     @property
     def warps(self) -> int:
         """Tiles of pixels by tiles of channels, by warps that share one."""
-        return self.tiles * (GROUP if self.plan.stages else self.plan.parts)
+        return self.tiles * (self.plan.warps if self.plan.stages else self.plan.parts)
+
+    @property
+    def group(self) -> int:
+        """Threads of a workgroup."""
+        return self.isa.warp * self.plan.warps
 
     @property
     def tiles(self) -> int:
