@@ -117,7 +117,11 @@ STAGED = (
 
 @pytest.mark.parametrize(
     "plan",
-    [Plan(4, 4, across=2, stages=4), Plan(2, 4, across=1, stages=3), Plan(2, 8, stages=2)],
+    [
+        Plan(4, 4, across=2, stages=4),
+        Plan(2, 4, across=1, stages=3),
+        Plan(2, 4, across=2, stages=4, warps=8),
+    ],
 )
 def test_tiles_that_are_copied_in_stages_are_exact(
     monkeypatch: pytest.MonkeyPatch, plan: Plan
@@ -133,7 +137,7 @@ def test_tiles_that_are_copied_in_stages_are_exact(
 
 
 def test_what_is_copied_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its thread, then by all; and no copy begins where others still read."""
+    """By its thread, then by all."""
     monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: Plan(2, 4, across=1, stages=2))
     case = cases.convolution(STAGED[1], library.named("cuda_mma"), RNG(4), depthwise=False)
     executed = Executed("cuda_mma", [case])
@@ -155,6 +159,49 @@ def test_what_is_copied_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
             executed.run(0, case)
         kernel.steps[place] = steps[place]
     case.check(executed.run(0, case)[0])
+
+
+SHIFTED = """.entry k(.param .u64 a)
+.maxntid 32
+{
+ld.param.b64 %rd1, [a];
+mov.b32 %r1, %tid.x;
+mul.wide.u32 %rd2, %r1, 16;
+add.s64 %rd3, %rd1, %rd2;
+cp.async.cg.shared.global [%rd2], [%rd3], 16;
+cp.async.commit_group;
+cp.async.wait_group 0;
+bar.sync 0;
+xor.b32 %r2, %r1, 1;
+mul.wide.u32 %rd4, %r2, 16;
+ld.shared.b32 %r3, [%rd4];
+BARRIER
+cp.async.cg.shared.global [%rd2], [%rd3], 16;
+cp.async.commit_group;
+WAIT
+st.global.b32 [%rd3], %r3;
+ret;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("barrier", "wait", "complaint"),
+    [
+        ("bar.sync 0;", "cp.async.wait_group 0;", ""),
+        ("", "cp.async.wait_group 0;", "written before a barrier"),
+        ("bar.sync 0;", "", "copies that nothing waits for"),
+    ],
+)
+def test_no_copy_begins_where_others_read(barrier: str, wait: str, complaint: str) -> None:
+    text = SHIFTED.replace("BARRIER", barrier).replace("WAIT", wait)
+    kernel, memory = ptx.kernels(text)["k"], RNG(5).integers(0, 99, (32, 4)).astype(np.int32)
+    expected = memory[np.arange(32) ^ 1, 0]
+    if complaint:
+        with pytest.raises(AssertionError, match=complaint):
+            ptx.run(kernel, (1, 1, 1), [memory])
+        return
+    ptx.run(kernel, (1, 1, 1), [memory])
+    np.testing.assert_array_equal(memory[:, 0], expected)
 
 
 def test_few_threads_take_several_pixels() -> None:
