@@ -6,7 +6,8 @@ memory, of its cluster for buffers; or through the cache that sees no writes wha
 all. What is copied asynchronously arrives as its thread waits for it: until then nobody may touch
 it, and until the next barrier no other thread; nor may a copy begin where others have read since
 the last barrier. Threads run in lockstep, those that are furthest behind first, which brings them
-together again where structured code does. An instruction that is not known is an error.
+together again where structured code does; a product waits for its warp. An instruction that is not
+known is an error.
 """
 
 from __future__ import annotations
@@ -170,11 +171,15 @@ class Machine:
             "%ctaid.z": (block // (grid[0] * grid[1])).astype(np.uint32),
         }
         self.mask = np.ones(self.count, bool)
+        self.waiting = np.zeros(self.count, bool)  # for the rest of their warp
 
     def run(self) -> None:
-        while (now := int(self.at.min())) < len(self.kernel.steps):
+        while (running := (self.at < len(self.kernel.steps)) & ~self.waiting).any():
+            now = int(self.at[running].min())
             step = self.kernel.steps[now]
             here = self.at == now
+            if step.code[0] == "mma":
+                here &= self._warps_at(here)
             self.at[here] += 1
             self.mask = here
             if step.predicate:
@@ -184,6 +189,13 @@ class Machine:
             assert action is not None, f"the interpreter has no {'.'.join(step.code)}"
             action(self, step)
         assert not self.on_the_way.any(), "copies that nothing waits for"
+        assert not self.waiting.any(), "part of a warp"
+
+    def _warps_at(self, here: Array) -> Array:
+        """Threads whose warp is all here; the others of those that are here wait."""
+        whole = here.reshape(-1, 32).all(1).repeat(32)
+        self.waiting = (self.waiting | here) & ~whole
+        return whole
 
     def get(self, operand: str, type_: str) -> Array:
         """An operand in all threads, as a type reads it."""

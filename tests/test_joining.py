@@ -20,6 +20,7 @@ from mlq.dialect import build, context, functions, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels.gpu import joining
+from mlq.network import transform
 from mlq.numerics import QuantParams
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
@@ -161,6 +162,29 @@ def test_large_layers_get_all_of_the_card() -> None:
     assert joining.clusters_for(64) == 32
     assert joining.clusters_for(7) == 7
     assert joining.clusters_for(1) == 1
+
+
+def test_a_launch_has_no_more_buffers_than_the_driver_takes() -> None:
+    """As where every layer is looked at: each of these pools is a result."""
+    with context(), Location.unknown():
+        module = Module.create()
+        with InsertionPoint(module.body):
+
+            @func.FuncOp.from_py_func(build.tensor((1, 8, 6, 6), byte(7)), name="main")
+            def _main(x: Any) -> Any:
+                made = []
+                for i in range(25):
+                    pooled = build.max_pool2d(
+                        made[-1] if made else x, kernel=(3, 3), strides=(1, 1), pads=(1,) * 4
+                    )
+                    made.append(build.named(pooled, f"y{i}"))
+                return tuple(made)
+
+        text = str(module)
+    made = transform(text, WeightStore(), lowering(H100.features)).text
+    layouts = re.findall(r"hal.pipeline.layout<bindings = \[(.*?)\]>", made)
+    assert made.count('"flow.dispatch"(') < 10  # of fifty
+    assert max(layout.count("storage_buffer") for layout in layouts) <= 16
 
 
 @pytest.mark.parametrize("target", [A100, LAVAPIPE], ids=lambda target: target.name)

@@ -221,7 +221,9 @@ func.func @products_of_activations(%x: tensor<1x2x5x8x!quant.uniform<u8:f32, 0.5
 
 // -----
 
-// Where workgroups of a cluster can wait for each other, small kernels are one launch.
+// Where workgroups of a cluster can wait for each other, small kernels are one launch; elsewhere two.
+// CHECK-LABEL:   func.func @small(
+// CHECK-COUNT-2:   "flow.dispatch"
 // CLUSTER:       func.func @joined2_max_pool3x3_16x8x8() attributes {nvvm.cluster_dim = array<i32: 8, 1, 1>, {{.*}}no_pipeline workgroup_size = [128, 1, 1] subgroup_size = 32
 // CLUSTER:         %[[IN:.*]] = "hal.interface.binding.subspan"({{.*}}binding = 0 : index{{.*}}memref<1024xi8>
 // CLUSTER:         %[[OUT:.*]] = "hal.interface.binding.subspan"({{.*}}binding = 2 : index{{.*}}memref<1024xi8>

@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from torch_mlir.ir import Value
+from torch_mlir.ir import (
+    DenseI32ArrayAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    Operation,
+    Type,
+    UnitAttr,
+    Value,
+)
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
@@ -40,15 +49,15 @@ class StagedLane(Lane):
         self.pieces, self.weights = self._pieces(), self._weights()
         for number in range(ahead):
             if number < steps:
-                self._copy(number)
-            threads.commit()
+                self._fetch(number)
+            _commit()
 
         def step(number: Index, *sums: Value) -> list[Value]:
-            threads.wait_for_copies(ahead - 1)
+            _wait(ahead - 1)
             threads.wait()
             later = code.plus(number, ahead)
-            threads.below(later, steps, partial(self._copy, later))
-            threads.commit()
+            threads.below(later, steps, partial(self._fetch, later))
+            _commit()
             return self._products(number, sums)
 
         return code.loop(0, steps, 1, step, sums)
@@ -69,7 +78,7 @@ class StagedLane(Lane):
         columns = (code.plus(first, i) for i in range(0, count, apart))
         return [code.plus(code.times(each, self.kernel.takes * size), lane) for each in columns]
 
-    def _copy(self, number: Index) -> None:
+    def _fetch(self, number: Index) -> None:
         """Have the thread's share of a step copied to its stage."""
         kernel, words = self.kernel, self.words
         offset, size = self._offset(number), kernel.isa.warp * words
@@ -81,12 +90,12 @@ class StagedLane(Lane):
         first = code.plus(self._stage(number), code.times(threads.identity(), words))
         for i, piece in enumerate(pieces):
             place = code.plus(first, i * self.kernel.group * words)
-            threads.copy(self.memory[0], piece, self.shared, place, words)
+            _copy(self.memory[0], piece, self.shared, place, words)
         first = code.plus(first, len(pieces) * self.kernel.group * words)
         for i, each in enumerate(self.weights):
             place = code.plus(first, i * self.kernel.group * words)
             source = code.plus(each, code.times(number, size))
-            threads.copy(self.memory[1], source, self.shared, place, words)
+            _copy(self.memory[1], source, self.shared, place, words)
 
     def _stage(self, number: Index) -> Index:
         """Where in shared memory the stage of a step begins."""
@@ -107,3 +116,31 @@ class StagedLane(Lane):
 
     def _load(self, at: Index) -> list[Value]:
         return threads.load(self.shared, at, self.words, self.words)
+
+
+def _copy(source: Value, at: Index, target: Value, place: Index, words: int) -> None:
+    """Have words side by side copied to shared memory; what is there then, `_wait` says.
+
+    By the second cache alone: the first one is where shared memory is.
+    """
+    Operation.create(
+        "nvgpu.device_async_copy",
+        results=[Type.parse("!nvgpu.device.async.token")],
+        operands=[target, code.index(place), source, code.index(at)],
+        attributes={
+            "dstElements": IntegerAttr.get(IndexType.get(), words),
+            "operandSegmentSizes": DenseI32ArrayAttr.get([1, 1, 1, 1, 0]),
+            "bypassL1": UnitAttr.get(),
+        },
+    )
+
+
+def _commit() -> None:
+    """Make a group of a thread's copies since the last group."""
+    Operation.create("nvvm.cp.async.commit.group")
+
+
+def _wait(groups: int) -> None:
+    """Until all of a thread's copies are there but those of its last groups."""
+    count = IntegerAttr.get(IntegerType.get_signless(32), groups)
+    Operation.create("nvvm.cp.async.wait.group", attributes={"n": count})

@@ -8,19 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 from torch_mlir.dialects import arith, func, memref, scf
-from torch_mlir.ir import (
-    Attribute,
-    DenseI32ArrayAttr,
-    IndexType,
-    InsertionPoint,
-    IntegerAttr,
-    IntegerType,
-    MemRefType,
-    Operation,
-    Type,
-    UnitAttr,
-    Value,
-)
+from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
 from typing_extensions import Self
 
 from mlq.kernels import code
@@ -162,34 +150,6 @@ def shared(words: int) -> Value:
 def wait() -> None:
     """Until all threads of a workgroup are here, and what they wrote to shared memory is there."""
     Operation.create("gpu.barrier")
-
-
-def copy(source: Value, at: Index, target: Value, place: Index, words: int) -> None:
-    """Have words side by side copied to shared memory; what is there then, `wait_for_copies` says.
-
-    By the second cache alone: the first one is where shared memory is.
-    """
-    Operation.create(
-        "nvgpu.device_async_copy",
-        results=[Type.parse("!nvgpu.device.async.token")],
-        operands=[target, code.index(place), source, code.index(at)],
-        attributes={
-            "dstElements": IntegerAttr.get(IndexType.get(), words),
-            "operandSegmentSizes": DenseI32ArrayAttr.get([1, 1, 1, 1, 0]),
-            "bypassL1": UnitAttr.get(),
-        },
-    )
-
-
-def commit() -> None:
-    """Make a group of a thread's copies since the last group."""
-    Operation.create("nvvm.cp.async.commit.group")
-
-
-def wait_for_copies(groups: int) -> None:
-    """Until all of a thread's copies are there but those of its last groups."""
-    count = IntegerAttr.get(IntegerType.get_signless(32), groups)
-    Operation.create("nvvm.cp.async.wait.group", attributes={"n": count})
 
 
 def below(index: Index, limit: int, body: Callable[[], None]) -> None:

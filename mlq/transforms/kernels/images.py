@@ -145,7 +145,8 @@ class Images:
         return self._plain[value]
 
     def _copied(self, value: Value, least: int) -> Held:
-        """What no kernel made, with its margin and a number of channels that kernels can read."""
+        """An image with its margin and a number of channels that kernels can read."""
+        value = self.plain(value) if self.is_made(value) else value
         image, held = image_of(value), self.result(value, least)
         zero, kind = self.zero(value), kind_of(value)
         if kind != "f32":

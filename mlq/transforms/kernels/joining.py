@@ -21,6 +21,7 @@ from mlq.transforms.kernels.images import constant
 from mlq.transforms.linalg.constants import Constant
 
 _ALIGNMENT = 64  # bytes
+_BUFFERS = 16  # that IREE takes
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ def join(module: Operation, executables: Executables, isa: Device) -> None:
     for function in functions:
         _drop_unread(function, executables)
         clusters = joining.clusters_for(_batch_of(function))
-        for run in list(_runs(function, executables, isa, clusters)):
-            _replace(run, executables, isa, clusters)
+        runs = list(_runs(function, executables, isa, clusters))
+        for part in [part for run in runs for part in _parts(run, clusters)]:
+            if len(part) > 1:
+                _replace(part, executables, isa, clusters)
 
 
 def _drop_unread(function: func.FuncOp, executables: Executables) -> None:
@@ -66,7 +69,7 @@ def _batch_of(function: func.FuncOp) -> int:
 def _runs(
     function: func.FuncOp, executables: Executables, isa: Gpu, clusters: int
 ) -> Iterator[list[_Call]]:
-    """Calls that had better be joined, two at least; nothing between reads what they make."""
+    """Calls that had better be joined; nothing between reads what they make."""
     run: list[_Call] = []
     batch, room = _batch_of(function), joining.room_of(isa, clusters)
     for op in list(function.entry_block):
@@ -76,11 +79,19 @@ def _runs(
         if isinstance(kernel, Threaded) and share and joining.is_worth(kernel, share):
             run.append(_Call(made, kernel, share))
         elif any(call.made in list(op.operands) for call in run):
-            if len(run) > 1:
-                yield run
+            yield run
             run = []
-    if len(run) > 1:
-        yield run
+    yield run
+
+
+def _parts(run: Sequence[_Call], clusters: int) -> Iterator[Sequence[_Call]]:
+    """A run in parts, each of which has as many buffers as a kernel may have."""
+    while run:
+        count = len(run)
+        while len(_Memory(run[:count], clusters).sizes) > _BUFFERS:
+            count -= 1
+        yield run[:count]
+        run = run[count:]
 
 
 def _replace(run: Sequence[_Call], executables: Executables, isa: Gpu, clusters: int) -> None:

@@ -10,7 +10,7 @@ from torch_mlir.ir import Value
 
 from mlq import numerics
 from mlq.dialect import build
-from mlq.dialect.ops import ConcatOp, PadOp, ResizeNearestOp, SliceOp, TransposeOp
+from mlq.dialect.ops import ConcatOp, PadOp, ReshapeOp, ResizeNearestOp, SliceOp, TransposeOp
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
@@ -90,7 +90,10 @@ def _moved(op: Any, isa: Device, images: Images, **part: Any) -> Lower | str:
 
 def _move(op: Any, isa: Device, part: dict[str, Any], images: Images) -> None:
     source, kind = images.read(op.input), kind_of(op.output)
-    output = images.result(op.output, BLOCK if isinstance(isa, Isa) else WORD)
+    # What is read in another shape only had better be dense.
+    is_reshaped = all(isinstance(use.owner.opview, ReshapeOp) for use in op.output.uses)
+    fills_words = not isinstance(isa, Isa) and is_reshaped
+    output = images.result(op.output, WORD if fills_words else BLOCK)
     kernel = library.of(isa).move(isa=isa, input=source.image, output=output, kind=kind, **part)
     value = np.float32(op.value.value if isinstance(op, PadOp) else 0.0)
     params, zero = params_of(op.output), images.zero(op.output)
