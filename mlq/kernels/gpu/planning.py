@@ -11,11 +11,8 @@ from functools import cache, partial
 from itertools import product
 from typing import NamedTuple
 
-_PRODUCT, _PIXELS, _WEIGHTS = (
-    2.0,
-    8.0,
-    2.0,
-)  # cycles of a product, of what 16 pixels, 8 channels load
+# Cycles of a product, of what 16 pixels, 8 channels load.
+_PRODUCT, _PIXELS, _WEIGHTS = 2.0, 8.0, 2.0
 _LATENCY, _FINISH, _JOIN = 800.0, 20.0, 12.0  # of a load, to finish and to add up a product's sums
 _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
@@ -23,6 +20,7 @@ _ABREAST = (4,)  # columns of a warp's tile with stages
 _REGISTERS = 64  # that loads on their way may take
 _COPY, _SHARED = 4, 64 << 10  # words of an asynchronous copy; bytes for a workgroup's stages
 _COPIED, _READ_AGAIN = 32.0, 4.0  # bytes copied in a cycle; cycles of 16 pixels from a stage
+_RESIDENT, _SYNC = 16, 100.0  # warps with 128 registers a thread; cycles until a stage is at hand
 # Large kernels without stages took 1.4 times as long as estimated on an H100: their loads wait.
 _HIDDEN = 1 / 1.4
 _WARP, _READ = 32, 4.0  # threads; cycles of a word for each of them, from the first cache
@@ -120,8 +118,8 @@ def _cycles_of_stages(task: Task, room: Room, plan: Plan, step: float, finish: f
     tiles = -(-task.pixels // plan.pixels) * -(-task.channels // plan.channels)
     step, finish = max(plan.warps * step, plan.stage(task.words) / _COPIED), plan.warps * finish
     turns = -(-tiles // int(room.processors))
-    rounds = -(-turns // (room.warps // plan.warps))
-    alone = _LATENCY + task.steps * max(step, _LATENCY / (plan.stages - 1)) + finish
+    rounds = -(-turns // (_RESIDENT // plan.warps))
+    alone = _LATENCY + task.steps * max(step + _SYNC, _LATENCY / (plan.stages - 1)) + finish
     return _HIDDEN * max(turns * (task.steps * step + finish), rounds * alone)
 
 
