@@ -22,7 +22,7 @@ from mlq.dialect import context
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import library
 from mlq.kernels.gpu import tensor_cores, threads
-from mlq.kernels.gpu.planning import Plan
+from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan
 from mlq.kernels.library import Device
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
@@ -159,6 +159,14 @@ def test_what_is_copied_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
             executed.run(0, case)
         kernel.steps[place] = steps[place]
     case.check(executed.run(0, case)[0])
+
+
+def test_much_work_is_staged_and_little_is_not() -> None:
+    large = Task(pixels=12544, channels=256, words=4, steps=36)
+    assert best_plan(large).stages > 2
+    assert not best_plan(large._replace(words=2)).stages, "a copy moves 16 bytes"
+    assert not best_plan(large._replace(pixels=49)).stages, "few workgroups"
+    assert not best_plan(large, Room(3.375, 4)).stages, "in a cluster"
 
 
 SHIFTED = """.entry k(.param .u64 a)

@@ -119,10 +119,7 @@ class StagedLane(Lane):
 
 
 def _copy(source: Value, at: Index, target: Value, place: Index, words: int) -> None:
-    """Have words side by side copied to shared memory; what is there then, `_wait` says.
-
-    By the second cache alone: the first one is where shared memory is.
-    """
+    """Have words side by side copied, past the first cache, to where they are after `_wait`."""
     Operation.create(
         "nvgpu.device_async_copy",
         results=[Type.parse("!nvgpu.device.async.token")],
