@@ -21,7 +21,7 @@ from mlq import devices, reference, runtime, targets
 from mlq.dialect import context
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import library
-from mlq.kernels.gpu import tensor_cores, threads
+from mlq.kernels.gpu import planning, tensor_cores, threads
 from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan
 from mlq.kernels.library import Device
 from mlq.targets.base import Target
@@ -347,6 +347,19 @@ def test_a_network_in_the_interpreter_is_that_of_the_reference(card: str) -> Non
     network = Network(lowered, targets.by_name(card), store)
     np.testing.assert_array_equal(network.run(x)[0], expected)
     assert (network.executed["mma"] > 0) == (card == CARDS["cuda_mma"])
+
+
+def test_a_network_of_staged_kernels_is_that_of_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wherever there can be stages, however small the layer."""
+    monkeypatch.setattr(planning, "_HIDDEN", 1e-6)
+    monkeypatch.setattr(tensor_cores, "best_plan", best_plan.__wrapped__)
+    target = targets.by_name(CARDS["cuda_mma"])
+    lowered, store, x, expected = lowered_network(target)
+    network = Network(lowered, target, store)
+    np.testing.assert_array_equal(network.run(x)[0], expected)
+    assert network.executed["cp"] > 0
 
 
 def test_a_network_on_lavapipe_is_that_of_the_reference() -> None:
