@@ -338,9 +338,9 @@ def _copy(machine: Machine, step: Step) -> None:
     if "wait_group" in step.code:
         _arrive(machine, int(step.operands[0]))
         return
-    assert step.code[2:] == ("cg", "shared", "global"), step
-    assert len(step.operands) == 3, step
+    assert step.code[3:] == ("shared", "global"), step
     size = int(step.operands[2])
+    assert size in {"cg": (16,), "ca": (4, 8, 16)}[step.code[2]], step
     _, at = machine.places(replace(step, code=("ld", "global")), step.operands[1], size)
     _, to = machine.places(step, step.operands[0], size)
     sources, places = (each[machine.mask, None] + np.arange(size) for each in (at, to))

@@ -18,8 +18,8 @@ _LANES = 4  # lanes that share a pixel
 _MOST = 16  # products of a tile, four accumulators each
 _ABREAST = (4,)  # columns of a warp's tile with stages
 _REGISTERS = 64  # that loads on their way may take
-_COPY, _SHARED = 4, 64 << 10  # words of an asynchronous copy; bytes for a workgroup's stages
-_COPIED, _READ_AGAIN = 32.0, 4.0  # bytes copied in a cycle; cycles of 16 pixels from a stage
+_SHARED, _COPIED = 64 << 10, 32.0  # bytes for the stages of a workgroup; bytes copied in a cycle
+_READ_AGAIN = 4.0  # cycles of what 16 pixels load from a stage
 _RESIDENT, _SYNC = 16, 100.0  # warps with 128 registers a thread; cycles until a stage is at hand
 # Large kernels without stages took 1.4 times as long as estimated on an H100: their loads wait.
 _HIDDEN = 1 / 1.4
@@ -70,12 +70,16 @@ class Plan(NamedTuple):
 
 
 class Task(NamedTuple):
-    """An output of so many pixels by channels, over `steps` of `words` for each lane."""
+    """An output of so many pixels by channels, over `steps` of `words` for each lane.
+
+    `aligned` says whether these begin where one asynchronous copy may.
+    """
 
     pixels: int
     channels: int
     words: int
     steps: int
+    aligned: bool
 
 
 class Room(NamedTuple):
@@ -98,7 +102,7 @@ def cycles_of_reads(items: int, reads: int, room: Room) -> float:
 
 def cycles_of(task: Task, room: Room, plan: Plan) -> float:
     """Of a convolution by tensor cores."""
-    pixels, channels, words, steps = task
+    pixels, channels, words, steps = task[:4]
     rows, columns, parts = plan[:3]
     warps = -(-pixels // (16 * rows)) * -(-channels // (8 * columns))
     products = words // 2 * rows * columns * _PRODUCT
@@ -128,7 +132,7 @@ def best_plan(task: Task, room: Room = WHOLE, columns: int = 0) -> Plan:
     """For a convolution; `columns` of a tile if it must have so many."""
     widths = (columns,) if columns else (2, 4, 8)
     tiles = [Plan(*each) for each in product((1, 2, 4), widths, (1, 2, 4))]
-    if task.words == _COPY and room == WHOLE:
+    if task.aligned and room == WHOLE:
         tiles += [
             Plan(rows, each, 1, *more)
             for rows, each, *more in product((4, 2), _ABREAST, (1, 2, 4), (4, 3), (4, 8))

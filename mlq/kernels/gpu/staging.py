@@ -3,7 +3,7 @@
 A stage is what all warps take in one step over the window: bytes of each pixel, and of each
 channel. Asynchronous copies fill one stage while warps multiply what is in another, so that no
 register waits for memory, and a pixel is fetched once for all the channels of the tile. In both
-parts of a stage a lane's 16 bytes lie beside those of the next lane: no access of a warp meets
+parts of a stage a lane's bytes lie beside those of the next lane: no access of a warp meets
 another in a bank.
 """
 
@@ -12,21 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from torch_mlir.ir import (
-    DenseI32ArrayAttr,
-    IndexType,
-    IntegerAttr,
-    IntegerType,
-    Operation,
-    Type,
-    UnitAttr,
-    Value,
-)
+from torch_mlir.ir import Attribute, Operation, Type, Value
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.fragments import HEIGHT, LANES, WIDTH, Lane
+
+_WHOLE = 4  # words of a copy that need not pass the first cache
 
 
 class StagedLane(Lane):
@@ -119,15 +112,17 @@ class StagedLane(Lane):
 
 
 def _copy(source: Value, at: Index, target: Value, place: Index, words: int) -> None:
-    """Have words side by side copied, past the first cache, to where they are after `_wait`."""
+    """Have words side by side copied to where they are after `_wait`."""
+    past = ["bypassL1"] if words == _WHOLE else []
+    segments = Attribute.parse("array<i32: 1, 1, 1, 1, 0>")
     Operation.create(
         "nvgpu.device_async_copy",
         results=[Type.parse("!nvgpu.device.async.token")],
         operands=[target, code.index(place), source, code.index(at)],
         attributes={
-            "dstElements": IntegerAttr.get(IndexType.get(), words),
-            "operandSegmentSizes": DenseI32ArrayAttr.get([1, 1, 1, 1, 0]),
-            "bypassL1": UnitAttr.get(),
+            "dstElements": Attribute.parse(f"{words} : index"),
+            "operandSegmentSizes": segments,
+            **dict.fromkeys(past, Attribute.parse("unit")),
         },
     )
 
@@ -139,5 +134,5 @@ def _commit() -> None:
 
 def _wait(groups: int) -> None:
     """Until all of a thread's copies are there but those of its last groups."""
-    count = IntegerAttr.get(IntegerType.get_signless(32), groups)
-    Operation.create("nvvm.cp.async.wait.group", attributes={"n": count})
+    count = {"n": Attribute.parse(f"{groups} : i32")}
+    Operation.create("nvvm.cp.async.wait.group", attributes=count)

@@ -39,7 +39,8 @@ class TensorConv(GpuConvolution):
     @property
     def task(self) -> Task:
         """What there is to do."""
-        return Task(self.pixels, self.channels, self.bytes // WORD, self.takes)
+        aligned = self.input.channels % self.bytes == 0
+        return Task(self.pixels, self.channels, self.bytes // WORD, self.takes, aligned)
 
     @property
     def cycles(self) -> float:
