@@ -19,7 +19,7 @@ from mlq.kernels.gpu.planning import WHOLE, Room, cycles_of_reads
 from mlq.kernels.image import Image
 
 THREADS = 128
-"""Of a workgroup."""
+"""Of a workgroup, where a kernel does not say otherwise."""
 WORD = 4
 """Elements of u8 in one."""
 
@@ -58,9 +58,14 @@ class Threaded(ABC):
         """The code of one thread."""
 
     @property
+    def group(self) -> int:
+        """Threads of a workgroup."""
+        return THREADS
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         """Workgroups, along two axes where one cannot count them."""
-        groups = -(-self.items // THREADS)
+        groups = -(-self.items // self.group)
         return min(groups, _LONGEST), -(-groups // _LONGEST), 1
 
     @property
@@ -69,7 +74,7 @@ class Threaded(ABC):
         warp = f" subgroup_size = {self.isa.warp}" if self.isa.warp else ""
         text = (
             "#iree_codegen.translation_info<pipeline = #iree_codegen.no_pipeline"
-            f" workgroup_size = [{THREADS}, 1, 1]{warp}>"
+            f" workgroup_size = [{self.group}, 1, 1]{warp}>"
         )
         return {"translation_info": Attribute.parse(text)}
 
@@ -102,9 +107,9 @@ class Threaded(ABC):
     def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
         """The number of a thread in all workgroups; the result's margin is filled."""
         number = code.plus(code.times(group[1], _LONGEST), group[0])
-        thread = code.plus(code.times(number, THREADS), identity())
+        thread = code.plus(code.times(number, self.group), identity())
         stored = image if code.element_of(memory) == "f32" else in_words(image)
-        fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * THREADS)
+        fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * self.group)
         return thread
 
 
