@@ -6,7 +6,7 @@ The range always holds zero: no scheme can do without. What lies outside saturat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -14,7 +14,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq.entropy import closest_window
+from mlq.entropy import closest_windows
 from mlq.histograms import coarse, gather_bounds
 from mlq.numerics import choose_params, nearest
 from mlq.precision import Calibrator, Scheme
@@ -188,12 +188,23 @@ def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]
 
     The search of TensorRT and Glow (Calibration.cpp), `mlq.entropy`.
     """
-    searched = storage.levels, storage.is_centred(observed.minimum)
-    if searched not in observed.windows:
-        levels, centred = searched
-        closest = closest_window(*observed.cumulative, levels, centred=centred)
-        observed.windows[searched] = _kept(*closest, observed)
-    return observed.windows[searched]
+    search_windows([observed], storage)
+    return observed.windows[storage.levels, storage.is_centred(observed.minimum)]
+
+
+def search_windows(tensors: Iterable[Observation], storage: Storage) -> None:
+    """Search what `entropy` keeps of tensors, all at once, where that is not known."""
+    for centred in (False, True):
+        searched = storage.levels, centred
+        found = [
+            each
+            for each in tensors
+            if storage.is_centred(each.minimum) == centred and searched not in each.windows
+        ]
+        cumulative = [each.cumulative for each in found]
+        closest = closest_windows(cumulative, storage.levels, centred=centred) if found else []
+        for each, window in zip(found, closest, strict=True):
+            each.windows[searched] = _kept(*window, each)
 
 
 class Spread:
