@@ -133,7 +133,7 @@ def ranges_by(
     storage = Storage(bits=Precision.parse(precision).activation_bits, scheme=scheme)
     tensors = {}
     if calibrator == "entropy":
-        search_windows([each for each in observations.tensors.values() if not each.is_certain], storage)
+        search_windows(observations.tensors.values(), storage)
     for name, observed in observations.tensors.items():
         low, high = calibrate(calibrator, observed, storage)
         tensors[name] = TensorRange(

@@ -44,13 +44,12 @@ def closest_windows(
     # From here on bins are numbered through all tensors.
     starts = np.arange(len(grids))[:, None] * (_BINS + 1)
     windows = np.stack([firsts + starts, lasts + starts], axis=-1)
-    found = np.full(firsts.shape, np.inf)
-    found[:, ::_APART] = _each_divergence(sums, windows[:, ::_APART].reshape(-1, 2), levels).reshape(
-        len(grids), -1
-    )
-    hopeful = _least_divergences(sums, windows, levels) <= found.min(axis=1, keepdims=True)
-    hopeful[:, ::_APART] = False
-    found[hopeful] = _each_divergence(sums, windows[hopeful], levels)
+    found, chosen = np.full(firsts.shape, np.inf), np.zeros(firsts.shape, np.bool_)
+    chosen[:, ::_APART] = True
+    least = _least_divergences(sums, windows, levels)
+    for _ in range(2):
+        found[chosen] = _each_divergence(sums, windows[chosen], levels)
+        chosen = ~chosen & (least <= found.min(axis=1, keepdims=True))
     best = np.argmin(found, axis=1)
     return [
         (float(grid[first[which]]), float(grid[last[which]]))
@@ -119,9 +118,8 @@ class _Sums(NamedTuple):
 def _each_divergence(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
     """`_divergences`, of some windows at a time."""
     starts = range(0, len(windows), _AT_ONCE)
-    return np.concatenate([np.zeros(0)] + [
-        _divergences(sums, windows[start : start + _AT_ONCE], levels) for start in starts
-    ])
+    parts = [_divergences(sums, windows[start : start + _AT_ONCE], levels) for start in starts]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
@@ -194,7 +192,8 @@ def _totals(sums: _Sums, first: NDArray[np.int64]) -> Reals:
 
 def _stretch(sums: Reals, first: NDArray[np.int64], last: NDArray[np.int64]) -> Reals:
     """What lies between two edges."""
-    return sums.take(last) - sums.take(first)
+    found: Reals = sums.take(last) - sums.take(first)
+    return found
 
 
 @lru_cache(maxsize=4)

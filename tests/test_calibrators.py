@@ -176,13 +176,13 @@ def test_entropy_drops_an_outlier() -> None:
 
 
 def test_schemes_that_search_the_same_windows_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched, search = [], calibrators.closest_window
+    searched, search = [], calibrators.closest_windows
 
-    def counted(*given: Any, centred: bool) -> tuple[float, float]:
+    def counted(*given: Any, centred: bool) -> list[tuple[float, float]]:
         searched.append((given[-1], centred))
         return search(*given, centred=centred)
 
-    monkeypatch.setattr(calibrators, "closest_window", counted)
+    monkeypatch.setattr(calibrators, "closest_windows", counted)
     observed = observe(DISTRIBUTIONS["relu"].astype(np.float32))
     kept = {
         (bits, scheme): calibrate("entropy", observed, Storage(bits, scheme))

@@ -117,11 +117,15 @@ class Layer:
             zero = storage.stored(self.input.zero_point[0])
             bias = (self.bias - zero * sums).astype(np.int32)
         numbers, isa, channels = self.numbers(), self.isa, self.shape[3]
-        scale = kernel.ordered(np.broadcast_to(self.scale, channels))
+        scale, order = (
+            kernel.ordered(np.broadcast_to(each, channels))
+            for each in (self.scale, np.arange(1, channels + 1))
+        )
 
         def made(bias: NDArray[Any]) -> NDArray[Any]:
-            ordered = kernel.ordered(np.broadcast_to(bias, channels))
-            return numbers.with_channels(kernel.finish, ordered, scale, isa.storage_of)
+            every = np.zeros(channels + 1, bias.dtype)
+            every[1:] = bias
+            return numbers.with_channels(kernel.finish, every[order], scale, isa.storage_of)
 
         if self.filters is None and self.op.bias is not None:
             return arranged(self.op.bias, "coefficients", made, (kernel, numbers))
@@ -143,7 +147,7 @@ class Layer:
         def made(weight: NDArray[Any]) -> NDArray[Any]:
             return kernel.pack((weight.T if turned else weight).reshape(shape))
 
-        return arranged(weight_of(self.op), "packed", made, (kernel, turned))
+        return arranged(weight_of(self.op), "packed", made, (kernel, turned), moves=True)
 
     def _limits(self) -> tuple[float, float]:
         bounds = bounds_of(self.op)
