@@ -195,17 +195,13 @@ def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]
 
 def search_windows(tensors: Iterable[Observation], storage: Storage) -> None:
     """Search what `entropy` keeps of tensors, all at once, where that is not known."""
-    for centred in (False, True):
-        searched = storage.levels, centred
-        found = [
-            each
-            for each in tensors
-            if not each.is_certain
-            and storage.is_centred(each.minimum) == centred
-            and searched not in each.windows
-        ]
-        cumulative = [each.cumulative for each in found]
-        closest = closest_windows(cumulative, storage.levels, centred=centred) if found else []
+    unknown: dict[tuple[int, bool], list[Observation]] = {}
+    for each in tensors:
+        searched = storage.levels, storage.is_centred(each.minimum)
+        if not (each.is_certain or searched in each.windows):
+            unknown.setdefault(searched, []).append(each)
+    for searched, found in unknown.items():
+        closest = closest_windows([each.cumulative for each in found], *searched)
         for each, window in zip(found, closest, strict=True):
             each.windows[searched] = _kept(*window, each)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ Reals = NDArray[np.float64]
 
 # The search is over so many bins, and clips so many of them at a time.
 _BINS, _STEP = 2048, 8
-# Windows that are looked at together: what of them fits into a cache.
+# Windows that are looked at together: more would only take memory.
 _AT_ONCE = 256
 # Every so many windows are looked at first: the best of them rules out a third of the others.
 _APART = 8
@@ -24,7 +23,9 @@ _LEAST = np.finfo(np.float64).tiny
 
 
 def closest_windows(
-    tensors: Sequence[tuple[Reals, Reals]], levels: int, *, centred: bool
+    tensors: Sequence[tuple[Reals, Reals]],
+    levels: int,
+    centred: bool,  # noqa: FBT001 - the two are what a search is known by
 ) -> list[tuple[float, float]]:
     """The window [low, high] of each tensor that tells least apart.
 
@@ -40,21 +41,18 @@ def closest_windows(
         grids.append(np.linspace(low, high, _BINS + 1))
         counts.append(_without_zeros(np.diff(np.interp(grids[-1], edges, below)), grids[-1]))
     sums = _Sums.of(np.stack(counts))
-    firsts, lasts = _windows(sums.below, levels, centred=centred)
     # From here on bins are numbered through all tensors.
-    starts = np.arange(len(grids))[:, None] * (_BINS + 1)
-    windows = np.stack([firsts + starts, lasts + starts], axis=-1)
-    found, chosen = np.full(firsts.shape, np.inf), np.zeros(firsts.shape, np.bool_)
-    chosen[:, ::_APART] = True
+    starts = np.arange(0, sums.below.size, _BINS + 1)[:, None, None]
+    windows = _windows(sums.below, levels, centred=centred) + starts
+    sums = _Sums(*map(np.ravel, sums))
     least = _least_divergences(sums, windows, levels)
+    found, chosen = np.full(least.shape, np.inf), np.zeros(least.shape, np.bool_)
+    chosen[:, ::_APART] = True
     for _ in range(2):
-        found[chosen] = _each_divergence(sums, windows[chosen], levels)
+        found[chosen] = _divergences(sums, windows[chosen], levels)
         chosen = ~chosen & (least <= found.min(axis=1, keepdims=True))
-    best = np.argmin(found, axis=1)
-    return [
-        (float(grid[first[which]]), float(grid[last[which]]))
-        for grid, first, last, which in zip(grids, firsts, lasts, best.tolist(), strict=True)
-    ]
+    best = windows[np.arange(len(grids)), found.argmin(axis=1)] - starts[:, 0]
+    return [(float(grid[i]), float(grid[j])) for grid, (i, j) in zip(grids, best, strict=True)]
 
 
 def _without_zeros(counts: Reals, grid: Reals) -> Reals:
@@ -66,23 +64,18 @@ def _without_zeros(counts: Reals, grid: Reals) -> Reals:
     return levelled
 
 
-def _windows(
-    below: Reals, levels: int, *, centred: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _windows(below: Reals, levels: int, *, centred: bool) -> NDArray[np.int64]:
     """All of each histogram, then a step less each: off both ends, or where the fewest are lost.
 
-    `below` counts the values below each edge [T, bins + 1]; returns first and last edge [T, W].
+    `below` counts the values below each edge [T, bins + 1]; returns first and last [T, W, 2].
     """
     half, widths = _STEP // 2, np.arange(_BINS, levels - 1, -_STEP)
-    firsts = np.zeros((len(below), len(widths)), np.int64)
-    if centred:
-        firsts += half * np.arange(len(widths))
-        return firsts, firsts + widths
+    firsts = np.tile(half * centred * np.arange(len(widths)), (len(below), 1))
     # Most shrink on the right, as those of what was a ReLU's; the others start where they do not.
     right = below[:, widths - _STEP] - below[:, :1]
     both = below[:, widths - half] - below[:, half : half + 1]
     beyond = below[:, widths] - below[:, _STEP : _STEP + 1]
-    alike = (right >= beyond) & ~((right <= both) & (both >= beyond))
+    alike = centred | (right >= beyond) & ~((right <= both) & (both >= beyond))
     steps = np.logical_and.accumulate(alike, axis=1).sum(axis=1)
     for row in np.flatnonzero(steps < len(widths) - 1).tolist():
         sums, first = below[row].tolist(), 0
@@ -93,7 +86,7 @@ def _windows(
             beyond = sums[last] - sums[first + _STEP]
             first += half if right <= both >= beyond else 0 if right >= beyond else _STEP
             firsts[row, k + 1] = first
-    return firsts, firsts + widths
+    return np.stack([firsts, firsts + widths], axis=-1)
 
 
 class _Sums(NamedTuple):
@@ -115,13 +108,6 @@ class _Sums(NamedTuple):
         return cls(np.pad(counts, ((0, 0), (0, 1))), *sums)
 
 
-def _each_divergence(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
-    """`_divergences`, of some windows at a time."""
-    starts = range(0, len(windows), _AT_ONCE)
-    parts = [_divergences(sums, windows[start : start + _AT_ONCE], levels) for start in starts]
-    return np.concatenate([np.zeros(0), *parts])
-
-
 def _divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
     """KL of the clipped histogram from what `levels` equal levels leave of it, by window [W, 2].
 
@@ -129,28 +115,33 @@ def _divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
     those of the clipped histogram, whose outermost bins hold what was clipped, too. From sums over
     levels, so that all windows take as long as one would bin by bin.
     """
-    first, last = windows.T
-    edges = _parted(_BINS, levels)[last - first] + first[:, None]
-    total, floor = _totals(sums, first), _EPSILON / (last - first)[:, None]
-    ends = _clipped_ends(sums, windows)
-    inside, filled = (_between(each.take(edges)) for each in (sums.below, sums.filled))
-    kept = _stretch(sums.below, first, last)
-    surprise = _stretch(sums.entropic, first, last)
-    for (before, after), level in zip(ends, (0, -1), strict=True):
-        filled[:, level] += (before == 0.0) & (after > 0.0)
-        surprise += _entropic(after) - _entropic(before)
-    # Where nothing is filled or kept, nothing is inside either.
-    shares = filled * kept[:, None]
-    np.divide(inside, np.maximum(shares, _LEAST, out=shares), out=shares)
-    np.maximum(shares, floor, out=shares)
-    empty = (last - first - filled.sum(axis=1)) * floor[:, 0]
-    left = np.einsum("wl,wl->w", filled, shares) + empty
-    # Good to 1e-7 and much faster than in f64; windows differ by far more.
-    logarithms = np.log(shares.astype(np.float32))
-    cross = np.einsum("wl,wl->w", inside, logarithms)
-    for (before, after), level in zip(ends, (0, -1), strict=True):
-        cross += (after - before) * logarithms[:, level]
-    whole = 1.0 + empty
+    (first, last), total = windows.T, _totals(sums, windows)
+    kept, surprise = (each[last] - each[first] for each in (sums.below, sums.entropic))
+    floor = _EPSILON / (last - first)
+    # By level: what its outer bin holds, and what is beyond that.
+    ends = {0: (sums.counts[first], sums.below[first])}
+    ends[-1] = sums.counts[last - 1], total - sums.below[last]
+    left, cross, used = np.empty((3, len(windows)))
+    for start in range(0, len(windows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        edges = _parted(_BINS, levels)[last[part] - first[part]] + first[part, None]
+        inside, filled = (_between(each.take(edges)) for each in (sums.below, sums.filled))
+        for level, (held, more) in ends.items():
+            filled[:, level] += (held[part] == 0.0) & (more[part] > 0.0)
+        # Where nothing is filled or kept, nothing is inside either.
+        shares = filled * kept[part, None]
+        np.divide(inside, np.maximum(shares, _LEAST, out=shares), out=shares)
+        np.maximum(shares, floor[part, None], out=shares)
+        # Good to 1e-7 and much faster than in f64; windows differ by far more.
+        logarithms = np.log(shares.astype(np.float32))
+        used[part] = filled.sum(axis=1)
+        left[part] = np.einsum("wl,wl->w", filled, shares)
+        cross[part] = np.einsum("wl,wl->w", inside, logarithms)
+        for level, (_, more) in ends.items():
+            cross[part] += more[part] * logarithms[:, level]
+    surprise += sum(_entropic(held + more) - _entropic(held) for held, more in ends.values())
+    empty = (last - first - used) * floor
+    whole, left = 1.0 + empty, left + empty
     found: Reals = (surprise / total - np.log(total) - cross / total) / whole + np.log(left / whole)
     return np.where(kept > 0.0, found, np.inf)
 
@@ -161,39 +152,19 @@ def _least_divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> 
     By the log sum inequality; it is what is clipped that counts. Empty bins are taken to hold no
     more than `_EPSILON` in all.
     """
-    first, last = windows[..., 0], windows[..., 1]
-    width = last - first
-    marks = [first, first + width // levels, first + width * (levels - 1) // levels, last]
-    inside = np.stack([_stretch(sums.below, *pair) for pair in pairwise(marks)])
-    held, kept, total = inside.copy(), inside.sum(axis=0), _totals(sums, first)
-    ends = _clipped_ends(sums, windows)
-    for place, (before, after) in zip((0, -1), ends, strict=True):
-        held[place] += after - before
-    shares = held / total
-    ratios = shares / (inside / np.maximum(kept, _LEAST) + _EPSILON)
-    least: Reals = np.sum(shares * np.log(np.maximum(ratios, _LEAST)), axis=0) / (1.0 + _EPSILON)
+    first, last, total = windows[..., 0], windows[..., 1], _totals(sums, windows)
+    parts = (last - first) // levels, (last - first) * (levels - 1) // levels
+    left, *inner, right = (sums.below[first + each] for each in (0, *parts, last - first))
+    inside = np.diff([left, *inner, right], axis=0) / np.maximum(right - left, _LEAST)
+    held = np.diff([0.0 * total, *inner, total], axis=0) / total
+    logarithms = np.log(np.maximum(held, _LEAST) / (inside + _EPSILON))
+    least: Reals = np.sum(held * logarithms, axis=0) / (1.0 + _EPSILON)
     return least
 
 
-def _clipped_ends(sums: _Sums, windows: NDArray[np.int64]) -> list[tuple[Reals, Reals]]:
-    """What the first and the last bin of each window hold, and hold with what is beyond them."""
-    first, last = windows[..., 0], windows[..., 1]
-    lowest, highest = sums.counts.take(first), sums.counts.take(last - 1)
-    return [
-        (lowest, lowest + sums.below.take(first)),
-        (highest, highest + _totals(sums, first) - sums.below.take(last)),
-    ]
-
-
-def _totals(sums: _Sums, first: NDArray[np.int64]) -> Reals:
-    """How many values the tensors have that these bins are of."""
-    return sums.below[first // (_BINS + 1), -1]
-
-
-def _stretch(sums: Reals, first: NDArray[np.int64], last: NDArray[np.int64]) -> Reals:
-    """What lies between two edges."""
-    found: Reals = sums.take(last) - sums.take(first)
-    return found
+def _totals(sums: _Sums, windows: NDArray[np.int64]) -> Reals:
+    """How many values the tensors of these windows have."""
+    return sums.below[_BINS :: _BINS + 1][windows[..., 0] // (_BINS + 1)]
 
 
 @lru_cache(maxsize=4)

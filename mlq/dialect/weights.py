@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from mlq.errors import ContractError
 class Arranged(NamedTuple):
     """What a parameter holds: the weight of key `source`, not known yet, in another order.
 
-    `kind` says which, by its identity (see `one`): two of one source and kind are the same.
+    `kind` says which: two of one source and kind are the same.
     """
 
     source: str
@@ -26,14 +25,8 @@ class Arranged(NamedTuple):
     kind: Any
 
 
-Made = dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]]
+Made = dict[tuple[int, Any], tuple[NDArray[Any], NDArray[Any]]]
 """By identity of a weight and kind: the weight, which keeps that identity, and the parameter."""
-
-
-@cache
-def one(kind: Any) -> Any:
-    """Of equal descriptions always the same one: to compare what kernels are takes long."""
-    return kind
 
 
 class WeightStore(MutableMapping[str, NDArray[Any]]):
@@ -93,7 +86,7 @@ class WeightStore(MutableMapping[str, NDArray[Any]]):
         made.clear()
         for key, each in self.arranged.items():
             array = given[each.source]
-            which = id(array), id(each.kind)
+            which = id(array), each.kind
             pair = made.get(which) or before.get(which) or (array, each.make(array))
             made[which], found[key] = pair, pair[1]
         return found

@@ -21,7 +21,7 @@ from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES, TAPS
 from mlq.transforms.kernels.images import constant, kind_of
-from mlq.transforms.linalg.constants import arranged
+from mlq.transforms.linalg.constants import arranged, moved
 from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
 _NIBBLE, _LOW = 4, 15
@@ -117,15 +117,12 @@ class Layer:
             zero = storage.stored(self.input.zero_point[0])
             bias = (self.bias - zero * sums).astype(np.int32)
         numbers, isa, channels = self.numbers(), self.isa, self.shape[3]
-        scale, order = (
-            kernel.ordered(np.broadcast_to(each, channels))
-            for each in (self.scale, np.arange(1, channels + 1))
-        )
+        scale = kernel.ordered(np.broadcast_to(self.scale, channels))
+        order = kernel.ordered(np.arange(1, channels + 1))
 
         def made(bias: NDArray[Any]) -> NDArray[Any]:
-            every = np.zeros(channels + 1, bias.dtype)
-            every[1:] = bias
-            return numbers.with_channels(kernel.finish, every[order], scale, isa.storage_of)
+            ordered = moved(order, np.broadcast_to(bias, channels))
+            return numbers.with_channels(kernel.finish, ordered, scale, isa.storage_of)
 
         if self.filters is None and self.op.bias is not None:
             return arranged(self.op.bias, "coefficients", made, (kernel, numbers))

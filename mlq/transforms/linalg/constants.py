@@ -90,15 +90,16 @@ def arranged(
     like, known = np.broadcast_to(np.float32(0.0), shape), made
     if moves and like.size <= _NUMBERED:
         like = np.arange(1, like.size + 1, dtype=np.float32).reshape(shape)
-        known = partial(_moved, made(like).astype(np.intp))
-    which = (name, tuple(map(tuple, orders)), kind)
+        known = partial(moved, made(like).astype(np.intp))
+    # A string, which is compared in no time; what kernels are is not.
+    which = repr((name, orders, kind))
     same = [k for k, each in store.arranged.items() if (each.source, each.kind) == (source, which)]
     key = same[0] if same else f"{source}.{name}.{len(store.arranged)}"
-    store.arranged[key] = weights.Arranged(source, known, weights.one(which))
+    store.arranged[key] = weights.Arranged(source, known, which)
     return WeightOp(StringAttr.get(key), _type_of(made(like))).output
 
 
-def _moved(places: NDArray[np.intp], array: NDArray[Any]) -> NDArray[Any]:
+def moved(places: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
     """Elements by their numbers, from one on; nought is zero."""
     return np.append(np.zeros(1, array.dtype), array).take(places)
 
