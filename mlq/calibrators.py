@@ -239,7 +239,6 @@ class _Side:
     def __init__(self, edges: Reals, counts: Reals) -> None:
         self.edges = edges
         self.density = counts / (edges[1:] - edges[:-1])
-        self._holds_any = bool(counts.any())
         self._ends = _moments(edges)
         self._sums = self._running(self._ends)
 
@@ -253,7 +252,7 @@ class _Side:
 
         [scale, level], of what is rounded and of what is clipped.
         """
-        if not self._holds_any:
+        if not self.density.any():
             nothing = np.zeros((len(scales), len(levels)))
             return nothing, nothing
         step = scales[:, None]

@@ -69,7 +69,7 @@ def _windows(below: Reals, levels: int, *, centred: bool) -> NDArray[np.int64]:
 
     `below` counts the values below each edge [T, bins + 1]; returns first and last [T, W, 2].
     """
-    half, widths = _STEP // 2, np.arange(_BINS, levels - 1, -_STEP)
+    half, widths = _STEP // 2, np.arange(_BINS, min(levels, _BINS) - 1, -_STEP)
     firsts = np.tile(half * centred * np.arange(len(widths)), (len(below), 1))
     # Most shrink on the right, as those of what was a ReLU's; the others start where they do not.
     right = below[:, widths - _STEP] - below[:, :1]
@@ -115,7 +115,8 @@ def _divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> Reals:
     those of the clipped histogram, whose outermost bins hold what was clipped, too. From sums over
     levels, so that all windows take as long as one would bin by bin.
     """
-    (first, last), total = windows.T, _totals(sums, windows)
+    first, last = windows.T
+    total = sums.below[first - first % (_BINS + 1) + _BINS]
     kept, surprise = (each[last] - each[first] for each in (sums.below, sums.entropic))
     floor = _EPSILON / (last - first)
     # By level: what its outer bin holds, and what is beyond that.
@@ -152,7 +153,8 @@ def _least_divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> 
     By the log sum inequality; it is what is clipped that counts. Empty bins are taken to hold no
     more than `_EPSILON` in all.
     """
-    first, last, total = windows[..., 0], windows[..., 1], _totals(sums, windows)
+    first, last = windows[..., 0], windows[..., 1]
+    total = sums.below[first - first % (_BINS + 1) + _BINS]
     parts = (last - first) // levels, (last - first) * (levels - 1) // levels
     left, *inner, right = (sums.below[first + each] for each in (0, *parts, last - first))
     inside = np.diff([left, *inner, right], axis=0) / np.maximum(right - left, _LEAST)
@@ -160,11 +162,6 @@ def _least_divergences(sums: _Sums, windows: NDArray[np.int64], levels: int) -> 
     logarithms = np.log(np.maximum(held, _LEAST) / (inside + _EPSILON))
     least: Reals = np.sum(held * logarithms, axis=0) / (1.0 + _EPSILON)
     return least
-
-
-def _totals(sums: _Sums, windows: NDArray[np.int64]) -> Reals:
-    """How many values the tensors of these windows have."""
-    return sums.below[_BINS :: _BINS + 1][windows[..., 0] // (_BINS + 1)]
 
 
 @lru_cache(maxsize=4)

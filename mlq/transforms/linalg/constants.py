@@ -86,10 +86,9 @@ def arranged(
             array = array.transpose(order)
         return np.ascontiguousarray(make(array))
 
-    shape = list(value.type.shape)
-    like, known = np.broadcast_to(np.float32(0.0), shape), made
+    like, known = np.broadcast_to(np.float32(0.0), value.type.shape), made
     if moves and like.size <= _NUMBERED:
-        like = np.arange(1, like.size + 1, dtype=np.float32).reshape(shape)
+        like = np.arange(1, like.size + 1, dtype=np.float32).reshape(like.shape)
         known = partial(moved, made(like).astype(np.intp))
     # A string, which is compared in no time; what kernels are is not.
     which = repr((name, orders, kind))
