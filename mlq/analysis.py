@@ -23,8 +23,8 @@ from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
 
 # A batch of the measuring modules: what divides the samples, so that none is counted twice, and
-# leaves near by what two networks in lockstep are compared by.
-_BATCH, _BATCH_ELEMENTS = 8, 1 << 19
+# leaves in the cache what two networks in lockstep are compared by.
+_BATCH, _BATCH_ELEMENTS = 8, 1 << 17
 
 
 @dataclass(frozen=True)
