@@ -200,10 +200,10 @@ def search_windows(tensors: Iterable[Observation], storage: Storage) -> None:
         searched = storage.levels, storage.is_centred(each.minimum)
         if not (each.is_certain or searched in each.windows):
             unknown.setdefault(searched, []).append(each)
-    for searched, found in unknown.items():
-        closest = closest_windows([each.cumulative for each in found], *searched)
+    for (levels, centred), found in unknown.items():
+        closest = closest_windows([each.cumulative for each in found], levels, centred=centred)
         for each, window in zip(found, closest, strict=True):
-            each.windows[searched] = _kept(*window, each)
+            each.windows[levels, centred] = _kept(*window, each)
 
 
 class Spread:

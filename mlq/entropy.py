@@ -23,9 +23,7 @@ _LEAST = np.finfo(np.float64).tiny
 
 
 def closest_windows(
-    tensors: Sequence[tuple[Reals, Reals]],
-    levels: int,
-    centred: bool,  # noqa: FBT001 - the two are what a search is known by
+    tensors: Sequence[tuple[Reals, Reals]], levels: int, *, centred: bool
 ) -> list[tuple[float, float]]:
     """The window [low, high] of each tensor that tells least apart.
 

@@ -178,9 +178,9 @@ def test_entropy_drops_an_outlier() -> None:
 def test_schemes_that_search_the_same_windows_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
     searched, search = [], calibrators.closest_windows
 
-    def counted(*given: Any) -> list[tuple[float, float]]:
-        searched.append(given[1:])
-        return search(*given)
+    def counted(*given: Any, centred: bool) -> list[tuple[float, float]]:
+        searched.append((given[-1], centred))
+        return search(*given, centred=centred)
 
     monkeypatch.setattr(calibrators, "closest_windows", counted)
     observed = observe(DISTRIBUTIONS["relu"].astype(np.float32))
@@ -201,8 +201,9 @@ def test_windows_searched_together_are_those_of_each(
 ) -> None:
     """And what is ruled out unseen would not have been taken."""
     tensors = [observe(each.astype(np.float32)).cumulative for each in DISTRIBUTIONS.values()]
-    together = entropy.closest_windows(tensors, levels, centred)
-    assert together == [entropy.closest_windows([each], levels, centred)[0] for each in tensors]
+    together = entropy.closest_windows(tensors, levels, centred=centred)
+    alone = (entropy.closest_windows([each], levels, centred=centred) for each in tensors)
+    assert together == [one for (one,) in alone]
     looked_at, divergences = [], entropy._divergences
 
     def counted(sums: Any, windows: Any, levels: int) -> Any:
@@ -210,10 +211,10 @@ def test_windows_searched_together_are_those_of_each(
         return divergences(sums, windows, levels)
 
     monkeypatch.setattr(entropy, "_divergences", counted)
-    entropy.closest_windows(tensors, levels, centred)
+    entropy.closest_windows(tensors, levels, centred=centred)
     few = sum(looked_at)
     monkeypatch.setattr(entropy, "_least_divergences", lambda _, windows, __: 0.0 * windows[..., 0])
-    assert entropy.closest_windows(tensors, levels, centred) == together
+    assert entropy.closest_windows(tensors, levels, centred=centred) == together
     assert few < sum(looked_at) - few == len(tensors) * len(range(2048, levels - 1, -8))
 
 
