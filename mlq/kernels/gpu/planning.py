@@ -83,21 +83,21 @@ class Task(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Multiprocessors, and how many warps of a kernel each holds."""
+    """How many multiprocessors work for a kernel, and how many of its warps at once."""
 
     processors: float
     warps: int
 
 
-WHOLE = Room(108, 12)
+WHOLE = Room(108, 108 * 12)
 """A card that one kernel has for itself."""
 
 
 def cycles_of_reads(items: int, reads: int, room: Room) -> float:
     """Of a kernel each of whose threads takes one of some items, and reads so often for it."""
     warps = -(-items // _WARP)
-    rounds = -(-warps // int(room.processors * room.warps))
-    return max(warps / room.processors * reads * _READ, rounds * 2 * _LATENCY)
+    rounds = -(-warps // room.warps)
+    return max(warps / room.processors * reads * _READ, rounds * _LATENCY)
 
 
 def cycles_of(task: Task, room: Room, plan: Plan) -> float:
@@ -112,7 +112,7 @@ def cycles_of(task: Task, room: Room, plan: Plan) -> float:
         loads = words // 2 * (rows * _READ_AGAIN + columns * _WEIGHTS)
         return _cycles_of_stages(task, room, plan, max(products, loads), finish)
     work = warps / room.processors * (steps * max(products, loads) + finish)
-    rounds = -(-warps * parts // int(room.processors * room.warps))
+    rounds = -(-warps * parts // room.warps)
     waits = -(-steps // (parts * plan.unrolled(words, steps))) * _LATENCY
     return max(work, rounds * (waits + finish))
 
