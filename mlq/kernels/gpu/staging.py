@@ -114,14 +114,13 @@ class StagedLane(Lane):
 def _copy(source: Value, at: Index, target: Value, place: Index, words: int) -> None:
     """Have words side by side copied to where they are after `_wait`."""
     past = ["bypassL1"] if words == _WHOLE else []
-    segments = Attribute.parse("array<i32: 1, 1, 1, 1, 0>")
     Operation.create(
         "nvgpu.device_async_copy",
         results=[Type.parse("!nvgpu.device.async.token")],
         operands=[target, code.index(place), source, code.index(at)],
         attributes={
             "dstElements": Attribute.parse(f"{words} : index"),
-            "operandSegmentSizes": segments,
+            "operandSegmentSizes": Attribute.parse("array<i32: 1, 1, 1, 1, 0>"),
             **dict.fromkeys(past, Attribute.parse("unit")),
         },
     )

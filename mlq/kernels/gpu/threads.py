@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
-from torch_mlir.dialects import arith, func, memref, scf
+from torch_mlir.dialects import arith, func, memref, scf, vector
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
 from typing_extensions import Self
 
@@ -191,18 +191,20 @@ def load(memory: Value, at: Index, count: int, width: int) -> list[Value]:
     if width == 1:
         places = (code.index(code.plus(at, i)) for i in range(count))
         return [memref.LoadOp(memory, [place]).result for place in places]
-    vectors = [code.load(memory, code.plus(at, i), width) for i in range(0, count, width)]
-    return [code.lane(vector, i) for vector in vectors for i in range(width)]
+    places = (code.plus(at, i) for i in range(0, count, width))
+    loaded = [code.load(memory, place, width, width * WORD) for place in places]
+    return [code.lane(each, i) for each in loaded for i in range(width)]
 
 
 def store(values: Sequence[Value], memory: Value, at: Index, width: int) -> None:
     """Scalars to memory, side by side, `width` at an access."""
     for i in range(0, len(values), width):
-        place = code.plus(at, i)
+        place = [code.index(code.plus(at, i))]
         if width == 1:
-            memref.StoreOp(values[i], memory, [code.index(place)])
+            memref.StoreOp(values[i], memory, place)
         else:
-            code.store(code.gathered(values[i : i + width]), memory, place)
+            whole = code.gathered(values[i : i + width])
+            vector.store(whole, memory, place, alignment=width * WORD)
 
 
 def number(value: int) -> Value:
