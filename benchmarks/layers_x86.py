@@ -106,6 +106,18 @@ def tiles(isa: Isa, unit: Unit) -> list[InnerLoop]:
 def peak(isa: Isa, unit: Unit) -> tuple[float, InnerLoop]:
     """1e9 products a second of the fastest tile."""
     loops = tiles(isa, unit)
+    text, buffers = program(loops)
+    words = {"f32": np.float32, "i16": np.int16, "i8": np.int8}
+    inputs = [np.ones(each.count, words[each.element]) for each in buffers]
+    macs = sum(each.products for each in loops)
+    times = profiling.profile(text, lambda: compile_module(text, TARGET), inputs, macs=macs)
+    rates = {each: each.products / times[each.label] / 1e3 for each in loops}
+    best = max(rates, key=rates.__getitem__)
+    return rates[best], best
+
+
+def program(loops: Sequence[InnerLoop]) -> tuple[str, list[Buffer]]:
+    """A function that runs each loop once, and what it takes: pixels and weights of each."""
     with context(), Location.unknown():
         module = Module.create()
         executables = Executables(module.operation)
@@ -124,13 +136,7 @@ def peak(isa: Isa, unit: Unit) -> tuple[float, InnerLoop]:
                 ]
                 func.ReturnOp(made)
         text = str(module.operation.get_asm(print_generic_op_form=True))
-    words = {"f32": np.float32, "i16": np.int16, "i8": np.int8}
-    inputs = [np.ones(b.count, words[b.element]) for each in loops for b in each.buffers[:-1]]
-    macs = sum(each.products for each in loops)
-    times = profiling.profile(text, lambda: compile_module(text, TARGET), inputs, macs=macs)
-    rates = {each: each.products / times[each.label] / 1e3 for each in loops}
-    best = max(rates, key=rates.__getitem__)
-    return rates[best], best
+    return text, [buffer for each in loops for buffer in each.buffers[:-1]]
 
 
 def main() -> None:

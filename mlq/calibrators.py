@@ -6,7 +6,7 @@ The range always holds zero: no scheme can do without. What lies outside saturat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -14,7 +14,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq.entropy import closest_window
+from mlq.entropy import closest_windows
 from mlq.histograms import coarse, gather_bounds
 from mlq.numerics import choose_params, nearest
 from mlq.precision import Calibrator, Scheme
@@ -155,10 +155,11 @@ def mse(observed: Observation, storage: Storage = U8) -> tuple[float, float]:
     def best(scales: Reals, zero_points: NDArray[np.int64]) -> tuple[float, int]:
         """The scale and zero point with the least error; from the greatest scale down."""
         found = math.inf, 0.0, 0
-        for part in np.array_split(scales, -(-len(scales) // _AT_ONCE)):
+        for start in range(0, len(scales), _AT_ONCE):
+            part = scales[start : start + _AT_ONCE]
             kept, clipped = spread.error(part, zero_points, storage.levels)
             error = kept + clipped
-            row, column = np.unravel_index(int(np.argmin(error)), error.shape)
+            row, column = divmod(int(error.argmin()), len(zero_points))
             here = (float(error[row, column]), float(part[row]), int(zero_points[column]))
             found = min(found, here, key=itemgetter(0))
             if clipped[-1].min() > found[0]:
@@ -188,12 +189,21 @@ def entropy(observed: Observation, storage: Storage = U8) -> tuple[float, float]
 
     The search of TensorRT and Glow (Calibration.cpp), `mlq.entropy`.
     """
-    searched = storage.levels, storage.is_centred(observed.minimum)
-    if searched not in observed.windows:
-        levels, centred = searched
-        closest = closest_window(*observed.cumulative, levels, centred=centred)
-        observed.windows[searched] = _kept(*closest, observed)
-    return observed.windows[searched]
+    search_windows([observed], storage)
+    return observed.windows[storage.levels, storage.is_centred(observed.minimum)]
+
+
+def search_windows(tensors: Iterable[Observation], storage: Storage) -> None:
+    """Search what `entropy` keeps of tensors, all at once, where that is not known."""
+    unknown: dict[tuple[int, bool], list[Observation]] = {}
+    for each in tensors:
+        searched = storage.levels, storage.is_centred(each.minimum)
+        if not (each.is_certain or searched in each.windows):
+            unknown.setdefault(searched, []).append(each)
+    for (levels, centred), found in unknown.items():
+        closest = closest_windows([each.cumulative for each in found], levels, centred=centred)
+        for each, window in zip(found, closest, strict=True):
+            each.windows[levels, centred] = _kept(*window, each)
 
 
 class Spread:
@@ -228,15 +238,14 @@ class _Side:
 
     def __init__(self, edges: Reals, counts: Reals) -> None:
         self.edges = edges
-        self.density = counts / np.diff(edges)
-        ends = [_moment(power)(edges) for power in range(3)]
-        self._moments = [self._running(each) for each in ends]
-        self._ends = ends
+        self.density = counts / (edges[1:] - edges[:-1])
+        self._ends = _moments(edges)
+        self._sums = self._running(self._ends)
 
     @property
     def energy(self) -> float:
         """The sum of squares."""
-        return float(self._moments[2][-1])
+        return float(self._sums[2, -1])
 
     def error(self, scales: Reals, levels: NDArray[np.int64]) -> tuple[Reals, Reals]:
         """Summed squared error when `levels` steps of `scale` cover this side.
@@ -250,44 +259,36 @@ class _Side:
         bound = step * levels
         reached = np.minimum(bound, self.edges[-1])
         # The bin of each bound, the last one of what lies beyond.
-        where = np.minimum(np.searchsorted(self.edges, reached, "right"), len(self.density)) - 1
-        ends, rows = _rounding(self.edges[None, :], step), np.arange(len(scales))[:, None]
-        part = _rounding(reached, step) - ends[rows, where]
-        kept: Reals = self._running(ends)[rows, where] + self.density[where] * part
-        zeroth, first, second = (
-            running[-1]
-            - running[where]
-            - self.density[where] * (_moment(power)(reached) - end[where])
-            for power, (running, end) in enumerate(zip(self._moments, self._ends, strict=True))
-        )
+        where = np.minimum(self.edges.searchsorted(reached, "right"), len(self.density)) - 1
+        ends, rows = _rounding(self.edges / step), np.arange(len(scales))[:, None]
+        density = self.density[where]
+        part = _rounding(reached / step) - ends[rows, where]
+        kept: Reals = (self._running(ends)[rows, where] + density * part) * (step**3 / 12.0)
+        part = _moments(reached) - self._ends[:, where]
+        zeroth, first, second = self._sums[:, -1:, None] - self._sums[:, where] - density * part
         # The integral of (x - bound)^2 over everything beyond the bound.
         clipped: Reals = second - 2.0 * bound * first + bound**2 * zeroth
         return kept, clipped
 
     def _running(self, ends: Reals) -> Reals:
         """Density times the derivative of what is given at the edges, integrated up to each."""
-        sums = np.cumsum(self.density * np.diff(ends, axis=-1), axis=-1)
-        running: Reals = np.concatenate([np.zeros_like(ends[..., :1]), sums], axis=-1)
+        running: Reals = np.zeros_like(ends)
+        np.cumsum(self.density * (ends[:, 1:] - ends[:, :-1]), axis=1, out=running[:, 1:])
         return running
 
 
-def _moment(power: int) -> Callable[[Reals], Reals]:
-    """The primitive of x^power."""
-
-    def primitive(x: Reals) -> Reals:
-        moment: Reals = x ** (power + 1) / (power + 1)
-        return moment
-
-    return primitive
+def _moments(x: Reals) -> Reals:
+    """The primitives of 1, x and x^2."""
+    square = x * x
+    return np.stack([x, square / 2.0, square * x / 3.0])
 
 
-def _rounding(x: Reals, step: Reals) -> Reals:
-    """The primitive of (x - nearest multiple of step)^2: a twelfth of step^3 for each step."""
-    steps = x / step
+def _rounding(steps: Reals) -> Reals:
+    """The primitive of 12 (x - nearest integer)^2: one for each integer."""
     whole = nearest(steps)
     beyond = steps - whole
-    primitive: Reals = step**3 * (whole / 12.0 + beyond * beyond * beyond / 3.0)
-    return primitive
+    whole += 4.0 * beyond * beyond * beyond
+    return whole
 
 
 def _kept(low: float, high: float, observed: Observation) -> tuple[float, float]:

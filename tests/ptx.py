@@ -3,9 +3,11 @@
 What a kernel does is checked on the way: every access must lie within a buffer, and be aligned to
 its size; no thread may read what another wrote since the last barrier, of its block for shared
 memory, of its cluster for buffers; or through the cache that sees no writes what was written at
-all. Threads run in lockstep, those that are furthest behind first, which brings them together again
-where structured code does; a product waits for its warp. An instruction that is not known is an
-error.
+all. What is copied asynchronously arrives as its thread waits for it: until then nobody may touch
+it, and until the next barrier no other thread; nor may a copy begin where others have read since
+the last barrier. Threads run in lockstep, those that are furthest behind first, which brings them
+together again where structured code does; a product waits for its warp. An instruction that is not
+known is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ _LABEL = re.compile(r"(\$[\w$]+):\s*")
 _STEP = re.compile(r"(?:@(!?)(%\w+) )?([\w.:]+)\s*(.*)")
 _ADDRESS = re.compile(r"\[([%\w$]+)(?:\+(-?\d+))?\]")
 _BASE, _GUARD = 1 << 20, 4096  # where buffers begin in the address space; bytes between them
-_SHARED = 48 << 10
+_SHARED = 64 << 10
 
 _COMPARISONS = {
     "eq": np.equal,
@@ -122,6 +124,16 @@ def run(
     return machine.executed
 
 
+@dataclass
+class Copies:
+    """Asynchronous copies of one instruction: whose, of which group of theirs, what to where."""
+
+    threads: Array
+    groups: Array
+    places: Array
+    content: Array
+
+
 class Machine:
     """The state of all threads: registers by their names, and where each thread is."""
 
@@ -142,6 +154,10 @@ class Machine:
         shared = any("shared" in step.code for step in kernel.steps)
         self.shared = np.zeros(blocks * _SHARED if shared else 0, np.uint8)
         self.writers = np.full(len(self.shared), -1, np.int32)  # since the last barrier
+        self.readers = np.full(len(self.shared), -1, np.int32)  # since then; one of them
+        self.on_the_way = np.zeros(len(self.shared), bool)
+        self.copies: list[Copies] = []
+        self.groups = np.zeros(self.count, np.int64)  # of copies, that threads have committed
         self.buffer_writers = np.full(len(memory), -1, np.int32)
         self.written = np.zeros(len(memory), bool)  # since the launch
         self.block = block
@@ -172,6 +188,7 @@ class Machine:
             action = _ACTIONS.get(step.code[0])
             assert action is not None, f"the interpreter has no {'.'.join(step.code)}"
             action(self, step)
+        assert not self.on_the_way.any(), "copies that nothing waits for"
         assert not self.waiting.any(), "part of a warp"
 
     def _warps_at(self, here: Array) -> Array:
@@ -251,7 +268,7 @@ def _end(machine: Machine, _step: Step) -> None:
 def _wait(machine: Machine, _step: Step) -> None:
     """A barrier: threads are in lockstep, so all of them must be here."""
     assert machine.mask.all(), "not all threads are at a barrier"
-    machine.writers[:] = -1
+    machine.writers[:] = machine.readers[:] = -1
 
 
 def _wait_in_cluster(machine: Machine, step: Step) -> None:
@@ -277,6 +294,12 @@ def _load(machine: Machine, step: Step) -> None:
     assert "nc" not in step.code or not machine.written[at[machine.mask]].any(), (
         f"read through a cache that does not see what is written: {step}"
     )
+    if memory is machine.shared:
+        bytes_ = at[machine.mask, None] + np.arange(size * len(targets))
+        assert not machine.on_the_way[bytes_].any(), f"read before it was waited for: {step}"
+        readers = np.arange(machine.count, dtype=np.int32)[machine.mask, None]
+        others = (machine.readers[bytes_] >= 0) & (machine.readers[bytes_] != readers)
+        machine.readers[bytes_] = np.where(others, machine.count, readers)  # several
     for i, target in enumerate(targets):
         found = memory[np.where(machine.mask, at + i * size, 0)[:, None] + np.arange(size)]
         value = np.ascontiguousarray(found).view(_dtype(type_)).reshape(-1)
@@ -290,11 +313,58 @@ def _store(machine: Machine, step: Step) -> None:
     for i, source in enumerate(sources):
         value = np.ascontiguousarray(machine.get(source, f"b{8 * size}"))
         places = at[machine.mask, None] + np.arange(i * size, (i + 1) * size)
+        if memory is machine.shared:
+            _check_free(machine, step, places)
         memory[places] = value.view(np.uint8).reshape(-1, size)[machine.mask]
         if memory is machine.memory:
             machine.written[places] = True
         writers = machine.writers if memory is machine.shared else machine.buffer_writers
         writers[places] = np.arange(machine.count)[machine.mask, None]
+
+
+def _check_free(machine: Machine, step: Step, places: Array) -> None:
+    """Nobody else may have touched shared memory that is written, since the last barrier."""
+    threads = np.arange(machine.count)[machine.mask, None]
+    for touched in (machine.readers[places], machine.writers[places]):
+        assert ((touched < 0) | (touched == threads)).all(), f"written before a barrier: {step}"
+    assert not machine.on_the_way[places].any(), f"written before it was waited for: {step}"
+
+
+def _copy(machine: Machine, step: Step) -> None:
+    """Asynchronous copies to shared memory: their groups, and waiting for all but the last ones."""
+    if "commit_group" in step.code:
+        machine.groups[machine.mask] += 1
+        return
+    if "wait_group" in step.code:
+        _arrive(machine, int(step.operands[0]))
+        return
+    assert step.code[3:] == ("shared", "global"), step
+    size = int(step.operands[2])
+    assert size in {"cg": (16,), "ca": (4, 8, 16)}[step.code[2]], step
+    _, at = machine.places(replace(step, code=("ld", "global")), step.operands[1], size)
+    _, to = machine.places(step, step.operands[0], size)
+    sources, places = (each[machine.mask, None] + np.arange(size) for each in (at, to))
+    assert not machine.written[sources].any(), f"copies what is written: {step}"
+    _check_free(machine, step, places)
+    assert len(np.unique(places)) == places.size, f"two copies to one place: {step}"
+    machine.on_the_way[places] = True
+    threads = np.flatnonzero(machine.mask)
+    content = machine.memory[sources]
+    machine.copies.append(Copies(threads, machine.groups[threads], places, content))
+
+
+def _arrive(machine: Machine, most: int) -> None:
+    """What the threads that are here have copied, but for their last groups."""
+    for each in machine.copies:
+        done = machine.mask[each.threads]
+        done &= each.groups < machine.groups[each.threads] - most
+        places = each.places[done]
+        machine.shared[places] = each.content[done]
+        machine.on_the_way[places] = False
+        machine.writers[places] = each.threads[done, None]
+        each.threads, each.groups = each.threads[~done], each.groups[~done]
+        each.places, each.content = each.places[~done], each.content[~done]
+    machine.copies = [each for each in machine.copies if len(each.threads)]
 
 
 def _move(machine: Machine, step: Step) -> None:
@@ -471,6 +541,7 @@ _ACTIONS: dict[str, Callable[[Machine, Step], None]] = {
     "ret": _end,
     "bar": _wait,
     "barrier": _wait_in_cluster,
+    "cp": _copy,
     "ld": _load,
     "st": _store,
     "mov": _move,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlq import calibrators, numerics
+from mlq import calibrators, entropy, numerics
 from mlq.calibrators import Observation, Storage, calibrate
 from mlq.errors import DataError
 from mlq.histograms import BINS, HistogramAccumulator
@@ -176,13 +176,13 @@ def test_entropy_drops_an_outlier() -> None:
 
 
 def test_schemes_that_search_the_same_windows_search_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched, search = [], calibrators.closest_window
+    searched, search = [], calibrators.closest_windows
 
-    def counted(*given: Any, centred: bool) -> tuple[float, float]:
+    def counted(*given: Any, centred: bool) -> list[tuple[float, float]]:
         searched.append((given[-1], centred))
         return search(*given, centred=centred)
 
-    monkeypatch.setattr(calibrators, "closest_window", counted)
+    monkeypatch.setattr(calibrators, "closest_windows", counted)
     observed = observe(DISTRIBUTIONS["relu"].astype(np.float32))
     kept = {
         (bits, scheme): calibrate("entropy", observed, Storage(bits, scheme))
@@ -192,6 +192,30 @@ def test_schemes_that_search_the_same_windows_search_once(monkeypatch: pytest.Mo
     assert sorted(searched) == [(15, False), (15, True), (255, False), (255, True)]
     for (bits, scheme), found in kept.items():
         assert found == calibrate("entropy", replace(observed), Storage(bits, scheme))
+
+
+@pytest.mark.parametrize("levels", [15, 255])
+@pytest.mark.parametrize("centred", [False, True])
+def test_windows_searched_together_are_those_of_each(
+    monkeypatch: pytest.MonkeyPatch, levels: int, *, centred: bool
+) -> None:
+    """And what is ruled out unseen would not have been taken."""
+    tensors = [observe(each.astype(np.float32)).cumulative for each in DISTRIBUTIONS.values()]
+    together = entropy.closest_windows(tensors, levels, centred=centred)
+    alone = (entropy.closest_windows([each], levels, centred=centred) for each in tensors)
+    assert together == [one for (one,) in alone]
+    looked_at, divergences = [], entropy._divergences
+
+    def counted(sums: Any, windows: Any, levels: int) -> Any:
+        looked_at.append(len(windows))
+        return divergences(sums, windows, levels)
+
+    monkeypatch.setattr(entropy, "_divergences", counted)
+    entropy.closest_windows(tensors, levels, centred=centred)
+    few = sum(looked_at)
+    monkeypatch.setattr(entropy, "_least_divergences", lambda _, windows, __: 0.0 * windows[..., 0])
+    assert entropy.closest_windows(tensors, levels, centred=centred) == together
+    assert few < sum(looked_at) - few == len(tensors) * len(range(2048, levels - 1, -8))
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

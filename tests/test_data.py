@@ -13,6 +13,7 @@ from PIL import Image
 
 from mlq.errors import DataError
 from mlq.frontends.data import Dataset, load_data
+from mlq.frontends.images import Preprocess
 from mlq.frontends.onnx import import_model
 from mlq.frontends.specs import TensorSpec
 
@@ -201,6 +202,18 @@ def test_grey_images_in_nhwc(tmp_path: Path) -> None:
     Image.fromarray(image[0, :, :, 0]).save(tmp_path / "images" / "a.png")
     batch = whole(load_data(tmp_path / "images", [spec], preprocess=card))["x"]
     np.testing.assert_allclose(batch, (image * 0.0625 - 0.3) / 0.4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_images_are_made_pixel_by_pixel_bit_for_bit(layout: Any) -> None:
+    images = pixels(3)
+    made = Preprocess(layout=layout, scale=SCALE, mean=MEAN, std=STD)(images)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    expected = (images.astype(np.float32) * np.float32(SCALE) - mean) / std
+    order = (0, 3, 1, 2) if layout == "NCHW" else (0, 1, 2, 3)
+    np.testing.assert_array_equal(made, expected.transpose(order))
+    assert made.dtype == np.float32
+    assert made.flags.c_contiguous
 
 
 def test_only_the_images_of_a_batch_are_decoded(

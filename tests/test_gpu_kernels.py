@@ -21,8 +21,8 @@ from mlq import devices, reference, runtime, targets
 from mlq.dialect import context
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import library
-from mlq.kernels.gpu import tensor_cores, threads
-from mlq.kernels.gpu.planning import Plan
+from mlq.kernels.gpu import planning, tensor_cores, threads
+from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan
 from mlq.kernels.library import Device
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
@@ -101,6 +101,118 @@ def test_plans_of_all_sizes_are_exact(monkeypatch: pytest.MonkeyPatch, plan: Pla
     executed = Executed("cuda_mma", made)
     for i, case in enumerate(made):
         case.check(executed.run(i, case)[0])
+
+
+# By 16 bytes of a pixel at once, or 8: fewer pixels than a tile, an incomplete step, few steps.
+STAGED = (
+    Shape(n=2, h=11, w=13, k=3, p=1, c=64, o=128, residual="u8", margin=(1, 1, 1, 1)),
+    Shape(h=9, w=9, k=3, s=2, p=1, c=80, o=64),
+    Shape(n=3, h=9, w=9, c=64, o=180, residual="f32", result="f32"),
+    Shape(h=7, w=7, k=3, p=2, d=2, c=64, o=36),
+    Shape(n=2, h=3, w=5, c=48, o=64, guarded=True),
+    Shape(h=9, w=10, c=256, s=2, margin=(1, 0, 2, 0)),
+    Shape(h=1, w=1, c=320, o=101, result="f32"),
+    Shape(h=9, w=9, k=3, p=1, c=24, residual="u8"),
+    Shape(n=2, h=7, w=7, c=160),
+)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(4, 4, across=2, stages=4),
+        Plan(2, 4, across=1, stages=3),
+        Plan(2, 4, across=2, stages=4, warps=8),
+    ],
+)
+def test_tiles_that_are_copied_in_stages_are_exact(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan
+) -> None:
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: plan)
+    isa, rng = library.named("cuda_mma"), RNG(4)
+    made = [cases.convolution(shape, isa, rng, depthwise=False) for shape in STAGED]
+    executed = Executed("cuda_mma", made)
+    for i, case in enumerate(made):
+        assert plan.fits(case.kernel.task)
+        found, counts = executed.run(i, case)
+        case.check(found)
+        assert counts["cp"] > 0
+
+
+def test_what_is_copied_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its thread, then by all."""
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: Plan(2, 4, across=1, stages=2))
+    case = cases.convolution(STAGED[1], library.named("cuda_mma"), RNG(4), depthwise=False)
+    executed = Executed("cuda_mma", [case])
+    kernel = executed.kernels[executed.symbols[0]]
+    steps = list(kernel.steps)
+
+    def of(*code: str) -> int:
+        return next(i for i, step in enumerate(steps) if step.code[: len(code)] == code)
+
+    nothing = ptx.Step("", negated=False, code=("mov", "b32"), operands=("_", "0"))
+    late = replace(steps[of("cp", "async", "wait_group")], operands=("1",))
+    for place, instead, complaint in (
+        (of("cp", "async", "wait_group"), nothing, "read before it was waited for"),
+        (of("cp", "async", "wait_group"), late, "read before it was waited for"),
+        (of("bar"), nothing, "before a barrier"),
+    ):
+        kernel.steps[place] = instead
+        with pytest.raises(AssertionError, match=complaint):
+            executed.run(0, case)
+        kernel.steps[place] = steps[place]
+    case.check(executed.run(0, case)[0])
+
+
+def test_much_work_is_staged_and_little_is_not() -> None:
+    large = Task(pixels=12544, channels=256, words=4, steps=36, aligned=True)
+    assert best_plan(large).stages > 2
+    assert not best_plan(large._replace(aligned=False)).stages
+    assert not best_plan(large._replace(pixels=49)).stages, "few workgroups"
+    assert not best_plan(large, Room(3.375, 4)).stages, "in a cluster"
+
+
+SHIFTED = """.entry k(.param .u64 a)
+.maxntid 32
+{
+ld.param.b64 %rd1, [a];
+mov.b32 %r1, %tid.x;
+mul.wide.u32 %rd2, %r1, 16;
+add.s64 %rd3, %rd1, %rd2;
+cp.async.cg.shared.global [%rd2], [%rd3], 16;
+cp.async.commit_group;
+cp.async.wait_group 0;
+bar.sync 0;
+xor.b32 %r2, %r1, 1;
+mul.wide.u32 %rd4, %r2, 16;
+ld.shared.b32 %r3, [%rd4];
+BARRIER
+cp.async.cg.shared.global [%rd2], [%rd3], 16;
+cp.async.commit_group;
+WAIT
+st.global.b32 [%rd3], %r3;
+ret;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("barrier", "wait", "complaint"),
+    [
+        ("bar.sync 0;", "cp.async.wait_group 0;", ""),
+        ("", "cp.async.wait_group 0;", "written before a barrier"),
+        ("bar.sync 0;", "", "copies that nothing waits for"),
+    ],
+)
+def test_no_copy_begins_where_others_read(barrier: str, wait: str, complaint: str) -> None:
+    text = SHIFTED.replace("BARRIER", barrier).replace("WAIT", wait)
+    kernel, memory = ptx.kernels(text)["k"], RNG(5).integers(0, 99, (32, 4)).astype(np.int32)
+    expected = memory[np.arange(32) ^ 1, 0]
+    if complaint:
+        with pytest.raises(AssertionError, match=complaint):
+            ptx.run(kernel, (1, 1, 1), [memory])
+        return
+    ptx.run(kernel, (1, 1, 1), [memory])
+    np.testing.assert_array_equal(memory[:, 0], expected)
 
 
 def test_few_threads_take_several_pixels() -> None:
@@ -238,6 +350,19 @@ def test_a_network_in_the_interpreter_is_that_of_the_reference(card: str) -> Non
     network = Network(lowered, targets.by_name(card), store)
     np.testing.assert_array_equal(network.run(x)[0], expected)
     assert (network.executed["mma"] > 0) == (card == CARDS["cuda_mma"])
+
+
+def test_a_network_of_staged_kernels_is_that_of_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wherever there can be stages, however small the layer."""
+    monkeypatch.setattr(planning, "_HIDDEN", 1e-6)
+    monkeypatch.setattr(tensor_cores, "best_plan", best_plan.__wrapped__)
+    target = targets.by_name(CARDS["cuda_mma"])
+    lowered, store, x, expected = lowered_network(target)
+    network = Network(lowered, target, store)
+    np.testing.assert_array_equal(network.run(x)[0], expected)
+    assert network.executed["cp"] > 0
 
 
 def test_a_network_on_lavapipe_is_that_of_the_reference() -> None:

@@ -196,6 +196,15 @@ CONVS = (
     Shape(h=5, w=5, c=16, o=32, scale=2.0**-7, zero=200),
     Shape(k=3, p=1, h=13, w=13, c=64, residual="u8", margin=(1, 1, 0, 2), zero=0),
 )
+# More weights than are near.
+FAR = Shape(k=3, p=1, h=6, w=7, c=128, o=80)
+# Images whose channels are not padded, and that end a step's excess beyond the last window.
+UNPADDED = (
+    Shape(k=7, s=2, p=3, c=3, h=20, w=20),
+    Shape(k=7, s=2, p=3, c=2, h=12, w=14, o=24, margin=(1, 1, 1, 1)),
+    Shape(k=3, s=2, p=1, c=1, h=9, w=8, o=37),
+    Shape(k=5, s=4, p=2, c=1, h=9, w=8),
+)
 DEPTHWISE = (
     Shape(k=3, p=1, c=64),
     Shape(k=3, s=2, p=1, c=64, margin=(1, 1, 1, 1)),
@@ -542,12 +551,18 @@ def stored_as(kind: Kind) -> QuantParams:
 
 
 def quantize(
-    isa: Device, rng: np.random.Generator, *, channels: int, width: int, kind: Kind = "u8"
+    isa: Device,
+    rng: np.random.Generator,
+    *,
+    channels: int,
+    width: int,
+    kind: Kind = "u8",
+    stored: int = 4,
 ) -> Case:
     params = stored_as(kind)
     x = rng.normal(0, 3, (2, channels, 17, width)).astype(np.float32)
     x.flat[:5] = [1e20, -1e20, 1e9, np.float32(params.scale[0]) / 2, np.inf]
-    output, finish = Image(2, 17, width, 4, (3, 3, 2, 2)), Finish(kind, guarded=True)
+    output, finish = Image(2, 17, width, stored, (3, 3, 2, 2)), Finish(kind, guarded=True)
     kernel = library.of(isa).quantize_image(
         isa=isa, channels=channels, output=output, finish=finish
     )
@@ -583,6 +598,7 @@ def cases(isa: Isa) -> Iterator[Case]:
     rng = np.random.default_rng(0)
     yield from (convolution(shape, isa, rng, depthwise=False) for shape in CONVS)
     yield from (convolution(shape, isa, rng, depthwise=True) for shape in DEPTHWISE)
+    yield convolution(FAR, isa, rng, depthwise=False)
     yield from (real_convolution(shape, isa, rng, depthwise=False) for shape in REAL_CONVS)
     yield from (real_convolution(shape, isa, rng, depthwise=True) for shape in REAL_DEPTHWISE)
     kinds: tuple[Kind, ...] = ("u8", "f32")
@@ -592,6 +608,8 @@ def cases(isa: Isa) -> Iterator[Case]:
     yield from (mean_pool(isa, rng, result=kind) for kind in kinds)
     yield quantize(isa, rng, channels=3, width=35)
     yield quantize(isa, rng, channels=1, width=9)
+    yield from (quantize(isa, rng, channels=n, width=35, stored=n) for n in (1, 2, 3))
+    yield from unpadded(isa, rng, "u8")
     yield from (quantize_image(isa, rng, channels=channels) for channels in (7, 48))
 
 
@@ -638,7 +656,16 @@ def wide_cases(isa: Isa) -> Iterator[Case]:
     yield mean_pool(isa, rng, kind="u8", result="u16")
     yield quantize(isa, rng, channels=3, width=35, kind="u16")
     yield quantize(isa, rng, channels=1, width=9, kind="u16")
+    yield from (quantize(isa, rng, channels=n, width=35, stored=n, kind="u16") for n in (1, 2, 3))
+    yield from unpadded(isa, rng, "u16")
     yield from (quantize_image(isa, rng, channels=channels, kind="u16") for channels in (7, 48))
+
+
+def unpadded(isa: Isa, rng: np.random.Generator, kind: Kind) -> Iterator[Case]:
+    """Convolutions that read fewer words of such images."""
+    for each in UNPADDED:
+        if library.saves_padding(isa, (each.k, each.k, each.c, each.o), kind=kind):
+            yield convolution(replace(each, kind=kind, result=kind), isa, rng, depthwise=False)
 
 
 def tensor_of(buffer: Buffer) -> Type:
@@ -681,6 +708,16 @@ def test_kernels_are_exact(isa: Isa) -> None:
 @pytest.mark.parametrize("isa", [isa for isa in ISAS if isa.words], ids=lambda isa: isa.name)
 def test_kernels_of_16_bits_are_exact(isa: Isa) -> None:
     checked(list(wide_cases(isa)), target_of(isa))
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+def test_weights_that_are_far_are_asked_for(isa: Isa) -> None:
+    near, far = (
+        program([convolution(shape, isa, np.random.default_rng(0), depthwise=False).kernel])
+        for shape in (CONVS[0], FAR)
+    )
+    assert "memref.prefetch" not in near
+    assert ("memref.prefetch" in far) == isa.asks
 
 
 def sized_cases(isa: Isa, *, sized: bool) -> list[Case]:

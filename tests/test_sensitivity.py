@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlq import alone, analysis, calibration, sensitivity
+from mlq import alone, analysis, calibration, sensitivity, targets
 from mlq.analysis import Analysis
 from mlq.dialect.weights import Arranged, Made, WeightStore
 from mlq.journal import Journal
@@ -21,6 +21,7 @@ from mlq.propagation import gains, own_metrics
 from mlq.recipe import Recipe
 from mlq.sensitivities import noise_from_sensitivities
 from mlq.simulation import Simulation, uniform
+from mlq.transforms.linalg import constants
 
 Array = NDArray[Any]
 
@@ -293,6 +294,21 @@ def test_a_parameter_is_made_of_a_weight_once_while_it_is_in_use() -> None:
     assert after["one"] is after["same"] is before["one"]
     assert after["other"].tolist() == [6.0, 6.0, 6.0]
     assert len(made) == 2, "a parameter that is not in use is kept"
+
+
+def test_weights_are_where_their_kernels_look_for_them(
+    found: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where elements go is found out when a module is lowered; they go where `pack` puts them."""
+    given = found.simulation.simulated_weights(found.subject.base, ":simulated")
+    placed = found.simulation._modules["simulated"][1].parameters(given, {})
+    monkeypatch.setattr(constants, "_NUMBERED", 0)
+    packing = Simulation(found.subject.network, targets.host_target(), chains=0)
+    packed = packing._modules["simulated"][1].parameters(given, {})
+    assert placed.keys() == packed.keys() > given.keys()
+    for key, array in packed.items():
+        np.testing.assert_array_equal(placed[key], array)
+        assert placed[key].dtype == array.dtype
 
 
 def test_layers_that_change_in_turn_give_what_a_fresh_start_gives(found: Analysis) -> None:

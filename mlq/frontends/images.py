@@ -63,11 +63,13 @@ class Preprocess(BaseModel):
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images [N, H, W, C] as the model takes them."""
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        reals = (images.astype(np.float32) * np.float32(self.scale) - mean) / std
-        if self.layout == "NCHW":
-            reals = reals.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(reals, np.float32)
+        mean, std = (np.array(each, np.float32)[:, None, None] for each in (self.mean, self.std))
+        # Channel by channel: one number for all of an image, which is several times as fast.
+        reals = images.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        reals *= np.float32(self.scale)
+        reals -= mean
+        reals /= std
+        return reals if self.layout == "NCHW" else np.ascontiguousarray(reals.transpose(0, 2, 3, 1))
 
 
 class _Card(BaseModel):

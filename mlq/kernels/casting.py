@@ -131,6 +131,10 @@ class QuantizeImage:
             order = [i + width * part for i in range(width) for part in range(len(words))]
             side_by_side = code.shuffle(words[0], words[1], order)
         stored = code.view(side_by_side, self.isa.element(self.finish.result))
+        size, count = code.lanes_of(stored) // width, self.output.channels
+        if count < size:
+            order = [size * pixel + i for pixel in range(width) for i in range(count)]
+            stored = code.shuffle(stored, stored, order)
         code.store(stored, result, self.output.at(*at))
 
     def _word(self, planes: _Planes, places: list[Index]) -> Value:

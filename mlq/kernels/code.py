@@ -161,10 +161,10 @@ def when(identity: Index, equals: int, body: Callable[[], None]) -> None:
         scf.YieldOp([])
 
 
-def load(memory: Value, at: Index, lanes: int) -> Value:
-    """`lanes` elements from memory."""
+def load(memory: Value, at: Index, lanes: int, alignment: int | None = None) -> Value:
+    """`lanes` elements from memory, where they begin at a multiple of so many bytes."""
     type_ = VectorType.get([lanes], memory.type.element_type)
-    return vector.load(type_, memory, [index(at)])
+    return vector.load(type_, memory, [index(at)], alignment=alignment)
 
 
 def store(value: Value, memory: Value, at: Index, lanes: int | None = None) -> None:

@@ -83,6 +83,11 @@ class Conv(Convolution):
         """Tiles that the output of these columns is made of."""
         return column.tiles(self.flat.output.height, self.flat.output.width)
 
+    def asks(self, column: Columns) -> bool:
+        """Whether tiles ask for the next block's weights: there are many, and tiles share them."""
+        size = self.padded * self.rows * self.row * int(self.unit.weight[1:]) // 8
+        return self.isa.asks and size > tiling.FIRST_CACHE and self.tiles(column) > self.grid[0]
+
     @property
     def steps(self) -> int:
         """Words of four bytes that each accumulator takes."""
@@ -147,7 +152,9 @@ class Conv(Convolution):
         height, width, depth, channels = weight.shape
         padded = np.zeros((height, width, self._depth, self.padded), weight.dtype)
         padded[:, :, :depth, :channels] = weight
-        rows = padded[..., self._order].reshape(self.rows, self.run, -1)
+        # A step may read more than is left of a run.
+        ends = (0, 0), (0, max(self.unit.reduction.spans)), (0, 0)
+        rows = np.pad(padded[..., self._order].reshape(self.rows, self.run, -1), ends)
         return np.concatenate(
             [
                 self._packed(rows[..., start : start + size])
@@ -164,8 +171,7 @@ class Conv(Convolution):
             shape = (len(rows), part.steps, part.stored, rows.shape[2])
             steps = np.zeros(shape, rows.dtype)
             read = rows[:, part.first : part.first + part.steps * part.span]
-            each = read.shape[1] // part.steps
-            steps[:, :, :each] = read.reshape(*shape[:2], each, shape[3])
+            steps[:, :, : part.span] = read.reshape(*shape[:2], part.span, shape[3])
             words = steps.reshape(*shape[:2], part.stored // word, word, shape[3])
             packed.append(words.swapaxes(3, 4).reshape(len(rows), -1))
         return np.concatenate(packed, axis=1).reshape(-1)

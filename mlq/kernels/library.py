@@ -165,11 +165,23 @@ def gains_by_winograd(
     return plain and enough and near and wide
 
 
+def saves_padding(isa: Device, filters: Sequence[int], *, kind: Kind) -> bool:
+    """Whether a window's row is fewer words if channels are not padded so that pixels are words."""
+    if kind == "f32" or isinstance(isa, Gpu):
+        return False
+    unit, (_, width, channels, _) = isa.unit(kind), filters
+    fewer = -(-width * channels // unit.depth) < width * WORD // unit.depth
+    return fewer and 0 < unit.reduction.beyond < WORD
+
+
 def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
     """Pixels beyond a row that the last step of one may read: where pixels are narrow."""
     if kind == "f32" or isinstance(isa, Gpu):
         return 0
-    return int(filters[2] <= WORD <= isa.unit(kind).reduction.beyond)
+    most = isa.unit(kind).reduction.beyond
+    if saves_padding(isa, filters, kind=kind):
+        return -(-most // filters[2])
+    return int(filters[2] <= WORD <= most)
 
 
 def least_weight(isa: Device) -> int:

@@ -105,13 +105,16 @@ class Reduction(Protocol):
 
 def parts(reduction: Reduction, run: int, beyond: int) -> tuple[Part, ...]:
     """The steps in which a run of so many elements is read, and perhaps `beyond` elements more."""
-    found, first = [], 0
+    found, first, excess = [], 0, -run % reduction.spans[0]
+    if len(reduction.spans) == 1 and excess <= min(beyond, reduction.beyond):
+        run += excess
     for span in reduction.spans:
         word, rest = reduction.word(span), run - first
         for steps, read in ((rest // span, span), (1, rest % span)):
             if steps and read and span - read <= min(beyond, reduction.beyond):
                 found.append(Part(first, steps, span, -(-read // word) * word))
                 first += steps * read
+    assert first >= run
     return tuple(found)
 
 

@@ -68,6 +68,10 @@ class SizedConv(Conv):
         """Every tile may."""
         return True
 
+    def asks(self, _column: Columns) -> bool:
+        """None: how many weights there are is not known."""
+        return False
+
     def unrolled(self, _column: Columns, _part: Part) -> int:
         """One, whatever their number."""
         return 1

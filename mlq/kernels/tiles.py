@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from torch_mlir.dialects import arith
+from torch_mlir.dialects import arith, memref
 from torch_mlir.ir import Value
 
 from mlq.kernels import code, margins
@@ -30,6 +30,7 @@ class Body:
         self.conv, self.memory, self.group = conv.flat, memory, group
         self.columns, self.grid = conv.columns, conv.workers()
         self.finisher = Finisher(conv.finish, conv.isa.storage_of, memory[2], conv.padded)
+        self.asking: Index | None = None  # the tile whose code asks for the next block's weights
 
     def emit(self) -> None:
         memory, zero = self.memory[-1], self.finisher.zero_point()
@@ -60,6 +61,7 @@ class Body:
         steps = down * input.pitch, right * input.channels
         places = self._each(column, pixels, self._source, steps)
         sources = [code.plus(place, first) for place in places]
+        self.asking = tile if self.conv.asks(column) else None
         sums = self._accumulate(column, channel, sources, biases)
         self._finish(column, channel, pixels, sums)
 
@@ -188,6 +190,9 @@ class Body:
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
+            if self.asking is not None:
+                at = code.plus(start[1], code.times(k, size))
+                self._ask(column, self.asking, at, unrolled * part.stored * size)
             for u in range(unrolled):
                 offset = code.plus(k, u * part.span)
                 step = Step(
@@ -204,3 +209,19 @@ class Body:
 
         end = part.first + part.steps * part.span
         return code.loop(part.first, end, unrolled * part.span, steps, sums)
+
+    def _ask(self, column: Columns, tile: Index, at: Index, count: int) -> None:
+        """Ask for the tile's part of what the next block has in the place of `count` weights.
+
+        Behind the last block other layers' may be; to ask for what is not there does nothing.
+        """
+        conv, line = self.conv, 512 // int(self.conv.unit.weight[1:])  # of a cache
+        low, _ = code.share(conv.tiles(column), self.group[0], self.grid[0])
+        lines, tiles = -(-count // line), -(-conv.tiles(column) // conv.grid[0])
+        each = -(-lines // tiles)
+        done = code.times(code.plus(tile, code.times(low, -1)), each)
+        first = code.plus(at, code.times(code.at_most(done, lines - each), line))
+        block = column.vectors * conv.isa.lanes * conv.rows * conv.row
+        for place in range(block, block + each * line, line):
+            where = code.index(code.plus(first, place))
+            memref.prefetch(self.memory[1], [where], False, 2, True)  # noqa: FBT003 -- second cache

@@ -8,7 +8,7 @@ from functools import cache
 from mlq.kernels import lanes
 from mlq.kernels.isa import Isa, Unit
 
-_FIRST_CACHE = 32 << 10
+FIRST_CACHE = 32 << 10
 _MOST_VECTORS, _MOST_PIXELS = 12, 20
 
 
@@ -122,7 +122,7 @@ def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     pace, unit = isa.pace, work.unit
     pointers = 1 if tile.by_row else tile.pixels
     dots, loads = unit.reduction.effort(tile.pixels, tile.vectors, work.run, pointers)
-    far = work.steps * tile.vectors * isa.vector_bytes > _FIRST_CACHE
+    far = work.steps * tile.vectors * isa.vector_bytes > FIRST_CACHE
     weights = tile.vectors * pace.far if far else 0.0
     step = max(dots / unit.dots, loads / pace.loads, weights, unit.latency)
     step += loads * pace.near

@@ -5,6 +5,9 @@
 `finishing`     what becomes of accumulators: requantization in registers
 `convolution`   convolutions and matrix products by dot products of words
 `tensor_cores`  the same by products of small matrices
+`planning`      which tile of them is made together, by an estimate of its time
+`fragments`     what a lane does for it, from memory to registers
+`staging`       the same by way of shared memory, for large tiles
 `depthwise`     convolutions with a filter for each channel
 `pools`         maxima and means of windows
 `casting`       from floats to integers

@@ -30,7 +30,7 @@ from mlq.kernels.gpu.threads import THREADS, Threaded
 
 _CLUSTERS = 32  # at most: two workgroups on each multiprocessor
 # Cycles; and how much longer large kernels took in clusters than they are estimated to.
-_LAUNCH, _WAIT, _LONGER = 7000.0, 1000.0, 1.5
+_LAUNCH, _WAIT, _LONGER = 7000.0, 1000.0, 1.2
 
 
 def clusters_for(batch: int) -> int:
@@ -40,7 +40,8 @@ def clusters_for(batch: int) -> int:
 
 def room_of(isa: Gpu, clusters: int) -> Room:
     """What a kernel has for itself in one of so many clusters."""
-    return Room(min(isa.cluster, WHOLE.processors / clusters), THREADS // isa.warp)
+    warps = isa.cluster * THREADS // isa.warp
+    return Room(min(isa.cluster, WHOLE.processors / clusters), warps)
 
 
 def is_worth(kernel: Threaded, share: Threaded) -> bool:

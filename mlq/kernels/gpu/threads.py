@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
-from torch_mlir.dialects import arith, func, memref, scf
+from torch_mlir.dialects import arith, func, memref, scf, vector
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
 from typing_extensions import Self
 
@@ -19,7 +19,7 @@ from mlq.kernels.gpu.planning import WHOLE, Room, cycles_of_reads
 from mlq.kernels.image import Image
 
 THREADS = 128
-"""Of a workgroup."""
+"""Of a workgroup, where a kernel does not say otherwise."""
 WORD = 4
 """Elements of u8 in one."""
 
@@ -58,9 +58,14 @@ class Threaded(ABC):
         """The code of one thread."""
 
     @property
+    def group(self) -> int:
+        """Threads of a workgroup."""
+        return THREADS
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         """Workgroups, along two axes where one cannot count them."""
-        groups = -(-self.items // THREADS)
+        groups = -(-self.items // self.group)
         return min(groups, _LONGEST), -(-groups // _LONGEST), 1
 
     @property
@@ -69,7 +74,7 @@ class Threaded(ABC):
         warp = f" subgroup_size = {self.isa.warp}" if self.isa.warp else ""
         text = (
             "#iree_codegen.translation_info<pipeline = #iree_codegen.no_pipeline"
-            f" workgroup_size = [{THREADS}, 1, 1]{warp}>"
+            f" workgroup_size = [{self.group}, 1, 1]{warp}>"
         )
         return {"translation_info": Attribute.parse(text)}
 
@@ -102,9 +107,9 @@ class Threaded(ABC):
     def begin(self, group: Sequence[Index], memory: Value, image: Image, margin: Value) -> Index:
         """The number of a thread in all workgroups; the result's margin is filled."""
         number = code.plus(code.times(group[1], _LONGEST), group[0])
-        thread = code.plus(code.times(number, THREADS), identity())
+        thread = code.plus(code.times(number, self.group), identity())
         stored = image if code.element_of(memory) == "f32" else in_words(image)
-        fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * THREADS)
+        fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * self.group)
         return thread
 
 
@@ -186,18 +191,20 @@ def load(memory: Value, at: Index, count: int, width: int) -> list[Value]:
     if width == 1:
         places = (code.index(code.plus(at, i)) for i in range(count))
         return [memref.LoadOp(memory, [place]).result for place in places]
-    vectors = [code.load(memory, code.plus(at, i), width) for i in range(0, count, width)]
-    return [code.lane(vector, i) for vector in vectors for i in range(width)]
+    places = (code.plus(at, i) for i in range(0, count, width))
+    loaded = [code.load(memory, place, width, width * WORD) for place in places]
+    return [code.lane(each, i) for each in loaded for i in range(width)]
 
 
 def store(values: Sequence[Value], memory: Value, at: Index, width: int) -> None:
     """Scalars to memory, side by side, `width` at an access."""
     for i in range(0, len(values), width):
-        place = code.plus(at, i)
+        place = [code.index(code.plus(at, i))]
         if width == 1:
-            memref.StoreOp(values[i], memory, [code.index(place)])
+            memref.StoreOp(values[i], memory, place)
         else:
-            code.store(code.gathered(values[i : i + width]), memory, place)
+            whole = code.gathered(values[i : i + width])
+            vector.store(whole, memory, place, alignment=width * WORD)
 
 
 def number(value: int) -> Value:

@@ -52,6 +52,7 @@ class Images:
         self._held: dict[Value, Held] = {}
         self._made: set[Value] = set()
         self._plain: dict[Value, Value] = {}
+        self.unpadded: set[Value] = set()  # images of integers whose pixels are no whole words
         self.caller = ""  # the layer that is being lowered
 
     @property
@@ -69,7 +70,8 @@ class Images:
     def result(self, value: Value, least: int = BLOCK) -> Image:
         """How a kernel is to store the image `value` that it makes; channels of floats unpadded."""
         image, margin = image_of(value), self._margins.get(value, NO_MARGIN)
-        channels = image.channels if params_of(value) is None else _padded(image.channels, least)
+        as_is = params_of(value) is None or value in self.unpadded
+        channels = image.channels if as_is else _padded(image.channels, least)
         return replace(image, channels=channels, margin=margin)
 
     def read(self, value: Value, least: int = WORD) -> Held:

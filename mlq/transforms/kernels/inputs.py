@@ -25,7 +25,12 @@ def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     if params is None or reason is not None:
         return reason or "does not make integers"
     planes = _planes(op.input)
-    if planes is not None and all(_is_convolved(use.owner.opview) for use in op.output.uses):
+    readers = [use.owner.opview for use in op.output.uses]
+    if planes is not None and all(map(_is_convolved, readers)):
+        filters, kind = [build.shape_of(each.weight) for each in readers], kind_of(op.output)
+        plain = all(each.dilations[1] == 1 for each in readers)
+        if plain and all(library.saves_padding(isa, each, kind=kind) for each in filters):
+            images.unpadded.add(op.output)
         return partial(_quantize_planes, op, isa, planes)
     images.need(op.input, NO_MARGIN)
     return partial(_quantize, op, isa)

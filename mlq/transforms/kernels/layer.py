@@ -21,7 +21,7 @@ from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES, TAPS
 from mlq.transforms.kernels.images import constant, kind_of
-from mlq.transforms.linalg.constants import arranged
+from mlq.transforms.linalg.constants import arranged, moved
 from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
 _NIBBLE, _LOW = 4, 15
@@ -118,9 +118,10 @@ class Layer:
             bias = (self.bias - zero * sums).astype(np.int32)
         numbers, isa, channels = self.numbers(), self.isa, self.shape[3]
         scale = kernel.ordered(np.broadcast_to(self.scale, channels))
+        order = kernel.ordered(np.arange(1, channels + 1))
 
         def made(bias: NDArray[Any]) -> NDArray[Any]:
-            ordered = kernel.ordered(np.broadcast_to(bias, channels))
+            ordered = moved(order, np.broadcast_to(bias, channels))
             return numbers.with_channels(kernel.finish, ordered, scale, isa.storage_of)
 
         if self.filters is None and self.op.bias is not None:
@@ -143,7 +144,7 @@ class Layer:
         def made(weight: NDArray[Any]) -> NDArray[Any]:
             return kernel.pack((weight.T if turned else weight).reshape(shape))
 
-        return arranged(weight_of(self.op), "packed", made, (kernel, turned))
+        return arranged(weight_of(self.op), "packed", made, (kernel, turned), moves=True)
 
     def _limits(self) -> tuple[float, float]:
         bounds = bounds_of(self.op)

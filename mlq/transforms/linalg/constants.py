@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch_mlir.ir import F32Type, OpResult, RankedTensorType, StringAttr, Type,
 
 from mlq.dialect import linalg, weights
 from mlq.dialect.ops import TransposeOp, WeightOp
+
+# Elements of a weight whose places in memory are remembered, which take twice as much as it does.
+_NUMBERED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,17 @@ class Constant:
 
 
 def arranged(
-    value: Value, name: str, make: Callable[[NDArray[Any]], NDArray[Any]], kind: Any
+    value: Value,
+    name: str,
+    make: Callable[[NDArray[Any]], NDArray[Any]],
+    kind: Any,
+    *,
+    moves: bool = False,
 ) -> Value:
     """What `make` is to make of a weight, seen through transposes, that the store does not hold.
 
-    What has the same `kind` is made the same way.
+    What has the same `kind` is made the same way. If `make` only `moves` elements, and puts zeros
+    between them, where it moves them is found out once.
     """
     orders: list[list[int]] = []
     while isinstance(owner := value.owner.opview, TransposeOp):
@@ -76,12 +86,21 @@ def arranged(
             array = array.transpose(order)
         return np.ascontiguousarray(make(array))
 
-    which = (name, tuple(map(tuple, orders)), kind)
+    like, known = np.broadcast_to(np.float32(0.0), value.type.shape), made
+    if moves and like.size <= _NUMBERED:
+        like = np.arange(1, like.size + 1, dtype=np.float32).reshape(like.shape)
+        known = partial(moved, made(like).astype(np.intp))
+    # A string, which is compared in no time; what kernels are is not.
+    which = repr((name, orders, kind))
     same = [k for k, each in store.arranged.items() if (each.source, each.kind) == (source, which)]
     key = same[0] if same else f"{source}.{name}.{len(store.arranged)}"
-    store.arranged[key] = weights.Arranged(source, made, which)
-    like = np.broadcast_to(np.float32(0.0), value.type.shape)
+    store.arranged[key] = weights.Arranged(source, known, which)
     return WeightOp(StringAttr.get(key), _type_of(made(like))).output
+
+
+def moved(places: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
+    """Elements by their numbers, from one on; nought is zero."""
+    return np.append(np.zeros(1, array.dtype), array).take(places)
 
 
 def _stored(key: str, array: NDArray[Any]) -> str:
