@@ -170,6 +170,26 @@ def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
     run(isa, target_of(isa), each, check, seed=seed, kernels=kernels)
 
 
+def written(
+    fill: Callable[[Program], None], seed: int, **options: bool
+) -> tuple[str, Program, list[str], dict[str, Array]]:
+    """A module, what it was written as, the names of its results, and what these must be."""
+    with context(), Location.unknown():
+        module = Module.create()
+        with InsertionPoint(module.body):
+            function = func.FuncOp("main", ([], []))
+            with InsertionPoint(function.add_entry_block()):
+                end = func.ReturnOp([])
+        program = Program(np.random.default_rng(seed), function, **options)
+        with InsertionPoint(end):
+            fill(program)
+        functions.set_results(function, program.results)
+        assert module.operation.verify()
+        names = [build.name_of(value.owner) or "" for value in program.results]
+        expected = reference.run(module, program.inputs, program.store)
+        return str(module), program, names, expected
+
+
 def run(
     isa: Isa,
     target: Target,
@@ -180,20 +200,7 @@ def run(
     kernels: Sequence[str],
 ) -> None:
     """Check every result of a program on kernels, some of which must have been called so."""
-    with context(), Location.unknown():
-        module = Module.create()
-        with InsertionPoint(module.body):
-            function = func.FuncOp("main", ([], []))
-            with InsertionPoint(function.add_entry_block()):
-                end = func.ReturnOp([])
-        program = Program(np.random.default_rng(seed), function)
-        with InsertionPoint(end):
-            fill(program)
-        functions.set_results(function, program.results)
-        assert module.operation.verify()
-        names = [build.name_of(value.owner) or "" for value in program.results]
-        expected = reference.run(module, program.inputs, program.store)
-        text = str(module)
+    text, program, names, expected = written(fill, seed)
     made = transform(text, program.store, f"@lower-{isa.name}")
     for kernel in kernels:
         assert f'sym_name = "{kernel}' in made.text, kernel

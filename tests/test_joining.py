@@ -11,12 +11,12 @@ import ptx
 import pytest
 from numpy.typing import NDArray
 from ptx_network import Network
-from test_elementwise import Program, Shape, move
+from test_elementwise import Program, Shape, move, written
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Location, Module
 
 from mlq import devices, reference, runtime, targets
-from mlq.dialect import build, context, functions, quant
+from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels.gpu import joining
@@ -190,32 +190,23 @@ def test_a_launch_has_no_more_buffers_than_the_driver_takes() -> None:
 @pytest.mark.parametrize("target", [A100, LAVAPIPE], ids=lambda target: target.name)
 def test_parts_of_images_are_moved(target: Target) -> None:
     """Padded, in part, and turned: from any channel to any other."""
-    with context(), Location.unknown():
-        module = Module.create()
-        with InsertionPoint(module.body):
-            function = func.FuncOp("main", ([], []))
-            with InsertionPoint(function.add_entry_block()):
-                end = func.ReturnOp([])
-        program = Program(RNG(4), function, convolves=False, reals=False)
-        with InsertionPoint(end):
-            for shape in (Shape(2, 21, 4, 7), Shape(1, 16, 5, 3)):
-                move(program, shape)
-                image = program.input(shape.sizes)
-                rows = build.reshape(image, [shape.n, shape.c * shape.h * shape.w])
-                program.result(rows, "flattened")
-        functions.set_results(function, program.results)
-        names = [build.name_of(value.owner) or "" for value in program.results]
-        expected = reference.run(module, program.inputs, program.store)
-        with bound(program.store):
-            parse_pipeline(lowering(target.features)).run(module.operation)
-            text = str(module.operation.get_asm(print_generic_op_form=True))
-    assert 'sym_name = "move_' in text
+
+    def each(program: Program) -> None:
+        for shape in (Shape(2, 21, 4, 7), Shape(1, 16, 5, 3)):
+            move(program, shape)
+            image = program.input(shape.sizes)
+            rows = build.reshape(image, [shape.n, shape.c * shape.h * shape.w])
+            program.result(rows, "flattened")
+
+    text, program, names, expected = written(each, 4, convolves=False, reals=False)
+    made = transform(text, program.store, lowering(target.features))
+    assert 'sym_name = "move_' in made.text
     if target is A100:
-        results = Network(text, target, program.store).run(*program.inputs)
+        results = Network(made.text, target, made.weights).run(*program.inputs)
     elif reason := devices.why_not_here(target):
         pytest.skip(reason)
     else:
-        vmfb = compile_module(text, target, weights=program.store)
+        vmfb = compile_module(made.text, target, weights=made.weights)
         results = runtime.load(vmfb).run(*program.inputs)
     for name, found in zip(names, results, strict=True):
         np.testing.assert_array_equal(found.view(expected[name].dtype), expected[name], name)
