@@ -80,6 +80,11 @@ class GpuConvolution(Convolution, Threaded):
         """Pixels of all images."""
         return self.output.batch * self.output.pixels
 
+    @property
+    def is_by_rows(self) -> bool:
+        """As a matrix product is."""
+        return self.window == (1, 1) and self.strides == (1, 1)
+
     def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
         """A number for each channel [O], with those that fill words up."""
         filled = np.zeros(self.padded, values.dtype)

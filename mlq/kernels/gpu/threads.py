@@ -88,10 +88,15 @@ class Threaded(ABC):
         """What the kernel is estimated to take, without its launch."""
         return cycles_of_reads(self.items, self.reads, self.room)
 
+    @property
+    def is_by_rows(self) -> bool:
+        """Whether each pixel comes of one other, so that those of a matrix are its rows."""
+        return False
+
     def share(self, batch: int, parts: int, room: Room) -> Self | None:
         """The kernel of one of `parts` of the batch, in less room; None if it has no parts."""
         images = {
-            each.name: _share(getattr(self, each.name), batch, parts)
+            each.name: _share(getattr(self, each.name), batch, parts, rows=self.is_by_rows)
             for each in fields(self)
             if each.name in _IMAGES and getattr(self, each.name) is not None
         }
@@ -113,14 +118,15 @@ class Threaded(ABC):
         return thread
 
 
-def _share(images: Any, batch: int, parts: int) -> Any:
-    """One of `parts` of an image of so many, or rows of a matrix; None if it is neither."""
+def _share(images: Any, batch: int, parts: int, *, rows: bool) -> Any:
+    """One of `parts` of an image of so many, or of `rows` of a matrix; None if it is neither."""
     if isinstance(images, tuple):
-        found = tuple(_share(each, batch, parts) for each in images)
+        found = tuple(_share(each, batch, parts, rows=rows) for each in images)
         return None if None in found else found
     if images.batch == batch:
         return replace(images, batch=batch // parts)
-    if images.batch == images.height == 1 and images.is_dense and images.width % batch == 0:
+    dense = images.batch == images.height == 1 and images.is_dense
+    if rows and dense and images.width % batch == 0:
         return replace(images, width=images.width // parts)
     return None
 
