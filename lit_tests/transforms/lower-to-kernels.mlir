@@ -22,7 +22,8 @@
 // CHECK-DAG:     %[[C:.*]] = "mlq.weight"() {key = "stem.coefficients"} : () -> tensor<48xi32>
 // CHECK:         %[[Y:.*]] = "flow.dispatch"(%[[X]], %[[W]], %[[C]]){{.*}} -> tensor<1x8x8x16xi8>
 // CHECK:         quant.scast %[[Y]] : tensor<1x8x8x16xi8> to tensor<1x8x8x16x!quant.uniform
-// AVX2-LABEL:    func.func @conv3x3_4x8x8_16()
+// Where a row of a window is fewer words that way, channels are not padded.
+// AVX2-LABEL:    func.func @conv3x3_3x8x8_16()
 // AVX2:            llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
 // AVX2-NOT:        vpdpbusd
 // On Arm memory holds each u8 less 128; what is no kernel's sees it as it is.
