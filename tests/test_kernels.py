@@ -717,7 +717,7 @@ def test_weights_that_are_far_are_asked_for(isa: Isa) -> None:
         for shape in (CONVS[0], FAR)
     )
     assert "memref.prefetch" not in near
-    assert ("memref.prefetch" in far) == isa.asks
+    assert ("memref.prefetch" in far) == isa.prefetches
 
 
 def sized_cases(isa: Isa, *, sized: bool) -> list[Case]:

@@ -83,10 +83,11 @@ class Conv(Convolution):
         """Tiles that the output of these columns is made of."""
         return column.tiles(self.flat.output.height, self.flat.output.width)
 
-    def asks(self, column: Columns) -> bool:
-        """Whether tiles ask for the next block's weights: there are many, and tiles share them."""
+    def prefetches(self, column: Columns) -> bool:
+        """Whether tiles prefetch the next block's weights: there are many, and tiles share them."""
         size = self.padded * self.rows * self.row * int(self.unit.weight[1:]) // 8
-        return self.isa.asks and size > tiling.FIRST_CACHE and self.tiles(column) > self.grid[0]
+        far = size > tiling.FIRST_CACHE
+        return self.isa.prefetches and far and self.tiles(column) > self.grid[0]
 
     @property
     def steps(self) -> int:

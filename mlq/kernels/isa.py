@@ -68,9 +68,9 @@ class Isa:
     `integers` multiplies u8, as `storage` holds it, by i8 into i32, exactly; `words` does so with
     u16, as `word_storage` holds them, where there is such a thing; `reals` multiplies f32, each
     product fused with its sum; `halves` multiplies i16 by i16, where that is as fast as bytes are.
-    `selects` says that to select the row of a pixel is cheaper than to divide, `asks` that to ask
-    for weights early is of use. Of its registers, which hold `vector_bytes` each, tiles may have
-    `registers`.
+    `selects` says that to select the row of a pixel is cheaper than to divide, `prefetches` that
+    to ask for weights early is of use. Of its registers, which hold `vector_bytes` each, tiles may
+    have `registers`.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Isa:
     word_storage: Packing | None = None
     halves: Unit | None = None
     selects: bool = False
-    asks: bool = False
+    prefetches: bool = False
 
     @property
     def lanes(self) -> int:
@@ -230,7 +230,7 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
         words=_words(products),
         word_storage=_WIDE,
         halves=_halves(products) if integers is _words else None,
-        asks=True,
+        prefetches=True,
     )
 
 

@@ -68,7 +68,7 @@ class SizedConv(Conv):
         """Every tile may."""
         return True
 
-    def asks(self, _column: Columns) -> bool:
+    def prefetches(self, _column: Columns) -> bool:
         """None: how many weights there are is not known."""
         return False
 

@@ -30,7 +30,7 @@ class Body:
         self.conv, self.memory, self.group = conv.flat, memory, group
         self.columns, self.grid = conv.columns, conv.workers()
         self.finisher = Finisher(conv.finish, conv.isa.storage_of, memory[2], conv.padded)
-        self.asking: Index | None = None  # the tile whose code asks for the next block's weights
+        self.prefetching: Index | None = None  # the tile whose code prefetches weights
 
     def emit(self) -> None:
         memory, zero = self.memory[-1], self.finisher.zero_point()
@@ -61,7 +61,7 @@ class Body:
         steps = down * input.pitch, right * input.channels
         places = self._each(column, pixels, self._source, steps)
         sources = [code.plus(place, first) for place in places]
-        self.asking = tile if self.conv.asks(column) else None
+        self.prefetching = tile if self.conv.prefetches(column) else None
         sums = self._accumulate(column, channel, sources, biases)
         self._finish(column, channel, pixels, sums)
 
@@ -190,9 +190,9 @@ class Body:
 
         def steps(k: Index, *sums: Value) -> list[Value]:
             done = list(sums)
-            if self.asking is not None:
+            if self.prefetching is not None:
                 at = code.plus(start[1], code.times(k, size))
-                self._ask(column, self.asking, at, unrolled * part.stored * size)
+                self._prefetch(column, self.prefetching, at, unrolled * part.stored * size)
             for u in range(unrolled):
                 offset = code.plus(k, u * part.span)
                 step = Step(
@@ -210,8 +210,8 @@ class Body:
         end = part.first + part.steps * part.span
         return code.loop(part.first, end, unrolled * part.span, steps, sums)
 
-    def _ask(self, column: Columns, tile: Index, at: Index, count: int) -> None:
-        """Ask for the tile's part of what the next block has in the place of `count` weights.
+    def _prefetch(self, column: Columns, tile: Index, at: Index, count: int) -> None:
+        """Prefetch the tile's part of what the next block has in the place of `count` weights.
 
         Behind the last block other layers' may be; to ask for what is not there does nothing.
         """

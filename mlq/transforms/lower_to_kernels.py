@@ -62,7 +62,7 @@ class LowerToKernels(Pass):
     Images must be in NHWC (mlq-assign-layout). A kernel reads an image with the margin that its
     windows reach into, filled with the zero point by the kernel that made the image; an op that
     has no kernel sees the image without. Kernels of one shape are one, whatever their weights. On
-    CPUs the batch may be dynamic.
+    CPUs the batch may be dynamic. Where a GPU's workgroups can wait, small kernels become one call.
 
     Before:
         func.func @f(%x: tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>)

@@ -11,7 +11,8 @@
 `depthwise`     convolutions with a filter for each channel
 `pools`         maxima and means of windows
 `casting`       from floats to integers
-`movement`      channels of several images side by side in one
+`movement`      channels of several images side by side in one, parts of one in another
+`joining`       many kernels in one launch, where workgroups of a cluster can wait for each other
 
 A workgroup has threads here, and each thread has scalars: an i32 that is an accumulator, or a word
 of four u8 of an image. Images are read and written in words, so nothing needs 8-bit storage.

@@ -100,7 +100,7 @@ class Joined:
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
         for each in memory[-self.results :]:
-            _known(each)
+            _escape(each)
         words = max(step.kernel.shared_words for step in self.steps)
         if words:
             threads.shared(words)
@@ -131,10 +131,10 @@ def _view(memory: Value, span: Span, buffer: Buffer, cluster: Index) -> Value:
     return memref.view(type_, memory, first, [])
 
 
-def _known(memory: Value) -> None:
-    """Let LLVM know that others see this memory: else it would move accesses across barriers.
+def _escape(memory: Value) -> None:
+    """Let an address escape, so that LLVM moves no access to this memory across barriers.
 
-    IREE promises that buffers do not overlap, and LLVM takes one for private.
+    IREE declares buffers `noalias`, and LLVM takes one whose address stays for private.
     """
     pointer = memref.extract_aligned_pointer_as_index(memory)
     number = Operation.create(
