@@ -73,6 +73,15 @@ class Precision:
         """Read names separated by commas (`f32,w8a8`), each kept once, in the order given."""
         return tuple(dict.fromkeys(cls.parse(name.strip()) for name in text.split(",")))
 
+    def stored_bits(self, *, centred: bool = False) -> int:
+        """Bits of an activation that a layer reads.
+
+        One that is `centred` is multiplied by as a weight is: where weights have fewer bits, it has
+        no more than they, or than a byte.
+        """
+        most = max(self.weight_bits, BYTE_BITS) if centred else self.activation_bits
+        return min(self.activation_bits, most)
+
     def __str__(self) -> str:
         if self.is_float:
             return f"f{self.weight_bits}"

@@ -123,7 +123,8 @@ class StoredNetwork:
                 flow.role == "residual" and not _are_integer(flow.sources, assignment)
             ):
                 continue
-            stored = self.stored_activation(flow, precision.activation_bits, ranges)
+            bits = precision.stored_bits(centred=flow.centred)
+            stored = self.stored_activation(flow, bits, ranges)
             row[:] = numerics.table_row(stored)
         self._tables = [(ranges, dict(assignment), table), *self._tables][:_TABLES]
         return table

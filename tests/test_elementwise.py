@@ -17,6 +17,7 @@ from torch_mlir.ir import InsertionPoint, Location, Module
 from mlq import emulation, numerics, reference, targets
 from mlq.dialect import build, context, functions, quant
 from mlq.dialect.build import NO_ACTIVATION, Activation
+from mlq.dialect.shapes import DYNAMIC
 from mlq.dialect.weights import WeightStore
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import best
@@ -59,21 +60,29 @@ class Program:
     store: WeightStore = field(default_factory=WeightStore)
     convolves: bool = True
     reals: bool = True
+    is_open: bool = False
+    "whether the batch is known at run time only"
     results: list[Any] = field(default_factory=list)
 
-    def stored(self) -> QuantParams:
+    def stored(self, bits: int = 8) -> QuantParams:
         """Some quantization: extreme zero points, and scales of which half make ties."""
         scale = float(np.float32(self.rng.choice([0.5, 0.25, 0.0173, self.rng.uniform(0.01, 1)])))
-        zero_point = int(self.rng.choice([0, 255, self.rng.integers(0, 256)]))
-        return QuantParams(8, signed=False, scale=(scale,), zero_point=(zero_point,))
+        most = (1 << bits) - 1
+        zero_point = int(self.rng.choice([0, most, self.rng.integers(0, most + 1)]))
+        return QuantParams(
+            8 if bits <= 8 else 16,
+            signed=False,
+            scale=(scale / (1 << bits - 8),),
+            zero_point=(zero_point,),
+            storage_range=(0, most),
+        )
 
     def input(self, shape: Sequence[int], params: QuantParams | None = None) -> Any:
-        most = self.rng.choice([0, 255], shape)
-        array = np.where(
-            self.rng.integers(0, 8, shape) == 0, most, self.rng.integers(0, 256, shape)
-        )
         params = params or self.stored()
-        self.inputs.append(array.clip(*params.limits).astype(np.uint8))
+        low, high = params.limits
+        extremes, others = self.rng.choice([low, high], shape), self.rng.integers(0, high + 1, shape)
+        array = np.where(self.rng.integers(0, 8, shape) == 0, extremes, others)
+        self.inputs.append(array.clip(low, high).astype(params.dtype))
         return self._argument(shape, quant.type_of(params))
 
     def real(self, shape: Sequence[int]) -> Any:
@@ -81,7 +90,7 @@ class Program:
         return self._argument(shape, None)
 
     def _argument(self, shape: Sequence[int], element: Any) -> Any:
-        type_ = build.tensor(shape, element)
+        type_ = build.tensor([DYNAMIC, *shape[1:]] if self.is_open else shape, element)
         return functions.add_argument(self.function, type_, f"x{len(self.inputs)}")
 
     def result(self, value: Any, name: str) -> None:
@@ -198,9 +207,10 @@ def run(
     *,
     seed: int,
     kernels: Sequence[str],
+    is_open: bool = False,
 ) -> None:
     """Check every result of a program on kernels, some of which must have been called so."""
-    text, program, names, expected = written(fill, seed)
+    text, program, names, expected = written(fill, seed, is_open=is_open)
     made = transform(text, program.store, f"@lower-{isa.name}")
     for kernel in kernels:
         assert f'sym_name = "{kernel}' in made.text, kernel

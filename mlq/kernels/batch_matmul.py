@@ -16,6 +16,7 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image, Margin
 from mlq.kernels.isa import Unit
 from mlq.kernels.reduction import Part
+from mlq.kernels.storage import Kind
 from mlq.kernels.tiling import Columns
 
 ZEROS: Margin = (0, 0, 0, 1)
@@ -33,14 +34,14 @@ class BatchMatmul(Conv):
     @property
     def label(self) -> str:
         """As `batch_matmul_3x197x64_197`."""
-        image, kind = self.input, "real_" if self.kind == "f32" else ""
+        image, kind = self.input, {"f32": "real_", "u16": "wide_", "u8": ""}[self.kind]
         return f"{kind}batch_matmul_{image.batch}x{image.width}x{image.channels}_{self.channels}"
 
     @property
     def unit(self) -> Unit:
         """What multiplies: weights of 16 bits where they are as fast, for these are made anew."""
-        halves = self.isa.halves
-        return halves if halves is not None and self.kind == "u8" else super().unit
+        halves, wide = self.isa.halves, self.kind == "u16" or self.isa.widens
+        return halves if halves is not None and wide and self.kind != "f32" else super().unit
 
     @property
     def flat(self) -> BatchMatmul:
@@ -102,11 +103,12 @@ class Pack:
     """Right sides as `product` reads them.
 
     `source` has their `depth` rows, or their columns if they are `turned`, for pixels. Integers
-    are stored around `zero`; reals are multiplied by `factor`.
+    of a `kind` are stored around `zero`; reals are multiplied by `factor`.
     """
 
     product: BatchMatmul
     source: Image
+    kind: Kind
     depth: int
     turned: bool
     zero: int
@@ -120,7 +122,7 @@ class Pack:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Right sides before and after."""
-        source, element = self.source, self.product.isa.element(self.product.kind)
+        source, element = self.source, self.product.isa.element(self.kind)
         return Buffer(element, source.batch * source.size), self.product.buffers[1]
 
     @property
@@ -228,7 +230,9 @@ class _Block:
         if pack.product.kind == "f32":
             factor = code.splat(code.constant(pack.factor, "f32"), code.lanes_of(values))
             return values if pack.factor == 1.0 else arith.mulf(values, factor)
-        size, element = code.lanes_of(values), code.element_of(values)
+        size, element = code.lanes_of(values), pack.product.unit.weight
+        if code.element_of(values) != element:  # a byte becomes a word
+            values = arith.extui(code.vector_type(size, element), values)
         zero = code.splat(code.constant(pack.zero, element), size)
         moved = arith.subi(values, zero) if pack.zero else values
         nothing = code.splat(code.constant(0, element), size)

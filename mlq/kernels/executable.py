@@ -110,7 +110,7 @@ class Executables:
         """Call a kernel on tensors, whatever their shapes: it knows where elements are.
 
         One whose sizes are known at run time gets them as well, and its grid. Where the first axis
-        of `result` is dynamic, the kernel is that of one image and called for as many. `calls`
+        of `result` is dynamic, the kernel is that of one sample and called for as many. `calls`
         remembers for which layer, the `caller`, it was; `made`, which kernel made a result.
         """
         many = result.is_dynamic_dim(0)
@@ -121,7 +121,7 @@ class Executables:
         batches = [each for each in operands if each.type.is_dynamic_dim(0)]
         counts = [tensor.dim(each, code.index(0)) for each in batches]
         if many:
-            grid[_IMAGES:] = counts[:1]
+            grid[_IMAGES:] = [code.index(code.times(counts[0], kernel.grid[_IMAGES]))]
         segments = [len(grid), len(sizes) + len(operands), len(counts), int(many)]
         given = [*grid, *sizes, *operands, *counts, *counts[:1]]
         made = _call(name, given, [result], segments).result

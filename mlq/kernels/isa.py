@@ -98,6 +98,11 @@ class Isa:
         """What images may hold."""
         return frozenset({"u8", "f32"} if self.words is None else {"u8", "u16", "f32"})
 
+    @property
+    def widens(self) -> bool:
+        """Whether bytes are multiplied as words are, so that weights of 16 bits are as fast."""
+        return self.integers.depth < WORD_BYTES
+
     def unit(self, kind: Kind) -> Unit:
         """What multiplies images of a kind."""
         if kind == "u16":
@@ -229,7 +234,7 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
         tables=X86,
         words=_words(products),
         word_storage=_WIDE,
-        halves=_halves(products) if integers is _words else None,
+        halves=_halves(products),
         prefetches=True,
     )
 

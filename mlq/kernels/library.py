@@ -156,7 +156,7 @@ def gains_by_winograd(
     dilations: tuple[int, int],
 ) -> bool:
     """Whether `Winograd` is faster than `Conv` on bytes; its result is the same, bit for bit."""
-    if isinstance(isa, Gpu) or isa.halves is None:
+    if isinstance(isa, Gpu) or not isa.widens:
         return False
     plain = window == winograd.WINDOW and strides == dilations == (1, 1)
     enough = prod(filters) * prod(output) >= _WORTH_A_DISPATCH

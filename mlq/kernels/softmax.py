@@ -31,7 +31,10 @@ _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 
 @dataclass(frozen=True)
 class Softmax:
-    """ONNX Softmax of `rows` rows of `size` floats: exp(x - the greatest) over its sum."""
+    """ONNX Softmax of `rows` rows of `size` floats: exp(x - the greatest) over its sum.
+
+    Where the batch is dynamic, those are the rows of one sample.
+    """
 
     isa: Isa
     rows: int
@@ -67,8 +70,10 @@ class Softmax:
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: row by row."""
 
+        first = code.times(group[2], self.rows)
+
         def row(y: Index) -> None:
-            at = code.times(y, self.size)
+            at = code.times(code.plus(first, y), self.size)
             total = self._exponentials(memory, at, self._greatest(memory[0], at))
             one = code.constant(1.0, "f32")
             self._scaled(memory[1], at, arith.divf(one, total))

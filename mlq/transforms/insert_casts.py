@@ -117,7 +117,8 @@ class InsertCasts(Pass):
         return build.quantize(value, self._storage(value, precision, is_centred=is_centred))
 
     def _storage(self, value: Value, precision: Precision, *, is_centred: bool) -> Type:
-        known = layers.range_of(value, precision.activation_bits)
+        bits = precision.stored_bits(centred=is_centred)
+        known = layers.range_of(value, bits)
         if known is None:
             raise ContractError(
                 f"{layers.tensor_name(value) or value}: has no calibrated range; "
@@ -125,9 +126,7 @@ class InsertCasts(Pass):
             )
         scheme = one_of(SCHEMES, self.scheme, "scheme")
         return quant.type_of(
-            numerics.choose_params(
-                *known, bits=precision.activation_bits, scheme=scheme, centred=is_centred
-            )
+            numerics.choose_params(*known, bits=bits, scheme=scheme, centred=is_centred)
         )
 
     def _residual(self, op: OpView, precision: Precision) -> Value | None:

@@ -104,7 +104,10 @@ def finish_of(op: OpView, output: QuantParams | None) -> tuple[Finish, Numbers]:
     least, most = numerics.activation_bounds(output, (low, high))
     storage = output.dtype
     finish = Finish(
-        "u8", low=least > np.iinfo(storage).min, high=most < np.iinfo(storage).max, guarded=True
+        kind_of(op.results[0]),
+        low=least > np.iinfo(storage).min,
+        high=most < np.iinfo(storage).max,
+        guarded=True,
     )
     return finish, Numbers(output.zero_point[0], least, most)
 

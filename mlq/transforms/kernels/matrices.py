@@ -11,6 +11,7 @@ from torch_mlir.ir import RankedTensorType
 from mlq import numerics
 from mlq.dialect import build
 from mlq.dialect.ops import AvgPool2dOp, BatchMatmulOp, Conv2dOp, MaxPool2dOp
+from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import code, library
 from mlq.kernels.batch_matmul import ZEROS, BatchMatmul, Pack
 from mlq.kernels.finishing import SAFE, Finish, Numbers
@@ -39,8 +40,6 @@ def batch_matmul(op: BatchMatmulOp, isa: Device, images: Images) -> Lower | str:
 
 
 def _unfit(op: BatchMatmulOp) -> str | None:
-    if is_open(op.lhs):
-        return "multiplies activations and has a dynamic batch"
     if any(isinstance(use.owner.opview, _WITH_MARGINS) for use in op.output.uses):
         return "multiplies activations, and is read as an image"
     return None
@@ -52,11 +51,11 @@ def _unfit_integers(op: BatchMatmulOp, isa: Isa) -> str | None:
         return None
     values = [op.lhs, op.rhs, *([] if params_of(op.output) is None else [op.output])]
     reason = unfit(isa, *values)
-    if reason is None and "u16" in map(kind_of, values):
-        reason = "multiplies activations of 16 bits"
+    if reason is None and (kind_of(op.lhs), kind_of(op.rhs)) == ("u8", "u16"):
+        reason = "multiplies bytes by words of 16 bits"
     if reason is None and rhs.limits[0] - rhs.zero_point[0] < library.least_weight(isa):
         reason = "multiplies activations whose products need more than 16 bits"
-    if reason is None and _bound(op, lhs) >= _I32_LIMIT:
+    if reason is None and _bound(op, lhs, rhs) >= _I32_LIMIT:
         reason = "may overflow an accumulator of 32 bits"
     return reason
 
@@ -79,18 +78,19 @@ def _batch_matmul(op: BatchMatmulOp, isa: Isa, images: Images) -> None:
         kind=kind_of(op.lhs),
     )
     stored = params_of(op.rhs)
-    zero = 0 if stored is None else isa.storage_of("u8").stored(stored.zero_point[0])
     turned = bool(op.transpose_rhs.value)
     pack = Pack(
         product=product,
         source=_matrices(rhs.image),
+        kind=kind_of(op.rhs),
         depth=build.shape_of(op.lhs)[-1],
         turned=turned,
-        zero=zero,
+        zero=images.zero(op.rhs),
         factor=op.alpha.value if stored is None else 1.0,
     )
     buffer = pack.buffers[-1]
-    made = RankedTensorType.get([buffer.count], code.element(buffer.element))
+    sizes = [DYNAMIC, buffer.count] if is_open(op.rhs) else [buffer.count]
+    made = RankedTensorType.get(sizes, code.element(buffer.element))
     packed = images.dispatch(pack, [rhs.value], made)
     bias = np.zeros(product.padded, np.int32)
     scale = np.full(product.padded, _scale(op), np.float32)
@@ -104,18 +104,20 @@ def _matrices(image: Image) -> Image:
     return replace(image, batch=image.batch * image.height, height=1)
 
 
-def _bound(op: BatchMatmulOp, lhs: QuantParams) -> int:
+def _bound(op: BatchMatmulOp, lhs: QuantParams, rhs: QuantParams) -> int:
     """The greatest magnitude of a sum of products."""
     (low, high), zero = lhs.limits, lhs.zero_point[0]
-    return build.shape_of(op.lhs)[-1] * max(high - zero, zero - low) << lhs.bits - 1
+    (_, most), middle = rhs.limits, rhs.zero_point[0]
+    return build.shape_of(op.lhs)[-1] * max(high - zero, zero - low) * (most - middle)
 
 
 def _finish(op: BatchMatmulOp) -> tuple[Finish, Numbers]:
     """What becomes of sums, and the numbers for it."""
-    lhs, (finish, numbers) = params_of(op.lhs), finish_of(op, params_of(op.output))
-    if lhs is None:
+    lhs, rhs = params_of(op.lhs), params_of(op.rhs)
+    finish, numbers = finish_of(op, params_of(op.output))
+    if lhs is None or rhs is None:
         return replace(finish, sums="f32"), numbers
-    greatest = _bound(op, lhs) * float(abs(_scale(op)[0]))
+    greatest = _bound(op, lhs, rhs) * float(abs(_scale(op)[0]))
     return replace(finish, guarded=finish.guarded and greatest > SAFE), numbers
 
 

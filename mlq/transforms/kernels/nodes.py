@@ -23,14 +23,18 @@ def softmax(op: OpView, isa: Device, _images: Images) -> Lower | str:
     tensor = bridge.builtin_of(node.operand(0).type)
     if not isinstance(isa, Isa) or not library.computes_reals(isa):
         return "is of floats"
-    if tensor is None or tensor.rank == 0 or DYNAMIC in tensor.shape or 0 in tensor.shape:
-        return "has an axis of unknown size, or none"
+    if tensor is None or tensor.rank == 0 or 0 in tensor.shape:
+        return "has no axis"
+    batch, *known = tensor.shape if tensor.rank > 1 else [1, *tensor.shape]
+    if DYNAMIC in known:
+        return "has an axis of unknown size that is not the batch"
     if str(tensor.element_type) != "f32":
         return "is of other floats than f32"
     if node.attribute("axis", -1) not in {-1, tensor.rank - 1}:
         return "is along another axis than the last"
-    *rows, size = tensor.shape
-    return partial(_softmax, op, Softmax(isa, prod(rows), size))
+    *rows, size = known
+    count = prod(rows) * (1 if batch == DYNAMIC else batch)
+    return partial(_softmax, op, Softmax(isa, count, size))
 
 
 def _softmax(op: OpView, kernel: Softmax, images: Images) -> None:
