@@ -129,14 +129,18 @@ class Network:
         """Layer and role of what mlq-simulate compares, in the order of its results."""
         return tuple((layer.name, role) for layer in self.layers for role in layer.compared)
 
+    def weight_sum(self, layer: Layer, bits: int) -> int:
+        """The most that weights of one sign add up to in a channel, stored in so many bits."""
+        if layer.weight is None:
+            return 0
+        if (layer.name, bits) not in self._weight_sums:
+            made = numerics.most_of_one_sign(self.weights[layer.weight], layer.weight_axis, bits)
+            self._weight_sums[layer.name, bits] = made
+        return self._weight_sums[layer.name, bits]
+
     @cached_property
-    def weight_sums(self) -> dict[str, int]:
-        """By layer, the most that weights of one sign add up to in a channel, stored in 8 bits."""
-        return {
-            layer.name: numerics.most_of_one_sign(self.weights[layer.weight], layer.weight_axis)
-            for layer in self.layers
-            if layer.weight is not None
-        }
+    def _weight_sums(self) -> dict[tuple[str, int], int]:
+        return {}
 
     def transform(self, pipeline: str, *, generic: bool = True) -> Transformed:
         """Run a pipeline on a copy of the network; weights that it makes stay in the copy."""

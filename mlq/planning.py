@@ -59,16 +59,21 @@ def expect_offered(target: Target, precisions: Sequence[str]) -> None:
 def overflows(network: Network, layer: Layer, precision: str) -> bool:
     """Whether sums of a layer may need more than 32 bits: of products of wide activations.
 
-    Weights of fewer than 8 bits are fitted later; of them it is known that they have so many.
+    Weights of fewer than 8 bits are fitted later; of them it is known that they have so many. So it
+    is of an activation that takes the place of a weight, beside which there is no bias.
     """
-    bits = stored_bits(precision)
+    bits, parsed = stored_bits(precision), Precision.parse(precision)
     if bits <= BYTE_BITS:
         return False
-    sums = network.weight_sums.get(layer.name, 0)
-    weight_bits = Precision.parse(precision).weight_bits
-    if weight_bits < BYTE_BITS and layer.product is not None:
-        sums = ((1 << weight_bits - 1) - 1) * layer.product.window
-    return sums * ((1 << bits) - 1) >= numerics.WIDE_SUM_LIMIT
+    terms, limit = 0, numerics.WIDE_SUM_LIMIT
+    weight_bits = parsed.weight_bits
+    if any(flow.centred for flow in layer.flows):
+        terms, limit = layer.macs // layer.output_elements, 1 << 31
+        weight_bits = parsed.stored_bits(centred=True)
+    elif weight_bits < BYTE_BITS and layer.product is not None:
+        terms = layer.product.window
+    most = ((1 << weight_bits - 1) - 1) * terms if terms else network.weight_sum(layer, weight_bits)
+    return most * ((1 << bits) - 1) >= limit
 
 
 def predicted_us(network: Network, costs: Costs, precisions: Mapping[str, str]) -> float:

@@ -116,7 +116,7 @@ def compare(
     kernels = ("batch_matmul", "pack_turned_", "real_batch_matmul")
     if wide:
         kernels = ("wide_batch_matmul", "pack_wide_batch_matmul", "pack_turned_wide_")
-    run(isa, target, each, check, seed=seed, kernels=kernels, is_open=is_open)
+    run(isa, target, each, check, seed=seed, kernels=kernels, is_open=is_open, whole=True)
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)

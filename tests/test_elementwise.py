@@ -208,10 +208,15 @@ def run(
     seed: int,
     kernels: Sequence[str],
     is_open: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Check every result of a program on kernels, some of which must have been called so."""
+    """Check every result of a program on kernels, some of which must have been called so.
+
+    Of a `whole` program every op must have one.
+    """
     text, program, names, expected = written(fill, seed, is_open=is_open)
     made = transform(text, program.store, f"@lower-{isa.name}")
+    assert not (whole and made.skips), made.skips
     for kernel in kernels:
         assert f'sym_name = "{kernel}' in made.text, kernel
     if reason := emulation.why_not_at_all(target):

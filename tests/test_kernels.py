@@ -165,6 +165,7 @@ class Shape:
     guarded: bool = False
     scale: float | None = None
     zero: int | None = None  # the zero point of the result
+    most: int = 127  # the greatest weight
 
     @property
     def size(self) -> tuple[int, int]:
@@ -233,6 +234,8 @@ WIDE_CONVS = (
     Shape(k=3, p=1, c=32, kind="u16", result="u8"),
     Shape(k=3, p=1, c=32, kind="u8", result="u16", margin=(1, 1, 1, 1)),
 )
+# Weights of more than a byte, of which sums still fit 32 bits; depthwise there are fewer to a sum.
+MORE, MORE_DEPTHWISE = 511, 2047
 WIDE_DEPTHWISE = (
     Shape(k=3, p=1, c=64, **WIDE),
     Shape(k=3, s=2, p=1, c=64, margin=(1, 1, 1, 1), **WIDE),
@@ -290,9 +293,13 @@ def convolution(
     channels = shape.c if depthwise else shape.o
     x = stored_at_random(rng, shape.kind, (shape.n, shape.h, shape.w, shape.c))
     filters = (shape.k, shape.k, shape.c // groups, channels)
-    weight = rng.integers(-127, 128, filters).astype(np.int8)
+    if shape.most > np.iinfo(np.int8).max:
+        assert isinstance(isa, Isa)
+        isa = isa.wide
+    weight = rng.integers(-shape.most, shape.most + 1, filters)
+    weight = weight.astype(np.int8 if shape.most <= np.iinfo(np.int8).max else np.int16)
     bias = rng.integers(-20000, 20000, channels).astype(np.int32)
-    spread = 90 * 127 * np.sqrt(np.prod(filters[:3])) * most_of(shape.kind) / 255
+    spread = 90 * shape.most * np.sqrt(np.prod(filters[:3])) * most_of(shape.kind) / 255
     unit = 1 if shape.result == "f32" else most_of(shape.result) / 255
     scale = (unit * rng.uniform(30, 120, channels) / spread).astype(np.float32)
     if shape.guarded:
@@ -659,6 +666,12 @@ def wide_cases(isa: Isa) -> Iterator[Case]:
     yield from (quantize(isa, rng, channels=n, width=35, stored=n, kind="u16") for n in (1, 2, 3))
     yield from unpadded(isa, rng, "u16")
     yield from (quantize_image(isa, rng, channels=channels, kind="u16") for channels in (7, 48))
+    for shape in (*WIDE_CONVS, *(replace(each, **WIDE) for each in UNPADDED)):
+        if shape.kind == "u16":
+            yield convolution(replace(shape, most=MORE), isa, rng, depthwise=False)
+    for shape in WIDE_DEPTHWISE:
+        if shape.kind == "u16":
+            yield convolution(replace(shape, most=MORE_DEPTHWISE), isa, rng, depthwise=True)
 
 
 def unpadded(isa: Isa, rng: np.random.Generator, kind: Kind) -> Iterator[Case]:

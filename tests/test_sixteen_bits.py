@@ -65,13 +65,13 @@ def test_any_mixture_of_precisions_is_exact(wide: Result, network: Network, seed
 def test_what_may_overflow_is_not_offered_and_the_plan_says_so(network: Network) -> None:
     most = -(-WIDE_SUM_LIMIT // 65535)
     first, *_, last = network.layers
-    vars(network)["weight_sums"] = {first.name: most - 1, last.name: most}
+    vars(network)["_weight_sums"] = {(first.name, 8): most - 1, (last.name, 8): most}
     try:
         offered = planning.supported(network, X86, ["w8a8", "w8a12", "w8a16", "w4a16"])
         assert offered[first.name] == ["w8a8", "w8a12", "w8a16", "w4a16"]
         assert offered[last.name] == ["w8a8", "w8a12", "w4a16"]
     finally:
-        del vars(network)["weight_sums"]
+        del vars(network)["_weight_sums"]
 
 
 def test_a_target_without_them_says_so(wide: Result, demo: Path, tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ class Isa:
         """Whether bytes are multiplied as words are, so that weights of 16 bits are as fast."""
         return self.integers.depth < WORD_BYTES
 
+    @property
+    def wide(self) -> Isa:
+        """The same for weights of 16 bits, which words are multiplied by."""
+        return replace(self, words=self.halves)
+
     def unit(self, kind: Kind) -> Unit:
         """What multiplies images of a kind."""
         if kind == "u16":
@@ -184,8 +189,14 @@ def _words(products: int) -> Unit:
 
 
 def _halves(products: int) -> Unit:
-    reduction = Spread(x86.dot_pairs, 2, products)
-    return replace(_words(products), weight="i16", dots=2.0, reduction=reduction)
+    return replace(
+        _words(products),
+        weight="i16",
+        dots=2.0,
+        reduction=Spread(x86.dot_pairs, 2, products, beyond=1),
+        taps=Words(x86.dot_pairs, 2),
+        least=-(1 << 15),
+    )
 
 
 def _reals(products: int) -> Unit:

@@ -184,9 +184,9 @@ def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
     return int(filters[2] <= WORD <= most)
 
 
-def least_weight(isa: Device) -> int:
-    """The least weight that kernels multiply by."""
-    return isa.integers.least if isinstance(isa, Isa) else -128
+def least_weight(isa: Device, kind: Kind) -> int:
+    """The least weight that kernels multiply images of a kind by."""
+    return isa.unit(kind).least if isinstance(isa, Isa) else -128
 
 
 def unfit_concat(isa: Device, channels: Sequence[int]) -> str | None:

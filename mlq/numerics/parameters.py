@@ -79,7 +79,8 @@ def weight_params(
 
     `axis` is the output channel: one scale for each of its slices, or one for all (per_tensor). The
     greatest magnitude of a slice is stored as the greatest integer, or as less when `scheme` is
-    `power_of_two`; the other schemes concern activations only.
+    `power_of_two`; the other schemes concern activations only. More bits than a byte has are a part
+    of 16 (`i16<-2047:2047>`).
     """
     most = (1 << bits - 1) - 1
     per_axis = granularity == "per_axis"
@@ -90,7 +91,7 @@ def weight_params(
     if scheme == "power_of_two":
         scale = np.exp2(np.ceil(np.log2(scale, dtype=np.float64)))
     return QuantParams(
-        bits=bits,
+        bits=bits if bits <= BYTE_BITS else _WORD_BITS,
         signed=True,
         scale=tuple(np.where(greatest > 0.0, scale, EMPTY_CHANNEL_SCALE).tolist()),
         zero_point=(0,) * len(scale),
@@ -170,12 +171,12 @@ def result_bound(
     return int(np.max(np.maximum(greatest, most * below - least * above - offset), initial=0))
 
 
-def most_of_one_sign(weight: Reals, axis: int) -> int:
-    """The greatest sum of integers of one sign that a channel has when it is stored in 8 bits.
+def most_of_one_sign(weight: Reals, axis: int, bits: int = BYTE_BITS) -> int:
+    """The greatest sum of integers of one sign that a channel has when it is stored in so many bits.
 
     Times the greatest stored activation it bounds the sum of products, whatever the zero point.
     """
-    stored = quantize(weight, weight_params(weight, axis=axis)).astype(np.int64)
+    stored = quantize(weight, weight_params(weight, bits=bits, axis=axis)).astype(np.int64)
     others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
     sides = np.maximum(stored, 0).sum(axis=others), -np.minimum(stored, 0).sum(axis=others)
     return int(np.max(np.maximum(*sides), initial=0))

@@ -66,7 +66,7 @@ _GIGA_OPS = {
 
 def _measured(f32: float, bytes_: float, words: float) -> dict[str, float]:
     """A row of the table by what activations are; weights of 4 bits are bytes by then."""
-    of_words = dict.fromkeys(("w8a16", "w8a12", "w4a16"), words)
+    of_words = dict.fromkeys(("w8a16", "w8a12", "w4a16", "w12a12"), words)
     return {"f32": f32, "w8a8": bytes_, "w4a8": bytes_, **of_words}
 
 
@@ -80,9 +80,9 @@ _WITH_VNNI = {
     "avg_pool2d": _measured(0.7, 13.5, 12.5),
 }
 # Precisions of wide activations, and those of bytes with the same weights.
-_WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8"}
+_WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8", "w12a12": "w8a8"}
 # What no kernel computes of words.
-_OF_BYTES_ONLY = frozenset({"batch_matmul", "mul", "nonlinearity"})
+_OF_BYTES_ONLY = frozenset({"mul", "nonlinearity"})
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
 _OF_BYTES, _SLOWER = frozenset({"avx_vnni", "avx512_vnni"}), 2.0
 
@@ -119,6 +119,7 @@ TARGET = Target(
         "w8a16": Storage(weight=1, activation=2),
         "w8a12": Storage(weight=1, activation=2),
         "w4a16": Storage(weight=0.5, activation=2),
+        "w12a12": Storage(weight=2, activation=2),
     },
     cpu_features=cpu_features(),
     menu="f32,w8a8,w8a16",

@@ -53,7 +53,8 @@ def _unfit_integers(op: BatchMatmulOp, isa: Isa) -> str | None:
     reason = unfit(isa, *values)
     if reason is None and (kind_of(op.lhs), kind_of(op.rhs)) == ("u8", "u16"):
         reason = "multiplies bytes by words of 16 bits"
-    if reason is None and rhs.limits[0] - rhs.zero_point[0] < library.least_weight(isa):
+    least = library.least_weight(isa.wide, kind_of(op.lhs)) if reason is None else 0
+    if reason is None and rhs.limits[0] - rhs.zero_point[0] < least:
         reason = "multiplies activations whose products need more than 16 bits"
     if reason is None and _bound(op, lhs, rhs) >= _I32_LIMIT:
         reason = "may overflow an accumulator of 32 bits"

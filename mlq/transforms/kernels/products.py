@@ -19,6 +19,7 @@ from mlq.kernels.image import NO_MARGIN, Margin
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.kernels.winograd_conv import Winograd
+from mlq.precision import BYTE_BITS
 from mlq.transforms.kernels.images import BLOCK, Held, Images, Lower, is_open, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
@@ -75,7 +76,8 @@ def _integers(op: Any, isa: Device, source: Value, weight: Constant) -> Layer | 
     input, bias = params_of(source), Constant.of(op.bias)
     if reason is not None or input is None or stored is None or any(stored.zero_point):
         return reason or "has a weight of floats, or one that is not symmetric"
-    least = library.least_weight(isa)
+    isa = isa.wide if isinstance(isa, Isa) and stored.bits > BYTE_BITS else isa
+    least = library.least_weight(isa, kind_of(source))
     if weight.array.min(initial=0) < least:
         return f"has a weight below {least}, whose products need more than 16 bits"
     values = np.zeros(1, np.int64) if bias is None else bias.array.astype(np.int64)
