@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 TOKENS, WIDTH, HEADS, CLASSES = 197, 192, 3, 1000
-SPLIT, JOIN = [1, TOKENS, HEADS, WIDTH // HEADS], [1, TOKENS, WIDTH]
+SPLIT, JOIN = [0, TOKENS, HEADS, WIDTH // HEADS], [0, TOKENS, WIDTH]
 
 
 class Writer(mobile.Writer):
@@ -68,7 +68,7 @@ class Writer(mobile.Writer):
         graph = helper.make_graph(
             self.nodes,
             "transformer",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, JOIN)],
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, *JOIN[1:]])],
             [helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, CLASSES])],
             self.weights,
         )

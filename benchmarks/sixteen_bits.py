@@ -2,14 +2,15 @@
 
     python benchmarks/sixteen_bits.py [NETWORK ...] [--seconds 20]      (default: all networks)
 
-w8a8, w8a12, w8a16  every layer that can be, in that precision
-f32,w8a8            the plan that mlq quantize takes from these precisions
+w8a8, ..., w12a12   every layer that can be, in that precision
+f32,w8a8            the plan that mlq quantize takes from these precisions; with --uniform none
 f32,w8a8,w8a16      the same with w8a16 among them; plans go by the same sensitivities
 f32,w8a8,w8a12      with w8a12
+f32,...,w12a12      with w8a16 and w12a12
 
 Each is compiled and runs over the evaluation samples: layers in each precision, KL to float
 (milli-nats) and top-1; then all are called in turn on one thread, medians (wall and CPU time). For
-w8a16 it is also said which layers are not offered it. With --simulated nothing is compiled: KL of
+w8a16 and w12a12 it is also said which layers are not offered it. With --simulated nothing is compiled: KL of
 all layers in one precision, of w16a8 too, and of w8a16 within the calibrator's ranges.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from networks import Network, find
@@ -34,8 +36,8 @@ from mlq.progress import Stages
 from mlq.recipe import resolve
 from mlq.variant import Variant, build
 
-UNIFORM = ("w8a8", "w8a12", "w8a16")
-MENUS = ("f32,w8a8", "f32,w8a8,w8a16", "f32,w8a8,w8a12")
+UNIFORM = ("w8a8", "w8a12", "w8a16", "w12a12")
+MENUS = ("f32,w8a8", "f32,w8a8,w8a16", "f32,w8a8,w8a12", "f32,w8a8,w8a16,w12a12")
 TARGET = targets.by_name("x86")
 
 
@@ -76,7 +78,9 @@ def simulated(network: Network) -> None:
             print(f"{network.name:28} {form:15} {kl:8.2f}  {ranges.calibrator}", flush=True)
 
 
-def variants(network: Network, found: Analysis) -> tuple[dict[str, Variant], Judge]:
+def variants(
+    network: Network, found: Analysis, menus: Sequence[str]
+) -> tuple[dict[str, Variant], Judge]:
     """What is compared, compiled, and the judge that has run each over the evaluation samples."""
     made = load(network.model, batch=1)
     held_out = load_data(str(network.eval), made.sample_specs, model_path=network.model)
@@ -93,7 +97,7 @@ def variants(network: Network, found: Analysis) -> tuple[dict[str, Variant], Jud
         named[precision] = compiled(plan)
     for name, each in named.items():
         judge.add(name, each.vmfb)
-    for menu in MENUS:
+    for menu in menus:
         own = resolve({"precisions": menu, "target": TARGET.name})
         planner = planning.Planner.of(made, TARGET, own, found.sensitivities)
         tries = selection.candidates(planner, found)
@@ -102,13 +106,11 @@ def variants(network: Network, found: Analysis) -> tuple[dict[str, Variant], Jud
     return named, judge
 
 
-def compared(network: Network, seconds: float) -> None:
+def compared(network: Network, seconds: float, menus: Sequence[str]) -> None:
     """Print the rows of one network."""
     found = analysed(network)
     made = found.subject.network
-    named, judge = variants(network, found)
-    allowed = planning.supported(made, TARGET, ["w8a16"])
-    withheld = [layer.name for layer in made.layers if not allowed[layer.name]]
+    named, judge = variants(network, found, menus)
     labels = judge.data.labels
     top1 = {} if labels is None else accuracies({n: judge.outputs[n] for n in named}, labels)
     inputs = next(judge.batches())
@@ -120,8 +122,10 @@ def compared(network: Network, seconds: float) -> None:
         listed = " ".join(f"{p}:{counts[p]}" for p in ("f32", *UNIFORM) if counts[p])
         row = f"{listed:26} {kl:8.2f} {100 * top1.get(name, float('nan')):7.2f}"
         print(f"{network.name:28} {name:15} {row} {time.p50:9.3f} {time.cpu_p50:9.3f}", flush=True)
-    if withheld:
-        print(f"  not offered w8a16: {', '.join(withheld)}", flush=True)
+    for precision in ("w8a16", "w12a12"):
+        allowed = planning.supported(made, TARGET, [precision])
+        if withheld := [layer.name for layer in made.layers if not allowed[layer.name]]:
+            print(f"  not offered {precision}: {', '.join(withheld)}", flush=True)
 
 
 def main() -> None:
@@ -129,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all by default")
     parser.add_argument("--seconds", type=float, default=20.0, help="of calls, a network")
+    parser.add_argument("--uniform", action="store_true", help="no plans")
     parser.add_argument("--simulated", action="store_true", help="KL only, nothing compiled")
     arguments = parser.parse_args()
     if arguments.simulated:
@@ -138,7 +143,7 @@ def main() -> None:
     columns = f"{'layers':26} {'KL mn':>8} {'top-1 %':>7} {'ms':>9} {'CPU ms':>9}"
     print(f"{'network':28} {'form':15} {columns}")
     for network in find(arguments.networks):
-        compared(network, arguments.seconds)
+        compared(network, arguments.seconds, () if arguments.uniform else MENUS)
 
 
 if __name__ == "__main__":

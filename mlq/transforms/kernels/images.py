@@ -90,9 +90,12 @@ class Images:
         return Held(held.value, replace(shape, channels=held.image.channels))
 
     def _viewed(self, value: Value, least: int) -> Held | None:
-        """The image of the same elements in another shape, where nothing is between them."""
+        """The image of the same elements in another shape, where nothing is between them.
+
+        Of a dynamic batch samples must stay samples.
+        """
         source, shape = self._reshaped.get(value), image_of(value)
-        if source is None or is_open(source):
+        if source is None or (is_open(source) and image_of(source).size != shape.size):
             return None
         held = self._held.get(source) or self._viewed(source, least)
         is_dense = held is not None and held.image == image_of(source)
