@@ -1,6 +1,7 @@
 """What a batch that is known only at run time costs: milliseconds a sample, fixed batch and any.
 
-    python benchmarks/batches.py [NETWORK or FILE.onnx ...] [--batches 1 8 32] [--seconds 4] [--threads 1]
+    python benchmarks/batches.py [NETWORK ...] [--batches 1 8 32] [--seconds 4] [--threads 1]
+    python benchmarks/batches.py FILE.onnx
 
 Each network all in w8a8, from a random sample's ranges: compiled for each batch, and once for any
 (`--batch any`). Both are called in turn; medians of wall and CPU time. Their results are compared
@@ -10,7 +11,6 @@ bit for bit.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 from compile_x86 import decided
@@ -46,10 +46,7 @@ def main() -> None:
     print(
         f"{'network':30}{'batch':>6}{'fixed':>10}{'CPU':>9}{'any':>10}{'CPU':>9}{'any/fixed':>11}"
     )
-    files = [Path(name) for name in given.networks if name.endswith(".onnx")]
-    named = [name for name in given.networks if not name.endswith(".onnx")]
-    unknown = [Network(file.stem, file, {}, file, file) for file in files]
-    for each in [*unknown, *(find(named) if named or not files else [])]:
+    for each in find(given.networks):
         _, plan, ranges = decided(each)
         open_ = compiled(each, plan, ranges, "any", given.threads)
         for batch in given.batches:

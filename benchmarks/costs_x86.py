@@ -1,6 +1,7 @@
 """Measure what layers cost on this x86 CPU: the table in mlq/targets/x86.py.
 
     python benchmarks/costs_x86.py [NETWORK ...]        (default: all networks of the data set)
+    python benchmarks/costs_x86.py FILE.onnx
     python benchmarks/costs_x86.py [NETWORK ...] --reports FOLDER
 
 The layers of real networks, timed by IREE's profiler in the networks they are layers of (`mlq

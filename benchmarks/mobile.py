@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import io
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,18 @@ def quantized(model: Path, name: str, samples: Array, folder: Path) -> Path:
 
 
 def measure(
-    model: Path, calib: str, evaluation: str, seconds: float, *, dynamic: bool = False
+    model: Path,
+    calib: str,
+    evaluation: str,
+    seconds: float,
+    *,
+    dynamic: bool = False,
+    wide: Sequence[str] = (),
 ) -> None:
     """One network: print where precisions meet, how far outputs are from float, and times.
 
-    With `dynamic`, ONNX Runtime's dynamic quantization (ranges of each call, per channel), too.
+    With `dynamic`, ONNX Runtime's dynamic quantization (ranges of each call, per channel), too; of
+    the `wide` precisions each on all layers that can have it, the others in w8a8.
     """
     network, target = load(model), targets.host_target()
     specs, name = network.sample_specs, network.sample_specs[0].name
@@ -176,6 +184,12 @@ def measure(
         "float": planning.empty_plan(recipe),
         "int8": planning.uniform_plan(network, recipe, "w8a8", allowed),
     }
+    for each in wide:
+        offered = planning.supported(network, target, ["w8a8", each])
+        last = {name: can[-1:] for name, can in offered.items()}
+        others = planning.uniform_plan(network, recipe, "w8a8", last).layers
+        plan = planning.uniform_plan(network, recipe, each, last)
+        plans[each] = plan.model_copy(update={"layers": {**others, **plan.layers}})
     made = {key: variant.build(network, plan, ranges, target) for key, plan in plans.items()}
     casts, counts = made["int8"].casts(), made["int8"].quantized.counts
     borders = f"{len(casts.borders)} borders, {casts.quantize} casts to integers, "
@@ -193,10 +207,7 @@ def measure(
         calls[f"ONNX Runtime {kind}"] = partial(each.run, None, {name: x[:1]})
     print(f"{model.name} on {cpu_model()}, 1 thread: {borders}")
     reference = np.concatenate([theirs.run(None, {name: one[None]})[0] for one in tested])
-    of = {
-        "mlq float": [ours["float"].run(one[None])[0] for one in tested],
-        "mlq int8": [ours["int8"].run(one[None])[0] for one in tested],
-    }
+    of = {f"mlq {key}": [each.run(x[None])[0] for x in tested] for key, each in ours.items()}
     of |= {
         f"ONNX Runtime {kind}": [each.run(None, {name: one[None]})[0] for one in tested]
         for kind, each in others.items()

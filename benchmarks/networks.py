@@ -85,7 +85,15 @@ def fingerprint(files: Iterable[Path], *more: str) -> str:
 
 
 def find(names: Iterable[str] = ()) -> list[Network]:
-    """Find the networks called `names`, or all; without the data, say so and end with success."""
+    """Find the networks called `names`, or all; without the data, say so and end with success.
+
+    A name that ends in `.onnx` is that of a file, of which no samples are known.
+    """
+    files = [Path(name) for name in names if name.endswith(".onnx")]
+    if files:
+        named = [name for name in names if not name.endswith(".onnx")]
+        unknown = [Network(each.stem, each, {}, each, each) for each in files]
+        return [*unknown, *(find(named) if named else [])]
     data = Path(os.environ.get("MLQ_DATA") or ROOT.parent / "shared" / "data")
     if not (data / "models").is_dir():
         print(f"skipped: no networks in {data}; set MLQ_DATA to the folder that has models/")

@@ -10,8 +10,9 @@ f32,...,w12a12      with w8a16 and w12a12
 
 Each is compiled and runs over the evaluation samples: layers in each precision, KL to float
 (milli-nats) and top-1; then all are called in turn on one thread, medians (wall and CPU time). For
-w8a16 and w12a12 it is also said which layers are not offered it. With --simulated nothing is compiled: KL of
-all layers in one precision, of w16a8 too, and of w8a16 within the calibrator's ranges.
+w8a16 and w12a12 it is also said which layers are not offered it. With --simulated nothing is
+compiled: KL of all layers in one precision, of w16a8 too, and of w8a16 within the calibrator's
+ranges.
 """
 
 from __future__ import annotations

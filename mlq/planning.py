@@ -36,8 +36,14 @@ _PART_TO_SPEND = 0.2
 
 def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
     """The precisions, of those asked for, that each layer can have on the target."""
-    offered = {layer.name: supported_by(network, target, layer) for layer in network.layers}
-    return {name: [each for each in precisions if each in can] for name, can in offered.items()}
+    return {
+        layer.name: [
+            each
+            for each in precisions
+            if target.supports(layer.kind, each) and not overflows(network, layer, each)
+        ]
+        for layer in network.layers
+    }
 
 
 def supported_by(network: Network, target: Target, layer: Layer) -> list[str]:

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import test_elementwise
 import test_kernels
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_elementwise import Array, Program, run
 from test_kernels import HERE, own
 
@@ -66,9 +66,7 @@ def fill_wide(program: Program, sizes: Sizes) -> None:
             multiplied(program, sizes, bits, turned=turned)
 
 
-def multiplied(
-    program: Program, sizes: Sizes, bits: tuple[int, int, int], *, turned: bool
-) -> None:
+def multiplied(program: Program, sizes: Sizes, bits: tuple[int, int, int], *, turned: bool) -> None:
     """A product of integers of so many bits; reals where the result has none."""
     activations = (NO_ACTIVATION, Activation.relu(), Activation.clip(-0.7, 3.1))
     (left, right), most = shapes(sizes, turned=turned), (1 << bits[1]) - 1
@@ -141,9 +139,9 @@ def test_a_batch_of_any_size_is_exact(isa: Isa) -> None:
 @HERE
 @settings(max_examples=4)
 @given(
-    st.builds(Sizes, *map(partial(st.integers, 1), (2, 3, 40, 70, 70))),
-    st.integers(0, 2**32 - 1),
-    st.booleans(),
+    sizes=st.builds(Sizes, *map(partial(st.integers, 1), (2, 3, 40, 70, 70))),
+    seed=st.integers(0, 2**32 - 1),
+    wide=st.booleans(),
 )
-def test_kernels_are_exact_whatever_the_sizes(sizes: Sizes, seed: int, wide: bool) -> None:
+def test_kernels_are_exact_whatever_the_sizes(sizes: Sizes, seed: int, *, wide: bool) -> None:
     compare(own(), (sizes,), seed, wide=wide and own().words is not None)

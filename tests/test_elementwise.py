@@ -80,7 +80,8 @@ class Program:
     def input(self, shape: Sequence[int], params: QuantParams | None = None) -> Any:
         params = params or self.stored()
         low, high = params.limits
-        extremes, others = self.rng.choice([low, high], shape), self.rng.integers(0, high + 1, shape)
+        extremes = self.rng.choice([low, high], shape)
+        others = self.rng.integers(0, high + 1, shape)
         array = np.where(self.rng.integers(0, 8, shape) == 0, extremes, others)
         self.inputs.append(array.clip(low, high).astype(params.dtype))
         return self._argument(shape, quant.type_of(params))

@@ -14,6 +14,7 @@ from mlq.errors import PlanError, TargetError
 from mlq.network import Network, load
 from mlq.numerics import WIDE_SUM_LIMIT
 from mlq.plan import LayerPlan
+from mlq.precision import Precision
 from mlq.ranges import Histogram, TensorRange
 from mlq.targets.base import Work
 from mlq.variant import build
@@ -72,6 +73,20 @@ def test_what_may_overflow_is_not_offered_and_the_plan_says_so(network: Network)
         assert offered[last.name] == ["w8a8", "w8a12", "w4a16"]
     finally:
         del vars(network)["_weight_sums"]
+
+
+def test_of_two_activations_the_right_one_has_the_bits_of_a_weight(network: Network) -> None:
+    bits = {"w8a8": 8, "w4a8": 8, "w8a16": 8, "w4a16": 8, "w12a12": 12, "w16a16": 16, "w8a4": 4}
+    found = {name: Precision.parse(name).stored_bits(centred=True) for name in bits}
+    assert found == bits
+    flow = network.layers[0].flows[0]
+    sides = tuple(replace(flow, role=role, centred=role == "rhs") for role in ("lhs", "rhs"))
+    layer = replace(network.layers[0], kind="batch_matmul", output_elements=3, flows=sides)
+    # The most terms of a sum: 2047 * 4095 * 256, 127 * 65535 * 258 and 127 * 4095 * 4129 fit.
+    for precision, most in (("w12a12", 256), ("w8a16", 258), ("w8a12", 4129)):
+        for terms in (most, most + 1):
+            can = planning.supported_by(network, X86, replace(layer, macs=3 * terms))
+            assert (precision in can) == (terms == most), (precision, terms)
 
 
 def test_a_target_without_them_says_so(wide: Result, demo: Path, tmp_path: Path) -> None:

@@ -69,7 +69,6 @@ class Softmax:
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: row by row."""
-
         first = code.times(group[2], self.rows)
 
         def row(y: Index) -> None:

@@ -172,7 +172,7 @@ def result_bound(
 
 
 def most_of_one_sign(weight: Reals, axis: int, bits: int = BYTE_BITS) -> int:
-    """The greatest sum of integers of one sign that a channel has when it is stored in so many bits.
+    """The greatest sum of integers of one sign that a channel has, stored in so many bits.
 
     Times the greatest stored activation it bounds the sum of products, whatever the zero point.
     """
