@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
-from torch_mlir.dialects import arith, func, memref, scf, vector
+from torch_mlir.dialects import arith, func, llvm, memref, scf, vector
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
 from typing_extensions import Self
 
@@ -221,6 +221,12 @@ def store(values: Sequence[Value], memory: Value, at: Index, width: int) -> None
         else:
             whole = code.gathered(values[i : i + width])
             vector.store(whole, memory, place, alignment=width * kept.width // _BITS)
+
+
+def halves_of(words: Sequence[Value]) -> list[Value]:
+    """The two f16 of each word, as f32."""
+    pairs = [llvm.bitcast(code.vector_type(2, "f16"), word) for word in words]
+    return [arith.extf(code.element("f32"), code.lane(pair, i)) for pair in pairs for i in (0, 1)]
 
 
 def number(value: int) -> Value:
