@@ -11,7 +11,7 @@ from torch_mlir.dialects import arith, math, tensor
 from torch_mlir.ir import F32Type, OpView, Value
 
 from mlq import numerics
-from mlq.dialect import linalg
+from mlq.dialect import linalg, quant
 from mlq.dialect.ops import (
     ActivateOp,
     AddOp,
@@ -49,7 +49,12 @@ _WIDEST = 16  # bits whose every value float32 holds, so that rounding in float3
 
 
 def quantize(op: QuantizeOp, stored: Stored) -> Value:
-    """True division by the scale, as ONNX has it; one multiplication would round differently."""
+    """True division by the scale, as ONNX has it; one multiplication would round differently.
+
+    What is f16 is f32 here.
+    """
+    if quant.is_half(op.output.type):
+        return stored(op.input)
     output = _params(op, op.output)
     scale, zero_point = _per_element(output, np.asarray(output.scale, np.float32)), _zeros(output)
 
@@ -63,6 +68,8 @@ def quantize(op: QuantizeOp, stored: Stored) -> Value:
 
 def dequantize(op: DequantizeOp, stored: Stored) -> Value:
     """`f32(q - zero_point) * scale`."""
+    if quant.is_half(op.input.type):
+        return stored(op.input)
     input = _params(op, op.input)
     scale, zero_point = _per_element(input, np.asarray(input.scale, np.float32)), _zeros(input)
 
