@@ -272,10 +272,13 @@ def _wait(machine: Machine, _step: Step) -> None:
 
 
 def _wait_in_cluster(machine: Machine, step: Step) -> None:
-    """A barrier of clusters, here of all: those who arrive leave it when all have."""
+    """A barrier of clusters, here of all: those who arrive leave it when all have.
+
+    It orders accesses to all memory, that which a block shares, too.
+    """
     assert machine.mask.all(), "not all threads are at a barrier"
     if "wait" in step.code:
-        machine.buffer_writers[:] = -1
+        machine.buffer_writers[:] = machine.writers[:] = machine.readers[:] = -1
 
 
 def _load(machine: Machine, step: Step) -> None:

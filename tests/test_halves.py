@@ -223,7 +223,8 @@ def cast(rng: np.random.Generator, *, planes: bool) -> Case:
     x = rng.normal(0, 3, (2, 17, 9, 3)).astype(np.float32)
     x.flat[:4] = [1 + 2.0**-11, 1 + 3 * 2.0**-11, 2.0**-25, -65504.0]
     output, finish = Image(2, 17, 9, 4, (3, 3, 2, 2)), Finish("f16")
-    numbers = Numbers().with_channels(finish, np.zeros(1, np.float32), np.ones(1, np.float32), ISA.storage_of)
+    ones = np.ones(1, np.float32)
+    numbers = Numbers().with_channels(finish, 0 * ones, ones, ISA.storage_of)
     made, exact = library.of(ISA), x.astype(np.float16).astype(np.float64)
     if planes:
         kernel = made.quantize_image(isa=ISA, channels=3, output=output, finish=finish)

@@ -16,16 +16,12 @@ from mlq.precision import BYTE_BITS
 
 
 def quantize(op: Any) -> Complaint:
-    wrong = demands.expect_float(op.input, "operand") or demands.expect_reduced(
-        op.output, "result"
-    )
+    wrong = demands.expect_float(op.input, "operand") or demands.expect_reduced(op.output, "result")
     return wrong or demands.same_shape(op.input, op.output)
 
 
 def dequantize(op: Any) -> Complaint:
-    wrong = demands.expect_reduced(op.input, "operand") or demands.expect_float(
-        op.output, "result"
-    )
+    wrong = demands.expect_reduced(op.input, "operand") or demands.expect_float(op.output, "result")
     return wrong or demands.same_shape(op.input, op.output)
 
 

@@ -13,8 +13,9 @@ from mlq.transforms.base import Pass, register_pass, skip, walk
 class AbsorbRequantization(Pass):
     """Give an integer layer the quantized result type that all its readers cast it to.
 
-    So with a layer of f16 whose readers are, too. A layer that has a float reader keeps its unrounded f32 result, which its integer readers
-    quantize; that float reader would otherwise see rounding that nothing asked for.
+    So with a layer of f16 whose readers are, too. A layer that has a float reader keeps its
+    unrounded f32 result, which its integer readers quantize; that float reader would otherwise see
+    rounding that nothing asked for.
 
     Before:
         func.func @f(%x: tensor<4x!quant.uniform<u8:f32, 0.5>>)

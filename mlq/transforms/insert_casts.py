@@ -26,9 +26,10 @@ from mlq.transforms.base import Pass, option, register_pass, skip, walk
 class InsertCasts(Pass):
     """Put `mlq.quantize` before the operands of each integer layer; its result is unrounded f32.
 
-    So before those of a layer of f16, whose bias stays f32. Ranges say how activations are stored, the weights themselves how they are; activations of
-    more than 8 bits go by `mlq.extremes`, where a tensor has them. A residual that a layer of f32
-    made stays f32: rounding it would cost accuracy and save nothing. One of f16 stays f16.
+    So before those of a layer of f16, whose bias stays f32. Ranges say how activations are stored,
+    the weights themselves how they are; activations of more than 8 bits go by `mlq.extremes`, where
+    a tensor has them. A residual that a layer of f32 made stays f32: rounding it would cost
+    accuracy and save nothing. One that a layer of f16 made stays f16.
 
     Before:
         func.func @f(%x: tensor<1x2xf32>
@@ -197,7 +198,8 @@ def _replaced(constant: Value | None, key: str) -> Value | None:
 def _overflows(op: OpView) -> bool:
     """Whether a layer reads what is beyond f16, as far as that was calibrated."""
     most = float(np.finfo(np.float16).max)
-    ranges = [layers.range_of(flow.value, F16.activation_bits) for flow in layers.activations_of(op)]
+    flows, bits = layers.activations_of(op), F16.activation_bits
+    ranges = [layers.range_of(flow.value, bits) for flow in flows]
     return any(max(map(abs, known)) > most for known in ranges if known is not None)
 
 

@@ -52,7 +52,17 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.TransposeOp: movement.transpose,
 }
 
-_OF_HALVES = (ops.AvgPool2dOp, ops.Conv2dOp, ops.MatmulOp, ops.MaxPool2dOp, ops.QuantizeOp)
+_OF_HALVES = (
+    ops.AvgPool2dOp,
+    ops.ConcatOp,
+    ops.Conv2dOp,
+    ops.MatmulOp,
+    ops.MaxPool2dOp,
+    ops.PadOp,
+    ops.QuantizeOp,
+    ops.SliceOp,
+    ops.TransposeOp,
+)
 _MEASURES = (ops.CompareOp, ops.FakeQuantizeOp, ops.ObserveOp)
 
 

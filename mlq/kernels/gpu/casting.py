@@ -110,7 +110,8 @@ class Quantize(_Quantizing):
     @property
     def label(self) -> str:
         """As `quantize_image_64x56x56`."""
-        return f"{self._kind}quantize_image_{self.channels}x{self.output.height}x{self.output.width}"
+        size = f"{self.channels}x{self.output.height}x{self.output.width}"
+        return f"{self._kind}quantize_image_{size}"
 
     @property
     def _floats(self) -> int:

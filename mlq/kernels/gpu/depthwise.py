@@ -71,5 +71,6 @@ class Depthwise(DotConv):
         pixels = tile.words(code.plus(self.run_offset(number), word), 2, 2)
         place = code.plus(code.times(number, self.padded // 2), word)
         taps = threads.halves_of(threads.load(tile.memory[1], place, 2, 2))
-        each = zip([half for words in pixels for half in threads.halves_of(words)], sums)
-        return [math.fma(x, taps[i % WORD], total) for i, (x, total) in enumerate(each)]
+        channels = [half for words in pixels for half in threads.halves_of(words)]
+        pairs = zip(channels, taps * len(pixels), strict=True)
+        return [math.fma(*pair, total) for pair, total in zip(pairs, sums, strict=True)]

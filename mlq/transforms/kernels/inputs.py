@@ -71,9 +71,9 @@ def _finish(op: QuantizeOp) -> Finish:
 
 
 def _coefficients(op: QuantizeOp, isa: Device) -> Value:
-    params, scale, numbers = params_of(op.output), np.ones(1, np.float32), Numbers()
+    params, numbers = params_of(op.output), Numbers()
+    scale = np.array([1.0] if params is None else params.scale, np.float32)
     if params is not None:
-        scale = np.array(params.scale, np.float32)
         numbers = Numbers(params.zero_point[0], *params.limits)
     values = numbers.with_channels(_finish(op), np.zeros(1, np.int32), scale, isa.storage_of)
     return constant(f"{build.name_of(op) or 'input'}.quantization", values)

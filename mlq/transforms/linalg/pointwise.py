@@ -161,9 +161,21 @@ def fake_quantize(op: FakeQuantizeOp, stored: Stored) -> Value:
         steps = math.roundeven(arith.divf(x, divisor))
         steps = at_least(steps, arith.subf(low, zero_point))
         steps = at_most(steps, arith.subf(high, zero_point))
-        return arith.select(on, product(steps, divisor), x)
+        halves = arith.cmpf(arith.CmpFPredicate.OLT, scale, linalg.scalar(f32, 0.0))
+        return arith.select(on, product(steps, divisor), arith.select(halves, _halved(x), x))
 
     return _map(op, stored(op.input), [], body)
+
+
+def _halved(x: Value) -> Value:
+    """Rounded to the bits that f16 has, ties to even."""
+    i32 = linalg.integer_type(32)
+    half, last, one = (
+        linalg.scalar(i32, number) for number in (numerics.HALF_ULP, numerics.LAST_BIT, 1)
+    )
+    bits = arith.bitcast(i32, x)
+    rounded = arith.addi(bits, arith.addi(half, arith.andi(arith.shrui(bits, last), one)))
+    return arith.bitcast(x.type, arith.shli(arith.shrui(rounded, last), last))
 
 
 def _map(
