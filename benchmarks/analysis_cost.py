@@ -62,7 +62,7 @@ def measure(
     one = calibration.observe(subject.network, instrumented, batches[:1])
     ranges = calibration.ranges_by("minmax", one, scheme="asymmetric")
     simulation.run(batches[0], ranges, base)
-    integer = recipe.integer_precisions()
+    integer = recipe.reduced_precisions()
     simulation.lockstep(batches[0], ranges, [base] * len(integer))
 
     def once() -> list[float]:

@@ -86,7 +86,7 @@ def main() -> None:
     for network in find(arguments.networks):
         times = times_of(network, recipe, arguments.reports)
         layers = load(network.model, batch=1).layers
-        for precision in ("f32", *recipe.integer_precisions()):
+        for precision in ("f32", *recipe.reduced_precisions()):
             timed = [layer for layer in layers if precision in times[layer.name]]
             measured = sum(times[layer.name][precision] for layer in timed)
             expected = sum(table.layer_us(layer, precision) for layer in timed)

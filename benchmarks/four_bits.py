@@ -58,7 +58,7 @@ def plans(found: Analysis) -> dict[str, Mapping[str, str]]:
     subject = found.subject
     named: dict[str, Mapping[str, str]] = {
         each: uniform(subject.network, each, subject.allowed)
-        for each in subject.recipe.integer_precisions()
+        for each in subject.recipe.reduced_precisions()
     }
     planner = Planner.of(subject.network, subject.target, subject.recipe, found.sensitivities)
     integers = [

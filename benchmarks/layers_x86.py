@@ -149,7 +149,7 @@ def main() -> None:
     if not isinstance(isa, Isa):
         raise SystemExit("no kernels for this CPU")
     recipe = resolve({"precisions": arguments.precisions})
-    precisions = ("f32", *recipe.integer_precisions())
+    precisions = ("f32", *recipe.reduced_precisions())
     print(f"{cpu_model()}; {isa.name}; IREE {versions()['iree-base-compiler']}; one thread")
     most = {}
     for precision in precisions:

@@ -132,7 +132,7 @@ def _measure(network: networks.Network, level: str, precisions: str) -> Measured
     choice = analysis.choose_ranges(subject, observations, simulation)
     first = next(iter(subject.batches()))
     # What is loaded once is left out.
-    simulation.lockstep(first, choice.ranges, [{}] * len(subject.recipe.integer_precisions()))
+    simulation.lockstep(first, choice.ranges, [{}] * len(subject.recipe.reduced_precisions()))
     seconds["lockstep"], found = _spent(
         lambda: analysis.measure(subject, observations, simulation, choice)
     )

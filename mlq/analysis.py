@@ -50,7 +50,7 @@ class Subject:
 
         TargetError where the recipe lists a precision that no layer can have on the target.
         """
-        planning.expect_offered(target, recipe.integer_precisions())
+        planning.expect_offered(target, recipe.reduced_precisions())
         network = load(path, batch=1, ir_level=recipe.ir_level)
         widest = max((layer.output_elements for layer in network.layers), default=1)
         most = max(1, min(_BATCH, _BATCH_ELEMENTS // widest))
@@ -62,13 +62,13 @@ class Subject:
     @property
     def allowed(self) -> dict[str, list[str]]:
         """The integer precisions that each layer can have, of those the recipe lists."""
-        precisions = self.recipe.integer_precisions()
+        precisions = self.recipe.reduced_precisions()
         return planning.supported(self.network, self.target, precisions)
 
     @property
     def base(self) -> Assignment:
         """Every layer that can be in the first integer precision of the recipe."""
-        return uniform(self.network, self.recipe.integer_precisions()[0], self.allowed)
+        return uniform(self.network, self.recipe.reduced_precisions()[0], self.allowed)
 
     def batches(self) -> Iterator[list[NDArray[Any]]]:
         """All samples, inputs in the network's order."""
@@ -146,7 +146,7 @@ def measure(
             subject.batches(),
             simulation,
             choice.ranges,
-            precisions=subject.recipe.integer_precisions(),
+            precisions=subject.recipe.reduced_precisions(),
             supported=subject.allowed,
             metric=subject.recipe.sensitivity_metric,
             advance=advance,
@@ -219,7 +219,7 @@ def simulate(subject: Subject, *, observed: bool = False) -> Simulation:
         return Simulation(
             subject.network,
             targets.host_target(),
-            chains=len(subject.recipe.integer_precisions()),
+            chains=len(subject.recipe.reduced_precisions()),
             own=subject.recipe.sensitivity_metric in OWN_METRICS,
             observed=observed,
             scheme=subject.recipe.scheme,
@@ -238,7 +238,7 @@ def equalize(subject: Subject, samples: int) -> dict[str, NDArray[Any]]:
         return equalization.equalize(
             subject.network,
             columns.first(subject.batches(), samples),
-            Precision.parse(recipe.integer_precisions()[0]),
+            Precision.parse(recipe.reduced_precisions()[0]),
             granularity=recipe.granularity,
             advance=advance,
         )

@@ -142,7 +142,7 @@ def _weighed(planner: planning.Planner, found: Analysis) -> planning.Planner:
     if planner.recipe.max_size is None:
         return planner
     device, most = found.subject.target, 0.0
-    for precision in planner.recipe.integer_precisions():
+    for precision in planner.recipe.reduced_precisions():
         allowed = planning.supported(planner.network, device, [precision])
         plan = planning.uniform_plan(planner.network, planner.recipe, precision, allowed)
         with found.subject.stages.stage(f"weigh {precision}"):
@@ -247,7 +247,7 @@ def _checked(
 def _baselines(planner: planning.Planner, found: Analysis) -> dict[str, Plan]:
     """The float network and the all-integer one, which the mixed one is compared with."""
     recipe = planner.recipe
-    base = recipe.integer_precisions()[0]
+    base = recipe.reduced_precisions()[0]
     allowed = planning.supported(planner.network, found.subject.target, [base])
     return {
         "float": planning.empty_plan(recipe),

@@ -124,10 +124,10 @@ class Planner:
         """Noise from the sensitivities; costs from the target's table unless they are given."""
         costs = costs or TableCosts(target)
         noise = noise_from_sensitivities(
-            sensitivities, sensitivities.metric, base=recipe.integer_precisions()[0]
+            sensitivities, sensitivities.metric, base=recipe.reduced_precisions()[0]
         )
         choices = []
-        allowed = supported(network, target, recipe.integer_precisions())
+        allowed = supported(network, target, recipe.reduced_precisions())
         for layer in network.layers:
             options = {
                 name: Option(
@@ -192,7 +192,7 @@ class Planner:
         found = {
             layer.name: [
                 each
-                for each in self.recipe.integer_precisions()
+                for each in self.recipe.reduced_precisions()
                 if self.target.supports(layer.kind, each) and overflows(self.network, layer, each)
             ]
             for layer in self.network.layers

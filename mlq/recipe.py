@@ -12,6 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from mlq.errors import UsageError
 from mlq.frontends.specs import samples_a_call
 from mlq.precision import (
+    F32,
     GRANULARITIES,
     METHODS,
     ROUNDINGS,
@@ -107,7 +108,7 @@ class Recipe(Part):
                 "rounding least-squares makes a scale for each channel; it goes with granularity"
                 " per_axis and a scheme that is not power_of_two"
             )
-        self.integer_precisions()
+        self.reduced_precisions()
         if self.uses("bias-correction") and self.granularity != "per_axis":
             raise UsageError("bias-correction goes with granularity per_axis")
         return self
@@ -141,14 +142,14 @@ class Recipe(Part):
             if "auto" in words:
                 raise UsageError("methods auto chooses by itself; list nothing beside it")
             return (tuple(each for each in METHODS if each in words),)
-        base = self.integer_precisions()[0]
+        base = self.reduced_precisions()[0]
         corrects = self.granularity == "per_axis" and base not in self.fitted_precisions
         sets: tuple[tuple[Method, ...], ...] = ((), ("bias-correction",), ("equalize",), METHODS)
         return tuple(each for each in sets if corrects or "bias-correction" not in each)
 
     @property
     def fitted_precisions(self) -> tuple[str, ...]:
-        """The integer precisions whose weights are rounded by least squares.
+        """The precisions whose weights are rounded by least squares.
 
         By auto those of fewer than 8 bits, which the nearest ruins; of 8 it gains less than chance.
         """
@@ -156,23 +157,23 @@ class Recipe(Part):
             return ()
         least = _FITTED_BELOW if self.rounding == "auto" else _FITTED_BELOW + 1
         return tuple(
-            name for name in self.integer_precisions() if Precision.parse(name).weight_bits < least
+            name for name in self.reduced_precisions() if Precision.parse(name).weight_bits < least
         )
 
     @property
     def _fits(self) -> bool:
         return can_fit(self.scheme, self.granularity)
 
-    def integer_precisions(self) -> tuple[str, ...]:
-        """The candidate precisions besides f32, as they were listed."""
-        listed = [str(each) for each in Precision.parse_list(self.precisions)]
-        integer = tuple(name for name in listed if not Precision.parse(name).is_float)
-        if not integer:
+    def reduced_precisions(self) -> tuple[str, ...]:
+        """The candidate precisions besides f32: integers as they were listed, then f16."""
+        listed = Precision.parse_list(self.precisions)
+        found = sorted((each for each in listed if each != F32), key=lambda each: each.is_float)
+        if not found or found[0].is_float:
             raise UsageError(
                 f"precisions {self.precisions!r} name no integer precision; "
                 "f32,w8a8 is the usual choice"
             )
-        return integer
+        return tuple(map(str, found))
 
     def with_menu(self, precisions: str) -> Recipe:
         """This recipe, with these precisions (those of its target) if it was given none."""

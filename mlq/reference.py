@@ -72,7 +72,9 @@ class Machine:
         self.values: dict[Any, Array] = {}
 
     def __getitem__(self, value: Any) -> Array:
-        return self.values[value]
+        """A tensor; of f16 in f32, in which ops compute."""
+        array = self.values[value]
+        return array.astype(np.float32) if array.dtype == np.float16 else array
 
     def weight(self, key: str) -> Array:
         return (weights.current() if self._store is None else self._store)[key]
@@ -92,7 +94,9 @@ class Machine:
         if execute is None:
             return evaluating.execute(op, [self[each] for each in op.operation.operands])
         results = execute(op, self)
-        return results if isinstance(results, list) else [results]
+        several = results if isinstance(results, list) else [results]
+        pairs = zip(several, op.operation.results, strict=True)
+        return [numerics.real.halved(x) if quant.is_half(to.type) else x for x, to in pairs]
 
 
 def _in_order(
@@ -133,10 +137,14 @@ def _bounds(op: Any) -> tuple[float, float]:
 
 
 def _quantize(op: Any, at: Machine) -> Array:
+    if quant.is_half(op.output.type):
+        return at[op.input]
     return numerics.quantize(at[op.input], _demanded(op.output))
 
 
 def _dequantize(op: Any, at: Machine) -> Array:
+    if quant.is_half(op.input.type):
+        return at[op.input]
     return numerics.dequantize(at[op.input], _demanded(op.input))
 
 

@@ -135,7 +135,7 @@ def _hardware(threads: int) -> Hardware:
 def _layers(found: Findings) -> list[LayerReport]:
     """Every layer in the network's order, with the metrics at its first integer precision."""
     plan = found.variants["mixed"].plan
-    base = found.recipe.integer_precisions()[0]
+    base = found.recipe.reduced_precisions()[0]
     costs = found.planner.costs
     options = {choice.name: choice.options for choice in found.planner.problem.layers}
     rows = []

@@ -18,7 +18,7 @@ from typing_extensions import Self
 from mlq import numerics, runtime
 from mlq.dialect.weights import Made, WeightStore
 from mlq.network import Flow, Layer, Network
-from mlq.precision import Granularity, Precision, Scheme
+from mlq.precision import F16, F32, Granularity, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module, input_flags
@@ -111,7 +111,8 @@ class StoredNetwork:
     def table(self, ranges: Ranges, assignment: Assignment) -> NDArray[np.float32]:
         """Rows (scale, zero_point, qmin, qmax) of every activation that a layer reads: [L, 4].
 
-        A residual is stored as integers only if integer layers made it, as mlq-insert-casts does.
+        A residual is stored as integers only if integer layers made it, as mlq-insert-casts does,
+        and as f32 if any layer of f32 did.
         """
         for known, assigned, table in self._tables:
             if known is ranges and assigned == assignment:
@@ -119,9 +120,11 @@ class StoredNetwork:
         table = np.zeros((len(self._rows), 4), np.float32)
         for row, (layer, flow) in zip(table, self._rows, strict=True):
             precision = Precision.parse(assignment.get(layer.name, "f32"))
-            if precision.is_float or (
-                flow.role == "residual" and not _are_integer(flow.sources, assignment)
-            ):
+            made = _made_in(flow.sources, assignment)
+            if precision == F32 or (flow.role == "residual" and F32 in made):
+                continue
+            if precision == F16 or (flow.role == "residual" and F16 in made):
+                row[:] = numerics.HALVES
                 continue
             bits = precision.stored_bits(centred=flow.centred)
             stored = self.stored_activation(flow, bits, ranges)
@@ -158,13 +161,17 @@ class StoredNetwork:
         """The layer's weight as the precision called `name` stores it, in float."""
         assert layer.weight is not None
         weight, precision = self.network.weights[layer.weight], Precision.parse(name)
-        if precision.is_float:
+        if precision == F32:
             return weight
         key = (layer.weight, precision.weight_bits)
         if key in self._rounded:
             return self._rounded[key]
         if key not in self._stored:
-            self._stored[key] = numerics.fake_quantize(weight, self.weight_params(layer, precision))
+            self._stored[key] = (
+                numerics.real.halved(weight).astype(np.float32)
+                if precision == F16
+                else numerics.fake_quantize(weight, self.weight_params(layer, precision))
+            )
         return self._stored[key]
 
     def weight_params(self, layer: Layer, precision: Precision) -> numerics.QuantParams:
@@ -295,7 +302,6 @@ def uniform(network: Network, precision: str, supported: Mapping[str, Sequence[s
     return {layer.name: precision for layer in network.layers if precision in supported[layer.name]}
 
 
-def _are_integer(sources: Sequence[str], assignment: Assignment) -> bool:
-    return bool(sources) and all(
-        not Precision.parse(assignment.get(name, "f32")).is_float for name in sources
-    )
+def _made_in(sources: Sequence[str], assignment: Assignment) -> set[Precision]:
+    """What the layers that make a tensor compute in; f32 where others do."""
+    return {Precision.parse(assignment.get(name, "f32")) for name in sources} or {F32}

@@ -48,9 +48,9 @@ def measure(
     table = TableCosts(target)
     if recipe.costs == "table" or _why_not_timed(target):
         return table
-    allowed = planning.supported(network, target, recipe.integer_precisions())
+    allowed = planning.supported(network, target, recipe.reduced_precisions())
     plans = {"f32": planning.empty_plan(recipe)}
-    for each in recipe.integer_precisions():
+    for each in recipe.reduced_precisions():
         plans[each] = planning.uniform_plan(network, recipe, each, allowed)
     layers: dict[str, dict[str, float]] = defaultdict(dict)
     macs = sum(layer.macs for layer in network.layers)
@@ -104,7 +104,7 @@ def measure_model(
         observations = calibration.observe(network, executable, [batch])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
     costs = measure(network, target, recipe, ranges, data, stages=stages)
-    allowed = planning.supported(network, target, recipe.integer_precisions())
+    allowed = planning.supported(network, target, recipe.reduced_precisions())
     return NetworkTimes(
         model=str(path),
         target=target.name,

@@ -44,7 +44,7 @@ _COMPARISONS = {
     "hi": np.greater,
     "hs": np.greater_equal,
 }
-_FLOATS = {"f32": np.float32, "f64": np.float64}
+_FLOATS = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 
 
 def modules(vmfb: bytes) -> list[str]:
@@ -272,10 +272,13 @@ def _wait(machine: Machine, _step: Step) -> None:
 
 
 def _wait_in_cluster(machine: Machine, step: Step) -> None:
-    """A barrier of clusters, here of all: those who arrive leave it when all have."""
+    """A barrier of clusters, here of all: those who arrive leave it when all have.
+
+    It orders accesses to all memory, that which a block shares, too.
+    """
     assert machine.mask.all(), "not all threads are at a barrier"
     if "wait" in step.code:
-        machine.buffer_writers[:] = -1
+        machine.buffer_writers[:] = machine.writers[:] = machine.readers[:] = -1
 
 
 def _load(machine: Machine, step: Step) -> None:
@@ -457,6 +460,10 @@ def _select(machine: Machine, step: Step) -> None:
 
 def _convert(machine: Machine, step: Step) -> None:
     *_, to, of = step.code
+    if to == "f16x2":  # the second operand in the lower half
+        pair = [machine.get(each, of).astype(np.float16) for each in step.operands[:0:-1]]
+        machine.put(step.operands[0], np.stack(pair, 1).view(np.uint32).reshape(-1))
+        return
     value = machine.get(step.operands[1], of)
     if of == "f32" and to[0] in "su":
         exact = value.astype(np.float64)
@@ -480,24 +487,37 @@ def _dot(machine: Machine, step: Step) -> None:
 
 
 def _product(machine: Machine, step: Step) -> None:
-    """An m16n8k32: the fragments of each warp as matrices, their product, its fragments."""
-    assert step.code[2:6] == ("aligned", "m16n8k32", "row", "col"), step
+    """The fragments of each warp as matrices, their product, its fragments.
+
+    An m16n8k32 of bytes, or an m16n8k16 of f16: their products are exact in f32; with what they are
+    added to they are summed in f64 and rounded once (NVIDIA leaves order and roundings open).
+    """
+    halves = step.code[-3] == "f16"
+    shape = "m16n8k16" if halves else "m16n8k32"
+    assert step.code[2:6] == ("aligned", shape, "row", "col"), step
     assert machine.mask.reshape(-1, 32).all(1).sum() * 32 == machine.mask.sum(), "part of a warp"
     targets, ones, others, sums = map(_list, step.operands)
     group, place = np.arange(32) // 4, np.arange(32) % 4
     a, b, c = (_fragments(machine, each) for each in (ones, others, sums))
-    kinds = [f"{'i' if each[0] == 's' else 'u'}1" for each in step.code[-3:-1]]
-    a, b = (x.view(kind).astype(np.int32) for x, kind in zip((a, b), kinds, strict=True))
-    warps = len(a)
-    one, other = np.zeros((warps, 16, 32), np.int32), np.zeros((warps, 32, 8), np.int32)
-    for i in range(16):
-        one[:, group + 8 * (i // 4 % 2), 4 * place + i % 4 + 16 * (i // 8)] = a[:, :, i]
-    for i in range(8):
-        other[:, 4 * place + i % 4 + 16 * (i // 4), group] = b[:, :, i]
+    kinds = [_element(each) for each in step.code[-3:-1]]
+    wide, sums = (np.float64, np.float32) if halves else (np.int32, np.int32)
+    a, b = (x.view(kind).astype(wide) for x, kind in zip((a, b), kinds, strict=True))
+    warps, each = len(a), 2 if halves else 4  # elements of a register
+    one, other = np.zeros((warps, 16, 8 * each), wide), np.zeros((warps, 8 * each, 8), wide)
+    for i in range(4 * each):
+        row, column = i // each % 2, i % each + 4 * each * (i // (2 * each))
+        one[:, group + 8 * row, each * place + column] = a[:, :, i]
+    for i in range(2 * each):
+        other[:, each * place + i % each + 4 * each * (i // each), group] = b[:, :, i]
     product = np.einsum("wij,wjk->wik", one, other)
     for i, target in enumerate(targets):
-        found = product[:, group + 8 * (i // 2), 2 * place + i % 2] + c[:, :, i].view(np.int32)
-        machine.put(target, found.reshape(-1))
+        found = product[:, group + 8 * (i // 2), 2 * place + i % 2] + c[:, :, i].view(sums)
+        machine.put(target, found.astype(sums).reshape(-1))
+
+
+def _element(name: str) -> str:
+    """What numpy calls an operand of a product."""
+    return "f2" if name == "f16" else f"{'i' if name[0] == 's' else 'u'}1"
 
 
 def _fragments(machine: Machine, registers: Sequence[str]) -> Array:

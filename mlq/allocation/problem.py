@@ -10,10 +10,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mlq.errors import PlanError
-from mlq.precision import Precision
+from mlq.precision import F16, Precision
 
 Measure = Literal["noise", "us", "bytes"]
 
+# By this activations of f16 are known, which are other than integers of 16 bits.
+_HALVES = -16
 # Stands for everything that is always f32: graph inputs, and ops no precision is chosen for.
 OUTSIDE = ""
 
@@ -38,10 +40,10 @@ class LayerChoice:
 class Border:
     """A tensor: what it costs when those that make and read it store activations differently.
 
-    `dequantize_us` is paid once when the producer is integer and any consumer float. An integer
-    producer stores its result as all its consumers read it; where they differ, or it is float, each
-    storage that some read is a cast of its own: `quantize_us`, by its bits. `OUTSIDE` stands for a
-    float op.
+    `dequantize_us` is paid once when the producer is reduced and any consumer f32. An integer
+    producer stores its result as all its consumers read it, one of f16 if they read f16; where they
+    differ, or it is float, each storage that some read is a cast of its own: `quantize_us`, by its
+    bits. `OUTSIDE` stands for a float op.
     """
 
     producer: str
@@ -50,11 +52,11 @@ class Border:
     quantize_us: Mapping[int, float] = field(default_factory=dict)
 
     def us(self, bits: Mapping[str, int]) -> float:
-        """What casts cost when layers store activations in so many bits, 0 for floats."""
+        """What casts cost when layers store activations in so many bits (see `stored_bits`)."""
         made, readers = bits[self.producer], {*self.consumers} - {self.producer}
         read = {bits[reader] for reader in readers}
         us = self.dequantize_us if made and 0 in read else 0.0
-        if not made or len(read) > 1:
+        if len(read) > 1 or (made <= 0 and read != {made}):
             us += sum(self.quantize_us.get(each, 0.0) for each in read)
         return us
 
@@ -124,6 +126,8 @@ class Problem:
 
 
 def stored_bits(precision: str) -> int:
-    """In how many bits layers of this precision read their activations; 0 for floats."""
+    """In how many bits layers of this precision read their activations; 0 for f32, -16 for f16."""
     parsed = Precision.parse(precision)
-    return 0 if parsed.is_float else parsed.activation_bits
+    if parsed.is_float:
+        return _HALVES if parsed == F16 else 0
+    return parsed.activation_bits

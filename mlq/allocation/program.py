@@ -110,17 +110,21 @@ class Program:
         for bits, cost in border.quantize_us.items():
             column = self._cast_column(cost)
             readers = [self._stored(problem, consumer, bits) for consumer in consumers]
+            able = [i for i in made if self._bits_of(i) > 0 or self._bits_of(i) == bits]
             for reads in readers:
-                self._if_but(column, reads, made)
+                self._if_but(column, reads, able)
             for reads, other in itertools.permutations(readers, 2):
                 self._if_but(column, reads, other)
+
+    def _bits_of(self, column: int) -> int:
+        return stored_bits(self._columns[column][1])
 
     def _cast_column(self, cost: float) -> int:
         self._casts.append(cost)
         return len(self._columns) + len(self._casts) - 1
 
     def _stored(self, problem: Problem, name: str, bits: int | None = None) -> list[int]:
-        """Columns of which one is 1 if a layer reads integers, of so many bits if given."""
+        """Columns of which one is 1 if a layer is reduced, to so many bits if given."""
         options = next((layer.options for layer in problem.layers if layer.name == name), {})
         return [
             self._index[name, each]

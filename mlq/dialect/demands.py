@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch_mlir.dialects import quant
-from torch_mlir.ir import F32Type, OpView, RankedTensorType, StringAttr, Type, Value
+from torch_mlir.ir import F16Type, F32Type, OpView, RankedTensorType, StringAttr, Type, Value
 
 from mlq.dialect import shapes
 
@@ -53,6 +53,16 @@ def expect_float(value: Value, role: str) -> Complaint:
     return f"{role} must have element type f32, got {element_of(value)}"
 
 
+def is_half(value: Value | Type) -> bool:
+    """Whether a tensor stores f16."""
+    return isinstance(element_of(value), F16Type)
+
+
+def expect_reduced(value: Value, role: str) -> Complaint:
+    """Quantized integers, or f16."""
+    return None if is_half(value) else expect_quantized(value, role)
+
+
 def expect_quantized(value: Value, role: str) -> Complaint:
     if not is_quantized(value):
         return f"{role} must have a !quant element type, got {element_of(value)}"
@@ -79,8 +89,9 @@ def well_quantized(value: Value, role: str) -> Complaint:
 
 
 def result_storage(op: Any, input: Value) -> Complaint:
-    """A float op has a float result; an integer op has either."""
-    if is_quantized(op.output) and not is_quantized(input):
+    """An op of f32 has a result of f32, one of f16 may have f16, an integer op any."""
+    reduced = is_quantized(op.output) or (is_half(op.output) and not is_half(input))
+    if reduced and not is_quantized(input):
         return f"computes in float, so its result cannot be {op.output.type}"
     return well_quantized(op.output, "result")
 

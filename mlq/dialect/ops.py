@@ -1,7 +1,7 @@
 """The ops that are mlq's own: registered, verified, and pure, so unused ones vanish.
 
-Precision is in the types: an op on `f32` tensors and an op on `!quant.uniform` tensors are the same
-op. Only the three casts change between the two worlds.
+Precision is in the types: an op on `f32` tensors, on `f16` and on `!quant.uniform` tensors are the
+same op. Only the three casts change between these worlds.
 """
 
 # No `from __future__ import annotations` here: `ext` reads the annotations as objects.
@@ -49,7 +49,7 @@ class SensitivityAttr(Mlq.Attribute, name="sensitivity"):
 
 @verified(verify.quantize)
 class QuantizeOp(Mlq.Operation, name="quantize", traits=[Pure]):
-    """Expressed reals to the quantized type (ONNX QuantizeLinear); its inverse never folds it."""
+    """Reals to the quantized type (ONNX QuantizeLinear), or f16; its inverse never folds it."""
 
     input: Operand[Any]
     output: Result[Any]
@@ -57,7 +57,7 @@ class QuantizeOp(Mlq.Operation, name="quantize", traits=[Pure]):
 
 @verified(verify.dequantize)
 class DequantizeOp(Mlq.Operation, name="dequantize", traits=[Pure]):
-    """The quantized type back to expressed reals (ONNX DequantizeLinear)."""
+    """The quantized type, or f16, back to expressed reals (ONNX DequantizeLinear)."""
 
     input: Operand[Any]
     output: Result[Any]
@@ -277,7 +277,8 @@ class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
 class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
     """Quantize and dequantize in float by `row` of a run-time table [L, 4].
 
-    A row is (scale, zero_point, qmin, qmax); scale <= 0 passes the tensor through.
+    A row is (scale, zero_point, qmin, qmax); scale 0 passes the tensor through, a negative one
+    rounds it to what f16 holds.
     """
 
     input: Operand[Any]

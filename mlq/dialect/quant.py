@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch_mlir.dialects import quant
-from torch_mlir.ir import F32Type, IntegerType, Operation, Type, Value
+from torch_mlir.ir import F16Type, F32Type, IntegerType, Operation, Type, Value
 
 from mlq.numerics import QuantParams
 
@@ -60,6 +60,16 @@ def storage_of(element: Type) -> Type:
 def is_quantized(type_: Type) -> bool:
     """Whether an element type, or the element type of a tensor type, is quantized."""
     return isinstance(getattr(type_, "element_type", type_), quant.QuantizedType)
+
+
+def is_half(type_: Type) -> bool:
+    """Whether an element type, or the element type of a tensor type, is f16."""
+    return isinstance(getattr(type_, "element_type", type_), F16Type)
+
+
+def is_reduced(type_: Type) -> bool:
+    """Whether elements are kept in fewer bits than reals have: as quantized integers, or f16."""
+    return is_quantized(type_) or is_half(type_)
 
 
 def storage_name(type_: Type) -> str:

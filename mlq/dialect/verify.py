@@ -16,16 +16,12 @@ from mlq.precision import BYTE_BITS
 
 
 def quantize(op: Any) -> Complaint:
-    wrong = demands.expect_float(op.input, "operand") or demands.expect_quantized(
-        op.output, "result"
-    )
+    wrong = demands.expect_float(op.input, "operand") or demands.expect_reduced(op.output, "result")
     return wrong or demands.same_shape(op.input, op.output)
 
 
 def dequantize(op: Any) -> Complaint:
-    wrong = demands.expect_quantized(op.input, "operand") or demands.expect_float(
-        op.output, "result"
-    )
+    wrong = demands.expect_reduced(op.input, "operand") or demands.expect_float(op.output, "result")
     return wrong or demands.same_shape(op.input, op.output)
 
 
@@ -258,10 +254,16 @@ def _same_but_for_rows(reference: Value, value: Value) -> Complaint:
 
 
 def _precisions(op: Any, input: Value, weight: Value) -> Complaint:
-    """All operands f32, or input, weight and bias quantized; a residual may be either then."""
+    """All operands f32, or input and weight f16, or with the bias quantized.
+
+    A residual is no more than they are.
+    """
     kinds = [demands.is_quantized(v) for v in (input, weight, op.bias) if v is not None]
-    if any(kinds) and not all(kinds):
+    halves = [demands.is_half(v) for v in (input, weight)]
+    if any(kinds) != all(kinds) or any(halves) != all(halves):
         return f"mixes precisions: {', '.join(str(v.type) for v in op.operation.operands)}"
+    if op.residual is not None and demands.is_half(op.residual) and not any(kinds + halves):
+        return f"is of f32, but its residual is {op.residual.type}"
     if op.residual is not None and demands.is_quantized(op.residual) and not all(kinds):
         return f"is float, but its residual is {op.residual.type}"
     for role, value in (("input", input), ("weight", weight), ("bias", op.bias)):
@@ -281,8 +283,9 @@ def _sides(op: Any) -> Complaint:
 
 
 def _mixed(op: Any) -> Complaint:
-    """Both operands f32 or both quantized, and a result that is no more than they are."""
-    if demands.is_quantized(op.lhs) != demands.is_quantized(op.rhs):
+    """Both operands f32, f16 or quantized, and a result that is no more than they are."""
+    kinds = [(demands.is_quantized(v), demands.is_half(v)) for v in (op.lhs, op.rhs)]
+    if kinds[0] != kinds[1]:
         return f"mixes precisions: {op.lhs.type} and {op.rhs.type}"
     return (
         demands.known_activation(op)

@@ -10,6 +10,7 @@ from torch_mlir.dialects import arith, scf, vector
 from torch_mlir.ir import (
     Attribute,
     DenseI32ArrayAttr,
+    F16Type,
     F32Type,
     FloatAttr,
     IndexType,
@@ -36,8 +37,9 @@ Index: TypeAlias = int | Value | Beyond
 
 
 def element(name: str) -> Type:
-    """An element type: f32, or i and a width."""
-    return F32Type.get() if name == "f32" else IntegerType.get_signless(int(name[1:]))
+    """An element type: f16, f32, or i and a width."""
+    reals = {"f16": F16Type, "f32": F32Type}
+    return reals[name].get() if name in reals else IntegerType.get_signless(int(name[1:]))
 
 
 def vector_type(lanes: int, name: str) -> VectorType:
@@ -228,7 +230,7 @@ def bits(word: Value, name: str) -> Value:
 def constant(number: float, name: str) -> Value:
     """A scalar constant; integers wrap around."""
     type_ = element(name)
-    if name == "f32":
+    if name.startswith("f"):
         return arith.constant(type_, FloatAttr.get(type_, float(number)))
     half = 1 << int(name[1:]) - 1
     wrapped = (int(number) + half) % (2 * half) - half

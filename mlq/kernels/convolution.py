@@ -41,7 +41,7 @@ class Convolution:
         """As `conv3x3s2_64x56x56_128`."""
         image, stride = self.input, "" if self.strides == (1, 1) else f"s{self.strides[0]}"
         size = f"{image.channels}x{image.height}x{image.width}"
-        kind = {"u8": "", "u16": "wide_", "f32": "real_"}[self.kind]
+        kind = {"u8": "", "u16": "wide_", "f16": "half_", "f32": "real_"}[self.kind]
         return f"{kind}conv{self.window[0]}x{self.window[1]}{stride}_{size}_{self.channels}"
 
     @property

@@ -13,7 +13,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, coefficients, lanes
 from mlq.kernels.code import Index
-from mlq.kernels.storage import Kind, Packing, Storage
+from mlq.kernels.storage import REALS, Kind, Packing, Storage
 
 StorageOf: TypeAlias = Callable[[Kind], Storage]
 """How a device holds integers of a kind."""
@@ -77,7 +77,7 @@ class Numbers:
             self.low - self.zero_point,
             self.high - self.zero_point,
         )
-        if finish.result != "f32":
+        if finish.result not in REALS:
             header[[coefficients.ZERO_POINT, coefficients.LOW, coefficients.HIGH]] = [
                 storage_of(finish.result).stored(int(number))
                 for number in (self.zero_point, self.low, self.high)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch_mlir.dialects import arith, vector
 from torch_mlir.ir import F64Type, Value, VectorType
 
+from mlq import numerics
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer, workers
@@ -156,7 +157,7 @@ class Energies:
 
 
 def _simulated(x: Value, row: Sequence[Value]) -> Value:
-    """A vector as the row stores it, in floats again; as it is where the scale is not positive."""
+    """A vector as the row stores it, in floats again; as it is where the scale is zero."""
     lanes = code.lanes_of(x)
     zero, one = (code.constant(number, "f32") for number in (0.0, 1.0))
     scale, zero_point, low, high = row
@@ -165,7 +166,19 @@ def _simulated(x: Value, row: Sequence[Value]) -> Value:
     steps = code.call("llvm.roundeven", x.type, arith.divf(x, divisor))
     least, most = (code.splat(arith.subf(each, zero_point), lanes) for each in (low, high))
     steps = code.lesser(code.greater(steps, least), most)
-    return arith.select(on, arith.mulf(steps, divisor), x)
+    halves = arith.cmpf(arith.CmpFPredicate.OLT, scale, zero)
+    return arith.select(on, arith.mulf(steps, divisor), arith.select(halves, _halved(x), x))
+
+
+def _halved(x: Value) -> Value:
+    """A vector rounded to the bits that f16 has, ties to even."""
+    half, last, one = (
+        code.splat(code.constant(number, "i32"), code.lanes_of(x))
+        for number in (numerics.HALF_ULP, numerics.LAST_BIT, 1)
+    )
+    bits = code.view(x, "i32")
+    rounded = arith.addi(bits, arith.addi(half, arith.andi(arith.shrui(bits, last), one)))
+    return code.view(arith.shli(arith.shrui(rounded, last), last), "f32")
 
 
 def _size(image: Image) -> str:

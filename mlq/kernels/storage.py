@@ -11,8 +11,9 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code
 
-Kind = Literal["u8", "u16", "f32"]
+Kind = Literal["u8", "u16", "f16", "f32"]
 """What the elements of an image are."""
+REALS: frozenset[Kind] = frozenset({"f16", "f32"})
 
 
 @dataclass(frozen=True, kw_only=True)

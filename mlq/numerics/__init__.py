@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from mlq.numerics import nonlinear, real
 from mlq.numerics.affine import (
+    HALF_ULP,
+    HALVES,
+    LAST_BIT,
     Integers,
     QuantParams,
     Reals,
@@ -59,6 +62,9 @@ from mlq.numerics.parameters import (
 )
 
 __all__ = [
+    "HALF_ULP",
+    "HALVES",
+    "LAST_BIT",
     "UNBOUNDED",
     "WIDE_SUM_LIMIT",
     "Bounds",

@@ -102,10 +102,20 @@ def fake_quantize(x: Reals, params: QuantParams) -> Reals:
     return dequantize(quantize(x, params), params)
 
 
+HALVES = (-1.0, 0.0, 0.0, 0.0)
+"""The row that makes `mlq.fake_quantize` round to what f16 holds between 2^-14 and 65504."""
+HALF_ULP, LAST_BIT = 0x0FFF, 13  # of f16's 11 bits, among the 24 of f32
+
+
 def fake_quantize_row(x: Reals, row: Reals) -> Reals:
-    """`mlq.fake_quantize` by a row (scale, zero_point, qmin, qmax); none when the scale is <= 0."""
+    """`mlq.fake_quantize` by a row (scale, zero_point, qmin, qmax): HALVES, or none at scale 0."""
     scale = np.float32(row[0])
-    if scale <= 0:
+    if scale < 0:
+        bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+        rounded = bits + np.uint32(HALF_ULP) + (bits >> np.uint32(LAST_BIT) & np.uint32(1))
+        halves: Reals = (rounded >> np.uint32(LAST_BIT) << np.uint32(LAST_BIT)).view(np.float32)
+        return halves
+    if scale == 0:
         return x
     zero_point, low, high = (int(each) for each in row[1:])
     with np.errstate(over="ignore"):

@@ -10,6 +10,15 @@ from mlq.numerics.affine import Reals
 from mlq.numerics.windows import convolve, counted, windows, with_ceil
 
 
+def halved(x: Reals) -> Reals:
+    """The nearest f16, ties to even; infinite from 65520 on.
+
+    A layer of f16 is one of f32 whose input, weight and stored result were rounded so.
+    """
+    with np.errstate(over="ignore"):
+        return x.astype(np.float16)
+
+
 def conv2d(
     x: Reals,
     weight: Reals,

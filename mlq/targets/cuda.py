@@ -13,7 +13,8 @@ from mlq.targets.modelled import BYTES, Peak
 class _Card:
     """A card of one compute capability: CUDA cores, GHz, GB/s.
 
-    `int8_macs` are multiply-accumulates a clock by the best instruction that kernels use.
+    `int8_macs` are multiply-accumulates a clock by the best instruction that kernels use. What
+    multiplies matrices of bytes does so with half as many f16.
     """
 
     name: str
@@ -22,8 +23,8 @@ class _Card:
     gigabytes: float
     int8_macs: float
 
-    def peak(self) -> Peak:
-        """The data sheet's."""
+    def peak(self, features: frozenset[str] = frozenset()) -> Peak:
+        """The data sheet's, where kernels use such features."""
         return Peak(
             gigahertz=self.gigahertz,
             f32_macs=float(self.cores),
@@ -31,6 +32,7 @@ class _Card:
             lanes=float(self.cores),
             bytes_per_us=self.gigabytes * 1e3,
             dispatch_us=5.0,
+            f16_macs=self.int8_macs / 2 if "mma_s8" in features else 0.0,
         )
 
 
@@ -65,8 +67,8 @@ _FEATURES = {"dp4a": 61, "mma_s8": 80, "clusters": 90}
 _INT8 = {
     frozenset(): "int8 one by one, as dp4a is from sm_61 on",
     frozenset({"dp4a"}): "int8 by dp4a",
-    frozenset({"dp4a", "mma_s8"}): "int8 by mma and dp4a",
-    frozenset(_FEATURES): "int8 by mma and dp4a, many layers in one launch",
+    frozenset({"dp4a", "mma_s8"}): "int8 by mma and dp4a, f16 by mma",
+    frozenset(_FEATURES): "int8 by mma and dp4a, f16 by mma, many layers in one launch",
 }
 
 
@@ -104,7 +106,8 @@ PRESETS = {
         name=f"{TARGET.name}:{capability}",
         summary=f"{capability}: such as {card.name}; {_INT8[_features(capability)]}",
         iree_flags=_flags(capability),
-        costs=card.peak().costs(),
+        costs=card.peak(_features(capability)).costs(),
+        menu="f32,f16,w8a8" if "mma_s8" in _features(capability) else TARGET.menu,
         gpu_features=_features(capability),
         device=Device(driver="cuda", capability=_number(capability)),
         executable_target=_DESCRIBED.get(capability, ""),

@@ -9,6 +9,7 @@ from mlq.targets.base import Costs, Storage
 
 BYTES = {
     "f32": Storage(weight=4, activation=4),
+    "f16": Storage(weight=2, activation=2),
     "w8a8": Storage(weight=1, activation=1),
     "w4a8": Storage(weight=1, activation=1),
 }
@@ -24,8 +25,9 @@ CPU_FORMATS = ("vmfb", "vmfb+irpa", "static-library", "c-array")
 class Peak:
     """What a device can do at best: its vendor's figures, not a measurement.
 
-    `f32_macs` and `int8_macs` are multiply-accumulates a clock, `gigahertz` the clock, `lanes` the
-    float32 elements that an elementwise instruction takes; `bytes_per_us` is memory bandwidth.
+    `f32_macs`, `f16_macs` and `int8_macs` are multiply-accumulates a clock (none of f16 where there
+    are no kernels), `gigahertz` the clock, `lanes` the float32 elements that an elementwise
+    instruction takes; `bytes_per_us` is memory bandwidth.
     """
 
     gigahertz: float
@@ -34,6 +36,7 @@ class Peak:
     lanes: float
     bytes_per_us: float
     dispatch_us: float
+    f16_macs: float = 0.0
 
     def costs(self, *, integers: bool = True) -> Costs:
         """A roofline with these peaks, the same for every shape of an op."""
@@ -43,9 +46,14 @@ class Peak:
         if integers:
             product |= dict.fromkeys(("w8a8", "w4a8"), self.int8_macs * self.gigahertz)
             sums |= {"w8a8": self.lanes * self.gigahertz}
+        by_weights = product
+        if self.f16_macs:
+            by_weights = product | {"f16": self.f16_macs * self.gigahertz}
+            sums |= {"f16": self.lanes * self.gigahertz}
+            int8 += f"{self.f16_macs:g} f16 and "
         rows: Mapping[str, Mapping[str, float]] = {
-            "conv2d": product,
-            "matmul": product,
+            "conv2d": by_weights,
+            "matmul": by_weights,
             "batch_matmul": product,
             **dict.fromkeys(("add", "mul", "avg_pool2d", "nonlinearity"), sums),
         }

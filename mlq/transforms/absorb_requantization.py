@@ -1,4 +1,4 @@
-"""Let an integer layer store its result itself, in the epilogue of its accumulator."""
+"""Let a layer of integers, or f16, store its result itself, in the epilogue of its accumulator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from mlq.transforms.base import Pass, register_pass, skip, walk
 class AbsorbRequantization(Pass):
     """Give an integer layer the quantized result type that all its readers cast it to.
 
-    A layer that has a float reader keeps its unrounded f32 result, which its integer readers
-    quantize; that float reader would otherwise see rounding that nothing asked for.
+    So with a layer of f16 whose readers are, too. A layer that has a float reader keeps its
+    unrounded f32 result, which its integer readers quantize; that float reader would otherwise see
+    rounding that nothing asked for.
 
     Before:
         func.func @f(%x: tensor<4x!quant.uniform<u8:f32, 0.5>>)
@@ -39,13 +40,13 @@ class AbsorbRequantization(Pass):
 
     def run(self, module: Operation) -> None:
         for op in walk(module):
-            if isinstance(op, layers.LAYERS) and quant.is_quantized(op.operation.operands[0].type):
+            if isinstance(op, layers.LAYERS) and quant.is_reduced(op.operation.operands[0].type):
                 _absorb(op)
 
 
 def _absorb(op: OpView) -> None:
     casts = [use.owner.opview for use in op.output.uses]
-    if quant.is_quantized(op.output.type) or not casts:
+    if quant.is_reduced(op.output.type) or not casts:
         return
     if not all(isinstance(cast, QuantizeOp) for cast in casts):
         skip(op, "a float reader takes its unrounded f32 result")
@@ -54,6 +55,9 @@ def _absorb(op: OpView) -> None:
         skip(op, "its readers store it in different ways, each casts its f32 result")
         return
     element = build.element_of(casts[0].output)
+    if quant.is_quantized(element) and not quant.is_quantized(op.operation.operands[0].type):
+        skip(op, "it is of f16 and its readers are of integers, which cast its f32 result")
+        return
     with InsertionPoint(op), op.location:
         stored = Operation.create(
             op.operation.name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch_mlir.ir import InsertionPoint, Operation, OpView, Type, Value
+import numpy as np
+from torch_mlir.ir import F16Type, InsertionPoint, Operation, OpView, Type, Value
 
 from mlq import numerics
 from mlq.dialect import build, layers, quant, weights
@@ -17,7 +18,7 @@ from mlq.dialect.ops import (
     NonlinearityOp,
 )
 from mlq.errors import ContractError
-from mlq.precision import GRANULARITIES, SCHEMES, Precision, one_of
+from mlq.precision import F16, F32, GRANULARITIES, SCHEMES, W8A8, Precision, one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 
 
@@ -25,9 +26,10 @@ from mlq.transforms.base import Pass, option, register_pass, skip, walk
 class InsertCasts(Pass):
     """Put `mlq.quantize` before the operands of each integer layer; its result is unrounded f32.
 
-    Ranges say how activations are stored, the weights themselves how they are; activations of
-    more than 8 bits go by `mlq.extremes`, where a tensor has them. A residual that a float layer
-    made stays f32: rounding it would cost accuracy and save nothing.
+    So before those of a layer of f16, whose bias stays f32. Ranges say how activations are stored,
+    the weights themselves how they are; activations of more than 8 bits go by `mlq.extremes`, where
+    a tensor has them. A residual that a layer of f32 made stays f32: rounding it would cost
+    accuracy and save nothing. One that a layer of f16 made stays f16.
 
     Before:
         func.func @f(%x: tensor<1x2xf32>
@@ -59,12 +61,15 @@ class InsertCasts(Pass):
             if not layers.is_layer(op):
                 continue
             precision = Precision.parse(layers.precision_of(op))
-            if precision.is_float:
+            if precision == F32:
                 skip(op, "the plan keeps it in float")
                 continue
             weight = layers.weight_of(op)
             if weight is not None and layers.weight_key(weight) is None:
                 skip(op, "its weight is not a constant")
+                continue
+            if precision == F16 and _overflows(op):
+                skip(op, "reads numbers that f16 does not hold")
                 continue
             with InsertionPoint(op), op.location:
                 result = self._quantized(op, precision)
@@ -117,6 +122,8 @@ class InsertCasts(Pass):
         return build.quantize(value, self._storage(value, precision, is_centred=is_centred))
 
     def _storage(self, value: Value, precision: Precision, *, is_centred: bool) -> Type:
+        if precision == F16:
+            return F16Type.get()
         bits = precision.stored_bits(centred=is_centred)
         known = layers.range_of(value, bits)
         if known is None:
@@ -130,10 +137,11 @@ class InsertCasts(Pass):
         )
 
     def _residual(self, op: OpView, precision: Precision) -> Value | None:
-        """The residual, stored as integers if an integer layer makes it, in f32 otherwise."""
-        if op.residual is None or not _is_made_in_integers(op.residual):
+        """The residual: in f32 if a layer of f32 makes it, in f16 if the layer or its maker is."""
+        made = set() if op.residual is None else _made_in(op.residual)
+        if op.residual is None or None in made:
             return op.residual
-        return self._stored(op.residual, precision)
+        return self._stored(op.residual, F16 if F16 in made else precision)
 
     def _constants(
         self, op: OpView, entering: Value, precision: Precision
@@ -141,6 +149,8 @@ class InsertCasts(Pass):
         """Weight and bias, cast; the bias has the scale of the accumulator it is added to."""
         weight = layers.weight_of(op)
         assert weight is not None
+        if precision == F16:
+            return build.quantize(weight, F16Type.get()), op.bias
         activation = quant.params_of(build.element_of(entering))
         assert activation is not None
         bits, bias = precision.weight_bits, op.bias
@@ -184,13 +194,23 @@ def _replaced(constant: Value | None, key: str) -> Value | None:
     return build.weight(key, constant.type)
 
 
-def _is_made_in_integers(value: Value) -> bool:
-    """Whether the op that makes a tensor is an integer layer, seen through what only moves it."""
-    if layers.is_argument(value):
-        return False
-    owner = value.owner.opview
+def _overflows(op: OpView) -> bool:
+    """Whether a layer reads what is beyond f16, as far as that was calibrated."""
+    most = float(np.finfo(np.float16).max)
+    flows, bits = layers.activations_of(op), F16.activation_bits
+    ranges = [layers.range_of(flow.value, bits) for flow in flows]
+    return any(max(map(abs, known)) > most for known in ranges if known is not None)
+
+
+def _made_in(value: Value) -> set[Precision | None]:
+    """F16, W8A8 for all integers, None for f32: what the layers that make a tensor compute in.
+
+    Seen through what only moves it.
+    """
+    owner = None if layers.is_argument(value) else value.owner.opview
     if isinstance(owner, layers.LAYERS):
-        return any(quant.is_quantized(operand.type) for operand in owner.operation.operands)
+        main = owner.operation.operands[0].type
+        return {F16 if quant.is_half(main) else W8A8 if quant.is_quantized(main) else None}
     if isinstance(owner, layers.MOVES):
-        return all(_is_made_in_integers(operand) for operand in owner.operation.operands)
-    return False
+        return set().union(*map(_made_in, owner.operation.operands))
+    return {None}

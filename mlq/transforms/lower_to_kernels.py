@@ -8,7 +8,7 @@ from typing import Any
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, OpView, Value
 
-from mlq.dialect import build, functions, ops
+from mlq.dialect import build, functions, ops, quant
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.isa import Isa
@@ -52,6 +52,17 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.TransposeOp: movement.transpose,
 }
 
+_OF_HALVES = (
+    ops.AvgPool2dOp,
+    ops.ConcatOp,
+    ops.Conv2dOp,
+    ops.MatmulOp,
+    ops.MaxPool2dOp,
+    ops.PadOp,
+    ops.QuantizeOp,
+    ops.SliceOp,
+    ops.TransposeOp,
+)
 _MEASURES = (ops.CompareOp, ops.FakeQuantizeOp, ops.ObserveOp)
 
 
@@ -173,9 +184,12 @@ def _is_of_reals(op: OpView) -> bool:
 
 def _unfit(op: OpView, isa: Device) -> str | None:
     """Why no kernel of the device can compute an op, whatever it is."""
-    if _is_of_reals(op) and not library.computes_reals(isa):
-        return "is of floats"
     values = [*op.operation.operands, *op.operation.results]
+    if any(quant.is_half(each.type) for each in values):
+        if "f16" not in isa.kinds or type(op) not in _OF_HALVES:
+            return "is of f16"
+    elif _is_of_reals(op) and not library.computes_reals(isa):
+        return "is of floats"
     if any(DYNAMIC in build.shape_of(value)[1:] for value in values):
         return "has an axis of unknown size that is not the batch"
     takes_any = isinstance(isa, Isa) and not isinstance(op, _MEASURES)

@@ -22,7 +22,7 @@ from torch_mlir.ir import (
 from mlq.dialect import build, linalg, ops, quant
 from mlq.transforms.base import Pass, register_pass, walk
 from mlq.transforms.linalg import contractions, movement, nonlinear, pointwise, pools, statistics
-from mlq.transforms.linalg.arithmetic import storage_type
+from mlq.transforms.linalg.arithmetic import in_f32, storage_type
 from mlq.transforms.linalg.epilogue import Stored
 
 Lowering = Callable[[Any, Stored], Value | list[Value]]
@@ -51,6 +51,8 @@ LOWERINGS: dict[type[OpView], Lowering] = {
     ops.TransposeOp: movement.transpose,
     ops.WeightOp: movement.weight,
 }
+
+_MOVE = (ops.ConcatOp, ops.ReshapeOp, ops.SliceOp, ops.TransposeOp, ops.WeightOp)
 
 
 @register_pass
@@ -120,11 +122,25 @@ def _stored_arguments(function: OpView) -> dict[Value, Value]:
 
 
 def _results(op: OpView, stored: Stored) -> list[Value]:
-    """What replaces the results of an op that has a lowering, or of a cast of storage."""
+    """What replaces the results of an op that has a lowering, or of a cast of storage.
+
+    What only moves f16 moves them; all else computes with them in f32, and rounds its result once.
+    """
     if type(op) in LOWERINGS:
-        made = LOWERINGS[type(op)](op, stored)
-        return made if isinstance(made, list) else [made]
+        moves = type(op) in _MOVE
+        made = LOWERINGS[type(op)](op, stored if moves else lambda value: in_f32(stored(value)))
+        several = made if isinstance(made, list) else [made]
+        return [_kept(*each) for each in zip(several, op.operation.results, strict=True)]
     return [_cast(stored(op.operation.operands[0]), op.operation.results[0].type)]
+
+
+def _kept(value: Value, result: Value) -> Value:
+    """A value as the result's f16, if it has those."""
+    element = result.type.element_type
+    if not quant.is_half(element) or value.type.element_type == element:
+        return value
+    sizes, whole = linalg.sizes_of(value), linalg.whole(value)
+    return linalg.elementwise([whole], element, sizes, lambda x: arith.truncf(element, x))
 
 
 def _cast(value: Value, type_: Type) -> Value:

@@ -12,7 +12,7 @@ from mlq.transforms.base import Pass, Skip, option, register_pass, rewrites, ski
 
 @register_pass
 class QuantizeConstants(Pass):
-    """Replace `mlq.quantize` of a weight by a weight of the integers it would store.
+    """Replace `mlq.quantize` of a weight by a weight of the integers, or f16, it would store.
 
     Before:
         func.func @f() -> tensor<2x!quant.uniform<i8<-127:127>:f32, 0.5>> {
@@ -42,6 +42,9 @@ class QuantizeConstants(Pass):
         store = weights.current()
         if 0 < self.max_elements < store[key].size:
             return skip(op, f"{store[key].size} elements, over max-elements")
+        if quant.is_half(op.output.type):
+            halves = numerics.real.halved(store[key])
+            return build.weight(store.keep(f"{key}:f16", halves), op.output.type)
         params = quant.params_of(build.element_of(op.output))
         if params is None:
             return skip(op, "its type is quantized neither per tensor nor per axis")

@@ -15,9 +15,9 @@ class Simulate(Pass):
     """Add `@simulated`, and `@lockstep` with float beside it, both steered by a run-time table.
 
     Each activation that a layer reads goes through `mlq.fake_quantize` by a table row of its own
-    (scale <= 0 passes it through): a layer is quantized or not without recompiling, and what reads
-    floats sees none rounded. Weights and biases are read from "<key>:simulated", which the host
-    fills. `mlq.rows` names the rows: layer, role, tensor.
+    (scale 0 passes it through, a negative one stands for f16): a layer is quantized or not without
+    recompiling, and what reads floats sees none rounded. Weights and biases are read from
+    "<key>:simulated", which the host fills. `mlq.rows` names the rows: layer, role, tensor.
 
     `@lockstep` computes the float network and `chains` simulated ones, one for each candidate
     precision (chain c's table and weights: at c * rows, "<key>:simulated.<c>"), returns all outputs

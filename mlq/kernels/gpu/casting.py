@@ -1,4 +1,4 @@
-"""From floats to integers: the network's input in NCHW, and images in NHWC."""
+"""From floats to integers, or to f16: the network's input in NCHW, and images in NHWC."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, coefficient_count
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
-from mlq.kernels.gpu.finishing import Finisher
+from mlq.kernels.gpu.finishing import Finisher, Place
 from mlq.kernels.gpu.threads import WORD, Pixel, Threaded
 from mlq.kernels.image import Image
+from mlq.kernels.storage import REALS
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Quantizing(Threaded):
-    """numerics.quantize: true division by the scale, which is the coefficients' only scale."""
+    """numerics.quantize: true division by the scale, which is the coefficients' only scale.
+
+    Of f16 the scale is 1.
+    """
 
     output: Image
     channels: int
@@ -42,7 +46,12 @@ class _Quantizing(Threaded):
     def buffers(self) -> tuple[Buffer, ...]:
         """Floats, coefficients; the result."""
         coefficients = Buffer("i32", coefficient_count(1))
-        return Buffer("f32", self._floats), coefficients, buffer_of("u8", self.output)
+        result = buffer_of(self.finish.result, self.output)
+        return Buffer("f32", self._floats), coefficients, result
+
+    @property
+    def _kind(self) -> str:
+        return "half_" if self.finish.result == "f16" else ""
 
     @property
     @abstractmethod
@@ -62,11 +71,10 @@ class _Quantizing(Threaded):
         channels = [code.at_most(code.plus(first, i), self.channels - 1) for i in range(WORD)]
         places = [self._place(pixel, channel) for channel in channels]
         reals = [threads.load(memory[0], place, 1, 1)[0] for place in places]
-        scale = finisher.scales(0, 1)[0]
-        quotient = self.isa.arithmetic.quotient
-        stored = [finisher.stored(quotient(real, scale)) for real in reals]
-        at = code.plus(threads.in_words(self.output).at(*pixel), word)
-        threads.store([threads.word_of(stored)], memory[-1], at, 1)
+        if self.finish.result not in REALS:
+            scale = finisher.scales(0, 1)[0]
+            reals = [self.isa.arithmetic.quotient(real, scale) for real in reals]
+        finisher.keep(reals, word, Place(memory[-1], self.output, pixel))
 
     @abstractmethod
     def _place(self, pixel: Pixel, channel: Index) -> Index:
@@ -80,7 +88,7 @@ class QuantizeImage(_Quantizing):
     @property
     def label(self) -> str:
         """As `quantize_3x224x224`."""
-        return f"quantize_{self.channels}x{self.output.height}x{self.output.width}"
+        return f"{self._kind}quantize_{self.channels}x{self.output.height}x{self.output.width}"
 
     @property
     def _floats(self) -> int:
@@ -102,7 +110,8 @@ class Quantize(_Quantizing):
     @property
     def label(self) -> str:
         """As `quantize_image_64x56x56`."""
-        return f"quantize_image_{self.channels}x{self.output.height}x{self.output.width}"
+        size = f"{self.channels}x{self.output.height}x{self.output.width}"
+        return f"{self._kind}quantize_image_{size}"
 
     @property
     def _floats(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.finishing import Finisher, Place
 from mlq.kernels.gpu.threads import WORD, Pixel, Threaded
 from mlq.kernels.image import Image
-from mlq.kernels.storage import Kind
+from mlq.kernels.storage import REALS, Kind
 
 _BUSY = 1 << 15  # threads that keep a GPU busy
 _UNROLLED = 4  # words of a pixel that a step takes
@@ -29,7 +29,7 @@ _UNROLLED = 4  # words of a pixel that a step takes
 def buffer_of(kind: Kind, image: Image) -> Buffer:
     """Images of u8 as words, those of floats as they are."""
     elements = image.batch * image.size
-    return Buffer("i32", elements // WORD) if kind == "u8" else Buffer("f32", elements)
+    return Buffer(kind, elements) if kind in REALS else Buffer("i32", elements // WORD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,22 @@ class GpuConvolution(Convolution, Threaded):
         if self.residual is not None and self.finish.residual is not None:
             residual = [buffer_of(self.finish.residual, self.residual)]
         return (
-            buffer_of("u8", self.input),
+            buffer_of("u8", self.source_bytes),
             Buffer("i32", self.weight_words),
             Buffer("i32", coefficient_count(self.padded)),
             *residual,
             buffer_of(self.finish.result, self.output),
         )
+
+    @property
+    def source_bytes(self) -> Image:
+        """The input as an image of bytes: its pixels are multiplied by so many at once."""
+        return replace(self.input, channels=self.input.channels * self.dtype.itemsize)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of weights, as wide as what they are multiplied by."""
+        return np.dtype(np.float16 if self.kind == "f16" else np.int8)
 
     @property
     def weight_words(self) -> int:
@@ -73,7 +83,7 @@ class GpuConvolution(Convolution, Threaded):
     @property
     def run(self) -> int:
         """Words of a run, with what fills it up."""
-        return self.input.channels * self.window[1] // self.runs // WORD
+        return self.source_bytes.channels * self.window[1] // self.runs // WORD
 
     @property
     def pixels(self) -> int:
@@ -94,9 +104,10 @@ class GpuConvolution(Convolution, Threaded):
     def arranged(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I, O] as bytes [runs, bytes of a run, channels], filled with zeros."""
         height, width, depth, channels = weight.shape
-        taps = np.zeros((height, width, self.input.channels, self.padded), np.int8)
+        taps = np.zeros((height, width, self.input.channels, self.padded), self.dtype)
         taps[:, :, :depth, :channels] = weight
-        runs = taps.reshape(height * self.runs, -1, self.padded)
+        each = taps[..., None].view(np.int8).swapaxes(-1, -2)
+        runs = each.reshape(height * self.runs, -1, self.padded)
         filled = np.zeros((len(runs), self.run * WORD, self.padded), np.int8)
         filled[:, : runs.shape[1]] = runs
         return filled
@@ -115,11 +126,11 @@ class GpuConvolution(Convolution, Threaded):
         batch, y, x = pixel
         row = code.plus(code.times(y, self.strides[0]), -self.pads[0])
         column = code.plus(code.times(x, self.strides[1]), -self.pads[1])
-        return threads.in_words(self.input).at(batch, row, column)
+        return threads.in_words(self.source_bytes).at(batch, row, column)
 
     def run_offset(self, number: Index) -> Index:
         """How many words after the start of a window one of its runs begins."""
-        image = threads.in_words(self.input)
+        image = threads.in_words(self.source_bytes)
         row, column = code.split(number, self.runs)
         down = code.times(row, self.dilations[0] * image.pitch)
         return code.plus(down, code.times(column, self.dilations[1] * image.channels))

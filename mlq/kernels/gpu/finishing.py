@@ -17,6 +17,7 @@ from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.isa import Gpu
 from mlq.kernels.gpu.threads import WORD, Pixel
 from mlq.kernels.image import Image
+from mlq.kernels.storage import REALS
 
 _NUMBERS = (
     coefficients.ZERO_POINT,
@@ -58,7 +59,8 @@ class Finisher:
 
     def biases(self, channel: Index, count: int = WORD) -> list[Value]:
         """The biases of some channels, with which their accumulators begin."""
-        return self._load(code.plus(channel, coefficients.HEADER), count)
+        found = self._load(code.plus(channel, coefficients.HEADER), count)
+        return [code.bits(each, self._finish.sums) for each in found]
 
     def scales(self, channel: Index, count: int = WORD) -> list[Value]:
         """The scales of some channels."""
@@ -69,8 +71,8 @@ class Finisher:
     def margin(self) -> Value:
         """What fills the margin of the result: the zero point in each byte of a word, or 0."""
         zero = self._numbers[coefficients.ZERO_POINT]
-        if self._finish.result == "f32":
-            return code.bits(zero, "f32")
+        if self._finish.result in REALS:
+            return code.constant(0.0, self._finish.result)
         return threads.word_of([zero] * WORD)
 
     def store(
@@ -110,7 +112,11 @@ class Finisher:
         if residual is not None:
             terms = self._terms(residual, word, len(sums))
         reals = [self._real(*each) for each in zip(sums, scales, terms, strict=True)]
-        if self._finish.result == "f32":
+        self.keep(reals, word, target)
+
+    def keep(self, reals: Sequence[Value], word: Index, target: Place) -> None:
+        """Store reals, as they are or as integers, from a word of channels on."""
+        if self._finish.result in REALS:
             self._write_reals(reals, code.times(word, WORD), target)
             return
         stored = [self.stored(each) for each in reals]
@@ -132,7 +138,7 @@ class Finisher:
 
     def _terms(self, residual: Place, word: Index, count: int) -> list[Value]:
         """What a residual adds: f32(r - zero point) * scale, or r * scale."""
-        if self._finish.residual == "f32":
+        if self._finish.residual in REALS:
             reals = self._residual_reals(residual, code.times(word, WORD), count)
         else:
             width = self._width(residual.image.channels // WORD, count // WORD)
@@ -147,14 +153,17 @@ class Finisher:
         image, at = residual.image, residual.at(channel)
         if image.channels % WORD == 0:
             width = self._width(image.channels, count)
-            return threads.load(residual.memory, at, count, width)
+            return threads.load_reals(residual.memory, at, count, width)
         last = image.batch * image.size - 1  # what is read instead of what lies beyond
         places = [code.at_most(code.plus(at, i), last) for i in range(count)]
-        return [threads.load(residual.memory, place, 1, 1)[0] for place in places]
+        return [threads.load_reals(residual.memory, place, 1, 1)[0] for place in places]
 
     def _real(self, total: Value, scale: Value, term: Value | None) -> Value:
-        """`f32(acc) * scale [+ residual]`, each step rounded."""
-        product = self._isa.arithmetic.product(arith.sitofp(code.element("f32"), total), scale)
+        """`f32(acc) * scale [+ residual]`, each step rounded; sums of reals are not scaled."""
+        product = total
+        if self._finish.sums == "i32":
+            real = arith.sitofp(code.element("f32"), total)
+            product = self._isa.arithmetic.product(real, scale)
         return product if term is None else self._isa.arithmetic.total(product, term)
 
     def _clamped(self, value: Value, *, low: bool, high: bool) -> Value:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from mlq.kernels.gpu.tensor_cores import TensorConv
 
 HEIGHT, WIDTH, LANES = 16, 8, 4  # pixels and channels of a product; lanes that share a pixel
-_MMA = "llvm.nvvm.mma.m16n8k32.row.col.u8.s8"
+_MMA = {
+    "u8": "llvm.nvvm.mma.m16n8k32.row.col.u8.s8",
+    "f16": "llvm.nvvm.mma.m16n8k16.row.col.f32.f32",
+}
 
 
 class Lane:
@@ -29,7 +32,7 @@ class Lane:
         self, kernel: TensorConv, memory: Sequence[Value], finisher: Finisher, thread: Index
     ) -> None:
         self.kernel, self.memory, self.finisher = kernel, memory, finisher
-        self.plan, self.words = kernel.plan, kernel.bytes // WORD
+        self.plan, self.words, self.of = kernel.plan, kernel.bytes // WORD, kernel.finish.sums
         warp, self.lane = code.split(thread, kernel.isa.warp)
         self.row, self.quarter = code.split(self.lane, LANES)
         self.first, self.tile = self._place(warp)
@@ -57,7 +60,8 @@ class Lane:
         if self.plan.parts == 1:
             self._finish(self._steps(first))
             return
-        self._join(self._steps([threads.number(0)] * len(first)), first)
+        zero = code.constant(0, self.of)
+        self._join(self._steps([zero] * len(first)), first)
 
     def _join(self, sums: Sequence[Value], biases: Sequence[Value]) -> None:
         """Add up what the warps that share a tile have, and finish it in the first of them."""
@@ -73,13 +77,16 @@ class Lane:
 
         def leave() -> None:
             for value, place in zip(sums, places(self.part), strict=True):
-                threads.store([value], shared, place, 1)
+                word = value if self.of == "i32" else arith.bitcast(code.element("i32"), value)
+                threads.store([word], shared, place, 1)
 
         def finish() -> None:
-            total = [arith.addi(*pair) for pair in zip(sums, biases, strict=True)]
+            add = arith.addi if self.of == "i32" else arith.addf
+            total = [add(*pair) for pair in zip(sums, biases, strict=True)]
             for part in range(1, self.plan.parts):
-                found = [threads.load(shared, place, 1, 1)[0] for place in places(part)]
-                total = [arith.addi(*pair) for pair in zip(total, found, strict=True)]
+                words = (threads.load(shared, place, 1, 1)[0] for place in places(part))
+                found = [code.bits(word, self.of) for word in words]
+                total = [add(*pair) for pair in zip(total, found, strict=True)]
             self._finish(total)
 
         threads.unless(self.part, 0, leave)
@@ -141,7 +148,8 @@ class Lane:
                     first = 4 * (row * columns + column)
                     upper, lower = rows[2 * row][part], rows[2 * row + 1][part]
                     before = done[first : first + 4]
-                    done[first : first + 4] = _product(before, upper, lower, each[part])
+                    pixels = [upper[0], lower[0], upper[1], lower[1]]
+                    done[first : first + 4] = self._product(before, pixels, each[part])
         return done
 
     def _offset(self, number: Index) -> Index:
@@ -152,7 +160,7 @@ class Lane:
 
     def _pixel(self, at: Index) -> list[Value]:
         """The bytes of a pixel; what lies beyond the image, where weights are zero, is its last."""
-        memory, image = self.memory[0], self.kernel.input
+        memory, image = self.memory[0], self.kernel.source_bytes
         width = min(threads.widest(image.channels // WORD, self.kernel.isa.words), self.words)
         if not self.kernel.is_filled_up:
             return threads.load(memory, at, self.words, width)
@@ -160,12 +168,13 @@ class Lane:
         places = [code.at_most(code.plus(at, i), end) for i in range(0, self.words, width)]
         return [word for place in places for word in threads.load(memory, place, width, width)]
 
-
-def _product(
-    sums: Sequence[Value], upper: Sequence[Value], lower: Sequence[Value], weights: Sequence[Value]
-) -> list[Value]:
-    """One product of fragments: pixels g and g + 8 of a lane, weights of its column."""
-    pixels = [upper[0], lower[0], upper[1], lower[1]]
-    four = Type.parse("!llvm.struct<(i32, i32, i32, i32)>")
-    made = code.call(_MMA, four, *pixels, *weights, *sums)
-    return [llvm.extractvalue(code.element("i32"), made, [i]) for i in range(len(sums))]
+    def _product(
+        self, sums: Sequence[Value], pixels: Sequence[Value], weights: Sequence[Value]
+    ) -> list[Value]:
+        """One product of fragments: pixels g and g + 8 of a lane, weights of its column."""
+        words = [*pixels, *weights]
+        if self.kernel.kind == "f16":
+            words = [llvm.bitcast(code.vector_type(2, "f16"), word) for word in words]
+        four = Type.parse(f"!llvm.struct<({', '.join([self.of] * len(sums))})>")
+        made = code.call(_MMA[self.kernel.kind], four, *words, *sums)
+        return [llvm.extractvalue(code.element(self.of), made, [i]) for i in range(len(sums))]

@@ -9,7 +9,7 @@ from torch_mlir.dialects import arith
 from torch_mlir.ir import Attribute, Operation, UnitAttr, Value
 
 from mlq.kernels import code
-from mlq.kernels.storage import Kind, Storage
+from mlq.kernels.storage import REALS, Kind, Storage
 
 Dot = Callable[[Value, Value, Value], Value]
 """`acc + sum of x * w` over four u8 and four i8, each four in an i32; sums wrap around."""
@@ -37,7 +37,8 @@ class Gpu:
     """A kind of GPU; `features` are mlq's words for what its targets promise.
 
     One access moves at most `words` of memory. `warp` threads are in lockstep, where kernels rely
-    on that; `fragments` says whether these multiply matrices of 16 x 32 u8 by 32 x 8 i8 together.
+    on that; `fragments` says whether these multiply matrices of 16 x 32 u8 by 32 x 8 i8 together,
+    and of 16 x 16 by 16 x 8 f16, which are as many bytes.
     `cluster` workgroups run at once and may wait for each other; 0 where none may.
     """
 
@@ -49,7 +50,12 @@ class Gpu:
     cluster: int = 0
     arithmetic: Arithmetic = field(repr=False, compare=False)
     storage: Storage = field(default_factory=lambda: Storage(offset=0))
-    kinds: frozenset[Kind] = frozenset({"u8", "f32"})
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What images are of; what multiplies matrices of bytes does of f16, too."""
+        halves: tuple[Kind, ...] = ("f16",) if self.fragments else ()
+        return frozenset({"u8", "f32", *halves})
 
     def storage_of(self, _kind: Kind) -> Storage:
         """How memory holds integers of a kind, of which there is one."""
@@ -57,8 +63,8 @@ class Gpu:
 
     @staticmethod
     def element(kind: Kind) -> str:
-        """What images of u8, or of f32, hold."""
-        return "f32" if kind == "f32" else "i8"
+        """What images of u8, or of floats, hold."""
+        return kind if kind in REALS else "i8"
 
 
 def _dp4a(acc: Value, x: Value, w: Value) -> Value:

@@ -14,6 +14,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.gpu import threads
 from mlq.kernels.gpu.convolution import buffer_of
+from mlq.kernels.gpu.finishing import Place
 from mlq.kernels.gpu.threads import WORD, Threaded
 from mlq.kernels.image import Image
 from mlq.kernels.storage import Kind
@@ -23,7 +24,7 @@ from mlq.kernels.storage import Kind
 class Concat(Threaded):
     """The channels of some images of u8, in whole words but for the last image's.
 
-    `channels` of each are no padding.
+    `channels` of each are no padding. Images of f16 are those of twice as many u8.
     """
 
     output: Image
@@ -74,7 +75,7 @@ class Concat(Threaded):
 
 @dataclass(frozen=True, kw_only=True)
 class Move(Threaded):
-    """A part of an image to a place in another, as mlq.kernels.movement.Move; byte by byte.
+    """A part of an image to a place in another, as mlq.kernels.movement.Move; element by element.
 
     `axes` says which axis of the input each axis of the part is.
     """
@@ -90,19 +91,21 @@ class Move(Threaded):
 
     @property
     def reads(self) -> int:
-        """Bytes of a word."""
+        """Elements of a word."""
         return WORD
 
     @property
     def label(self) -> str:
         """As `move_16x32x32_to_32x16x16`."""
+        kind = "half_" if self.kind == "f16" else ""
         images = (f"{e.channels}x{e.height}x{e.width}" for e in (self.input, self.output))
-        return "move_" + "_to_".join(images)
+        return f"{kind}move_" + "_to_".join(images)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """The image; what stands in the margin, and around the part (i32); the result."""
-        return buffer_of("u8", self.input), Buffer("i32", 2), buffer_of("u8", self.output)
+        surroundings = Buffer("i32", 2)
+        return buffer_of(self.kind, self.input), surroundings, buffer_of(self.kind, self.output)
 
     @property
     def items(self) -> int:
@@ -113,17 +116,25 @@ class Move(Threaded):
         """The code of one thread."""
         zero, around = threads.load(memory[1], 0, 2, 1)
         filled = threads.word_of([zero] * WORD)
+        if self.kind == "f16":
+            filled, around = (
+                arith.bitcast(code.element("f16"), code.bits(each, "i16"))
+                for each in (zero, around)
+            )
         thread = self.begin(group, memory[-1], self.output, filled)
         threads.below(thread, self.items, partial(self._word, memory, around, thread))
 
     def _word(self, memory: Sequence[Value], around: Value, number: Index) -> None:
         (batch, y, x), word = threads.word_in(self.output, number)
         channels = (code.plus(code.times(word, WORD), i) for i in range(WORD))
-        stored = [self._byte(memory[0], around, batch, (y, x, each)) for each in channels]
-        at = code.plus(threads.in_words(self.output).at(batch, y, x), word)
-        threads.store([threads.word_of(stored)], memory[-1], at, 1)
+        stored = [self._element(memory[0], around, batch, (y, x, each)) for each in channels]
+        target = Place(memory[-1], self.output, (batch, y, x))
+        if self.kind == "f16":
+            threads.store(stored, memory[-1], target.at(code.times(word, WORD)), WORD)
+        else:
+            threads.store([threads.word_of(stored)], memory[-1], target.word(word), 1)
 
-    def _byte(
+    def _element(
         self, memory: Value, around: Value, batch: Index, at: tuple[Index, Index, Index]
     ) -> Value:
         """What comes to be at a row, a column and a channel of the result."""
@@ -137,9 +148,12 @@ class Move(Threaded):
             for each, step, start in zip(nearest, (*self.steps, 1), self.first, strict=True)
         ]
         y, x, channel = (source[self.axes.index(axis)] for axis in range(3))
-        place, byte = code.split(code.plus(self.input.at(batch, y, x), channel), WORD)
-        word = threads.load(memory, place, 1, 1)[0]
-        found = threads.byte_of(word, byte)
+        place = code.plus(self.input.at(batch, y, x), channel)
+        if self.kind == "f16":
+            (found,) = threads.load(memory, place, 1, 1)
+        else:
+            place, byte = code.split(place, WORD)
+            found = threads.byte_of(threads.load(memory, place, 1, 1)[0], byte)
         for each, near in zip(inside, nearest, strict=True):
             is_inside = arith.cmpi(arith.CmpIPredicate.eq, code.index(each), code.index(near))
             found = arith.select(is_inside, found, around)

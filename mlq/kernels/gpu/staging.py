@@ -77,7 +77,7 @@ class StagedLane(Lane):
         offset, size = self._offset(number), kernel.isa.warp * words
         pieces = [code.plus(each, offset) for each in self.pieces]
         if kernel.is_filled_up:
-            image = kernel.input
+            image = kernel.source_bytes
             last = image.batch * image.size // threads.WORD - words
             pieces = [code.at_most(each, last) for each in pieces]
         first = code.plus(self._stage(number), code.times(threads.identity(), words))

@@ -1,5 +1,7 @@
 """Convolutions and matrix products by tensor cores: mma m16n8k32, u8 by i8 into i32.
 
+And m16n8k16, f16 by f16 into f32: fragments of as many bytes, which lie in lanes the same way.
+
 A warp makes a tile of `rows` x 16 pixels by `columns` x 8 channels. In what order the elements of a
 window are taken is free as long as pixels and weights agree: a lane takes 8 or 16 bytes of a pixel
 that lie side by side, so that one access fetches them. So is the order of channels in a tile: a
@@ -39,7 +41,7 @@ class TensorConv(GpuConvolution):
     @property
     def task(self) -> Task:
         """What there is to do."""
-        aligned = self.input.channels % self.bytes == 0
+        aligned = self.source_bytes.channels % self.bytes == 0
         return Task(self.pixels, self.channels, self.bytes // WORD, self.takes, aligned)
 
     @property
@@ -74,7 +76,7 @@ class TensorConv(GpuConvolution):
     @property
     def bytes(self) -> int:
         """Of a pixel that a lane takes at once: 16 if that fills no more up, else 8."""
-        sixteen = self.input.channels % 16 == 0 and -(-super().run // 8) % 2 == 0
+        sixteen = self.source_bytes.channels % 16 == 0 and -(-super().run // 8) % 2 == 0
         return 16 if sixteen else 8
 
     @property

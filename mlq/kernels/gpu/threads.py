@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
-from torch_mlir.dialects import arith, func, memref, scf, vector
+from torch_mlir.dialects import arith, func, llvm, memref, scf, vector
 from torch_mlir.ir import Attribute, IndexType, InsertionPoint, MemRefType, Operation, Value
 from typing_extensions import Self
 
@@ -113,7 +113,7 @@ class Threaded(ABC):
         """The number of a thread in all workgroups; the result's margin is filled."""
         number = code.plus(code.times(group[1], _LONGEST), group[0])
         thread = code.plus(code.times(number, self.group), identity())
-        stored = image if code.element_of(memory) == "f32" else in_words(image)
+        stored = in_words(image) if code.element_of(memory) == "i32" else image
         fill_margin(stored, memory, margin, thread, self.grid[0] * self.grid[1] * self.group)
         return thread
 
@@ -198,19 +198,35 @@ def load(memory: Value, at: Index, count: int, width: int) -> list[Value]:
         places = (code.index(code.plus(at, i)) for i in range(count))
         return [memref.LoadOp(memory, [place]).result for place in places]
     places = (code.plus(at, i) for i in range(0, count, width))
-    loaded = [code.load(memory, place, width, width * WORD) for place in places]
+    aligned = width * memory.type.element_type.width // _BITS
+    loaded = [code.load(memory, place, width, aligned) for place in places]
     return [code.lane(each, i) for each in loaded for i in range(width)]
 
 
+def load_reals(memory: Value, at: Index, count: int, width: int) -> list[Value]:
+    """Floats side by side, as f32, whatever they are in memory."""
+    loaded, f32 = load(memory, at, count, width), code.element("f32")
+    return [each if each.type == f32 else arith.extf(f32, each) for each in loaded]
+
+
 def store(values: Sequence[Value], memory: Value, at: Index, width: int) -> None:
-    """Scalars to memory, side by side, `width` at an access."""
+    """Scalars to memory, side by side, `width` at an access; floats as they are kept there."""
+    kept = memory.type.element_type
+    if code.element_of(memory) == "f16":
+        values = [each if each.type == kept else arith.truncf(kept, each) for each in values]
     for i in range(0, len(values), width):
         place = [code.index(code.plus(at, i))]
         if width == 1:
             memref.StoreOp(values[i], memory, place)
         else:
             whole = code.gathered(values[i : i + width])
-            vector.store(whole, memory, place, alignment=width * WORD)
+            vector.store(whole, memory, place, alignment=width * kept.width // _BITS)
+
+
+def halves_of(words: Sequence[Value]) -> list[Value]:
+    """The two f16 of each word, as f32."""
+    pairs = [llvm.bitcast(code.vector_type(2, "f16"), word) for word in words]
+    return [arith.extf(code.element("f32"), code.lane(pair, i)) for pair in pairs for i in (0, 1)]
 
 
 def number(value: int) -> Value:

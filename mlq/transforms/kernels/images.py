@@ -19,7 +19,7 @@ from mlq.kernels import code
 from mlq.kernels.executable import MARGIN_VALUE, Executables, Kernel
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.library import Device
-from mlq.kernels.storage import Kind, Storage
+from mlq.kernels.storage import REALS, Kind, Storage
 from mlq.transforms.base import walk
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -68,9 +68,9 @@ class Images:
         self._margins[value] = (top, left, bottom, right)
 
     def result(self, value: Value, least: int = BLOCK) -> Image:
-        """How a kernel is to store the image `value` that it makes; channels of floats unpadded."""
+        """How a kernel is to store the image `value` that it makes; channels of f32 unpadded."""
         image, margin = image_of(value), self._margins.get(value, NO_MARGIN)
-        as_is = params_of(value) is None or value in self.unpadded
+        as_is = kind_of(value) == "f32" or value in self.unpadded
         channels = image.channels if as_is else _padded(image.channels, least)
         return replace(image, channels=channels, margin=margin)
 
@@ -154,7 +154,7 @@ class Images:
         value = self.plain(value) if self.is_made(value) else value
         image, held = image_of(value), self.result(value, least)
         zero, kind = self.zero(value), kind_of(value)
-        if kind != "f32":
+        if kind not in REALS:
             storage, name = self._isa.storage_of(kind), self._isa.element(kind)
             plain = RankedTensorType.get(value.type.shape, code.element(storage.plain))
             value, hidden = quant.scast(value, plain).result, partial(storage.hidden, name=name)
@@ -214,7 +214,7 @@ def kind_of(value: Value) -> Kind:
     """What an image is of."""
     params = params_of(value)
     if params is None:
-        return "f32"
+        return "f16" if quant.is_half(value.type) else "f32"
     return "u8" if params.dtype.itemsize == 1 else "u16"
 
 
@@ -225,7 +225,7 @@ def unfit(isa: Device, *activations: Value) -> str | None:
         if params is None:
             return "is of floats"
         if params.signed or params.axis is not None or kind_of(value) not in isa.kinds:
-            integers = " or ".join(sorted(isa.kinds - {"f32"}, key=len))
+            integers = " or ".join(sorted(isa.kinds - REALS, key=len))
             return f"stores activations otherwise than in {integers}"
     return None
 

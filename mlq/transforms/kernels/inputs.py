@@ -1,4 +1,4 @@
-"""quantize on kernels: where the network's input enters, and where floats become integers."""
+"""quantize on kernels: where the network's input enters, where floats become integers or f16."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from torch_mlir.ir import BlockArgument, OpView, Value
 
-from mlq.dialect import build
+from mlq.dialect import build, quant
 from mlq.dialect.ops import Conv2dOp, QuantizeOp, TransposeOp
 from mlq.kernels import library
 from mlq.kernels.finishing import Finish, Numbers
@@ -21,9 +21,9 @@ _TO_NHWC = [0, 2, 3, 1]
 
 def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     """An image; one of few channels is turned from NCHW at the same time."""
-    params, reason = params_of(op.output), unfit(isa, op.output)
-    if params is None or reason is not None:
-        return reason or "does not make integers"
+    reason = None if quant.is_half(op.output.type) else unfit(isa, op.output)
+    if reason is not None:
+        return reason
     planes = _planes(op.input)
     readers = [use.owner.opview for use in op.output.uses]
     if planes is not None and all(map(_is_convolved, readers)):
@@ -71,10 +71,9 @@ def _finish(op: QuantizeOp) -> Finish:
 
 
 def _coefficients(op: QuantizeOp, isa: Device) -> Value:
-    params = params_of(op.output)
-    assert params is not None
-    scale = np.array(params.scale, np.float32)
-    low, high = params.limits
-    numbers = Numbers(params.zero_point[0], low, high)
+    params, numbers = params_of(op.output), Numbers()
+    scale = np.array([1.0] if params is None else params.scale, np.float32)
+    if params is not None:
+        numbers = Numbers(params.zero_point[0], *params.limits)
     values = numbers.with_channels(_finish(op), np.zeros(1, np.int32), scale, isa.storage_of)
     return constant(f"{build.name_of(op) or 'input'}.quantization", values)

@@ -17,6 +17,7 @@ from mlq.dialect.ops import Conv2dOp, MatmulOp
 from mlq.kernels import winograd
 from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.library import Device, Weighted
+from mlq.kernels.storage import REALS
 from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import NIBBLES, TAPS
@@ -81,8 +82,8 @@ class Layer:
         """The steps that make results of sums."""
         result, (low, high) = kind_of(self.result), self._limits()
         fits = self._fits()
-        most = np.inf if result == "f32" else self.isa.storage_of(result).most
-        limits = (-np.inf if result == "f32" else 0, most)
+        most = np.inf if result in REALS else self.isa.storage_of(result).most
+        limits = (-np.inf if result in REALS else 0, most)
         return Finish(
             result=result,
             sums="f32" if self.input is None else "i32",

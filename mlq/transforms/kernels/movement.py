@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,10 @@ def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     if any(isinstance(user, ConcatOp) and op.output not in parts_of(user) for user in users):
         return "is continued by another concat"
     reason = None if params_of(op.output) is None else unfit(isa, op.output, *parts)
-    reason = reason or library.unfit_concat(isa, [image_of(each).channels for each in parts])
+    channels = [_bytes_of(op) * image_of(each).channels for each in parts]
+    reason = reason or library.unfit_concat(isa, channels)
+    if reason is None and kind_of(op.output) == "f16" and image_of(op.output).channels % WORD:
+        reason = "joins channels that would leave some of the result's as they were"
     if reason is not None:
         return reason
     for part in parts:
@@ -98,6 +102,8 @@ def _move(op: Any, isa: Device, part: dict[str, Any], images: Images) -> None:
     value = np.float32(op.value.value if isinstance(op, PadOp) else 0.0)
     params, zero = params_of(op.output), images.zero(op.output)
     around = int(value.view(np.int32))
+    if kind == "f16":
+        around = int(numerics.real.halved(np.asarray(value)).view(np.int16))
     if params is not None:
         around = isa.storage_of(kind).stored(int(numerics.quantize(np.asarray(value), params)))
     numbers = constant("surroundings", np.array([zero, around], np.int32))
@@ -126,14 +132,24 @@ def _resize(op: ResizeNearestOp, isa: Device, images: Images) -> None:
     images.call(kernel, [source.value, images.zero_of(op.output)], op.output, output)
 
 
+def _bytes_of(op: ConcatOp) -> int:
+    """As how many elements of a kernel one counts: f16 are moved as two u8."""
+    return 2 if kind_of(op.output) == "f16" else 1
+
+
 def _concat(op: ConcatOp, isa: Device, parts: list[Value], images: Images) -> None:
-    sources, output = [images.read(each) for each in parts], images.result(op.output, BLOCK)
+    each, least = _bytes_of(op), WORD if kind_of(op.output) == "f16" else BLOCK
+    sources, output = [images.read(part) for part in parts], images.result(op.output, least)
+    *inputs, made = (
+        replace(image, channels=each * image.channels)
+        for image in (*(source.image for source in sources), output)
+    )
     kernel = library.of(isa).concat(
         isa=isa,
-        inputs=tuple(source.image for source in sources),
-        channels=tuple(image_of(each).channels for each in parts),
-        output=output,
-        kind=kind_of(op.output),
+        inputs=tuple(inputs),
+        channels=tuple(each * image_of(part).channels for part in parts),
+        output=made,
+        kind="u8" if each > 1 else kind_of(op.output),
     )
     operands = [source.value for source in sources]
     images.call(kernel, [*operands, images.zero_of(op.output)], op.output, output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
+from typing import Literal
 
 import numpy as np
 
@@ -34,8 +35,8 @@ def max_pool2d(op: MaxPool2dOp, isa: Device, images: Images) -> Lower | str:
 
 def avg_pool2d(op: AvgPool2dOp, isa: Device, images: Images) -> Lower | str:
     """The mean of each window, into which the margin counts as zeros."""
-    reason = unfit(isa, op.input, *([] if params_of(op.output) is None else [op.output]))
-    params = params_of(op.input)
+    params, result = params_of(op.input), [] if params_of(op.output) is None else [op.output]
+    reason = None if kind_of(op.input) == "f16" else unfit(isa, op.input, *result)
     if reason is None and params is not None and prod(op.kernel) * params.limits[1] >= _I32_LIMIT:
         reason = "adds up more than 32 bits hold"
     if reason is not None:
@@ -64,13 +65,15 @@ def _max_pool(op: MaxPool2dOp, isa: Device, images: Images) -> None:
 def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
     input, params = params_of(op.input), params_of(op.output)
-    assert input is not None
     keys = ("kernel", "strides", "pads", "ceil_pads", "count_include_pad")
     counts = counted(op.input.type.shape[1:3], **build.attributes_of(op, *keys))
-    scale = numerics.pool_scale(counts, input, params).reshape(-1)
-    zero = isa.storage_of(kind_of(op.input)).stored(input.zero_point[0])
-    bias = np.full(scale.size, -zero * int(np.prod(op.kernel)), np.int32)
-    finish = Finish(kind_of(op.output), guarded=True)
+    scale, bias = (1 / counts).astype(np.float32), np.zeros(counts.size, np.int32)
+    if input is not None:
+        scale = numerics.pool_scale(counts, input, params)
+        zero = isa.storage_of(kind_of(op.input)).stored(input.zero_point[0])
+        bias -= zero * int(np.prod(op.kernel))
+    sums: Literal["i32", "f32"] = "f32" if input is None else "i32"
+    finish = Finish(kind_of(op.output), sums, guarded=True)
     kernel = library.of(isa).mean_pool(
         isa=isa,
         input=source.image,
@@ -84,5 +87,5 @@ def _mean_pool(op: AvgPool2dOp, isa: Device, images: Images) -> None:
     )
     numbers = Numbers() if params is None else Numbers(params.zero_point[0], *params.limits)
     key = f"{build.name_of(op) or 'mean'}.coefficients"
-    values = numbers.with_channels(finish, bias, scale, isa.storage_of)
+    values = numbers.with_channels(finish, bias, scale.reshape(-1), isa.storage_of)
     images.call(kernel, [source.value, constant(key, values)], op.output, output)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch_mlir.dialects import arith, math
-from torch_mlir.ir import F32Type, FloatType, IntegerType, Type, Value
+from torch_mlir.ir import F16Type, F32Type, FloatType, IntegerType, Type, Value
 
 from mlq.dialect import linalg
 from mlq.numerics import Bounds, QuantParams
@@ -61,6 +61,15 @@ def widened(stored: Value, params: QuantParams, element: Type) -> Value:
     else:
         extend = arith.extsi if params.signed else arith.extui
     return stored if stored.type == element else extend(element, stored)
+
+
+def in_f32(value: Value) -> Value:
+    """A tensor of f16 as f32; others as they are."""
+    f32 = F32Type.get()
+    if not isinstance(value.type.element_type, F16Type):
+        return value
+    sizes = linalg.sizes_of(value)
+    return linalg.elementwise([linalg.whole(value)], f32, sizes, lambda x: arith.extf(f32, x))
 
 
 def centred(stored: Value, params: QuantParams, element: Type) -> Value:

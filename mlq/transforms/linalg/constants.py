@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_mlir.ir import F32Type, OpResult, RankedTensorType, StringAttr, Type, Value
+from torch_mlir.ir import F16Type, F32Type, OpResult, RankedTensorType, StringAttr, Type, Value
 
 from mlq.dialect import linalg, weights
 from mlq.dialect.ops import TransposeOp, WeightOp
@@ -120,9 +120,7 @@ def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def _type_of(array: NDArray[Any]) -> Type:
-    element = (
-        F32Type.get()
-        if array.dtype == np.float32
-        else linalg.integer_type(8 * array.dtype.itemsize)
-    )
+    reals = {2: F16Type, 4: F32Type} if array.dtype.kind == "f" else {}
+    width = array.dtype.itemsize
+    element = reals[width].get() if width in reals else linalg.integer_type(8 * width)
     return RankedTensorType.get(array.shape, element)

@@ -11,6 +11,7 @@ from mlq.dialect import linalg
 from mlq.dialect.linalg import Size
 from mlq.dialect.ops import BatchMatmulOp, Conv2dOp, MatmulOp
 from mlq.errors import DiagnosticError
+from mlq.transforms.linalg.arithmetic import in_f32
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import Stored, params_of
 from mlq.transforms.linalg.product import Product, product_of, product_of_activations
@@ -119,7 +120,7 @@ def _tiled(columns: int) -> tuple[int, bool]:
 def _with_columns(matrix: Constant, columns: int) -> Value:
     """A known matrix with zeros behind its columns."""
     missing = columns - matrix.array.shape[1]
-    return (matrix.padded([0, missing]) if missing else matrix).value()
+    return in_f32((matrix.padded([0, missing]) if missing else matrix).value())
 
 
 def _part(acc: Value, rows: Size, columns: int) -> Value:

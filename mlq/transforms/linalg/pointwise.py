@@ -11,7 +11,7 @@ from torch_mlir.dialects import arith, math, tensor
 from torch_mlir.ir import F32Type, OpView, Value
 
 from mlq import numerics
-from mlq.dialect import linalg
+from mlq.dialect import linalg, quant
 from mlq.dialect.ops import (
     ActivateOp,
     AddOp,
@@ -49,7 +49,12 @@ _WIDEST = 16  # bits whose every value float32 holds, so that rounding in float3
 
 
 def quantize(op: QuantizeOp, stored: Stored) -> Value:
-    """True division by the scale, as ONNX has it; one multiplication would round differently."""
+    """True division by the scale, as ONNX has it; one multiplication would round differently.
+
+    What is f16 is f32 here.
+    """
+    if quant.is_half(op.output.type):
+        return stored(op.input)
     output = _params(op, op.output)
     scale, zero_point = _per_element(output, np.asarray(output.scale, np.float32)), _zeros(output)
 
@@ -63,6 +68,8 @@ def quantize(op: QuantizeOp, stored: Stored) -> Value:
 
 def dequantize(op: DequantizeOp, stored: Stored) -> Value:
     """`f32(q - zero_point) * scale`."""
+    if quant.is_half(op.input.type):
+        return stored(op.input)
     input = _params(op, op.input)
     scale, zero_point = _per_element(input, np.asarray(input.scale, np.float32)), _zeros(input)
 
@@ -154,9 +161,21 @@ def fake_quantize(op: FakeQuantizeOp, stored: Stored) -> Value:
         steps = math.roundeven(arith.divf(x, divisor))
         steps = at_least(steps, arith.subf(low, zero_point))
         steps = at_most(steps, arith.subf(high, zero_point))
-        return arith.select(on, product(steps, divisor), x)
+        halves = arith.cmpf(arith.CmpFPredicate.OLT, scale, linalg.scalar(f32, 0.0))
+        return arith.select(on, product(steps, divisor), arith.select(halves, _halved(x), x))
 
     return _map(op, stored(op.input), [], body)
+
+
+def _halved(x: Value) -> Value:
+    """Rounded to the bits that f16 has, ties to even."""
+    i32 = linalg.integer_type(32)
+    half, last, one = (
+        linalg.scalar(i32, number) for number in (numerics.HALF_ULP, numerics.LAST_BIT, 1)
+    )
+    bits = arith.bitcast(i32, x)
+    rounded = arith.addi(bits, arith.addi(half, arith.andi(arith.shrui(bits, last), one)))
+    return arith.bitcast(x.type, arith.shli(arith.shrui(rounded, last), last))
 
 
 def _map(
