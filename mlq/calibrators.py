@@ -64,8 +64,7 @@ class Observation:
     @cached_property
     def cumulative(self) -> tuple[Reals, Reals]:
         """Edges, and how many values lie below each; for np.interp. The range spans zero."""
-        counts = np.asarray(self.histogram.counts, np.int64)
-        low, high = self.histogram.low, self.histogram.high
+        counts, low, high = self._counts, self.histogram.low, self.histogram.high
         edges: Reals = np.linspace(low, high, len(counts) + 1, dtype=np.float64)
         # Nothing lies beyond the extremes, though the outer bins do.
         if edges[0] < self.minimum < edges[1]:
@@ -73,13 +72,20 @@ class Observation:
         if edges[-2] < self.maximum < edges[-1]:
             edges[-1] = self.maximum
         edges, below = gather_bounds(edges, counts)
-        spanned = np.union1d(edges, 0.0)
-        return spanned, np.interp(spanned, edges, below)
+        zero = int(edges.searchsorted(0.0))
+        if edges[zero : zero + 1].any() or zero == len(edges):
+            edges, known = np.insert(edges, zero, 0.0), edges
+            below = np.interp(edges, known, below)
+        return edges, below
 
     @cached_property
     def coarse(self) -> Histogram:
         """The histogram as people look at it."""
-        return coarse(self.histogram)
+        return coarse(self.histogram, self._counts)
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.array(self.histogram.counts, np.int64)
 
     @cached_property
     def searched(self) -> dict[tuple[Any, ...], tuple[float, float]]:
@@ -89,7 +95,7 @@ class Observation:
     @property
     def is_certain(self) -> bool:
         """Whether there is nothing to choose: a constant, or a tensor without values."""
-        return self.minimum == self.maximum or not any(self.histogram.counts)
+        return self.minimum == self.maximum or not self._counts.any()
 
     @property
     def span(self) -> tuple[float, float]:

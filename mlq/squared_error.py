@@ -136,6 +136,7 @@ class _Side:
         for row, (edges, counts) in enumerate(sides):
             self.edges[row], self.edges[row, : len(edges)] = edges[-1], edges
             self.density[row, : len(counts)] = counts / (edges[1:] - edges[:-1])
+        self.is_empty = not self.density.any()
         self.ends = _moments(self.edges)
         self.sums = _running(self.density, self.ends)
 
@@ -148,13 +149,13 @@ class _Side:
     def covered(self, scales: Reals, levels: Integers) -> _Covered:
         """This side, covered by so many levels [T, Z] of scales [T, S]."""
         bound = scales[..., None] * levels[:, None]
+        if self.is_empty:
+            return _Covered(self, scales, bound, np.zeros_like(bound, np.int64), 0.0 * bound)
         reached = np.minimum(bound, self.edges[:, -1:, None])
         # The bin of each bound, the last one of what lies beyond.
         pairs = zip(self.edges, reached, strict=True)
         after = np.stack([edges.searchsorted(each, "right") for edges, each in pairs])
         where = np.maximum(np.minimum(after, self.bins[:, None, None]) - 1, 0)
-        if not self.density.any():
-            return _Covered(self, scales, reached, where, np.zeros_like(bound))
         rows = np.arange(len(scales))[:, None, None]
         part = _moments(reached) - self.ends[:, rows, where]
         beyond = self.sums[..., -1:, None] - self.sums[:, rows, where]
@@ -176,7 +177,7 @@ class _Covered(NamedTuple):
     def rounded(self, tensors: Integers, places: Integers) -> Reals:
         """Summed squared error of what lies within, of tensors and scales by places [J]: [J, Z]."""
         errors = np.zeros((len(tensors), self.where.shape[-1]))
-        if not self.side.density.any():
+        if self.side.is_empty:
             return errors
         for start in range(0, len(tensors), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
