@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import metrics, runtime
-from mlq.calibrators import Observation, Storage, calibrate, search_windows
+from mlq.calibrators import Observation, Storage, calibrate, search
 from mlq.emulation import Runner
 from mlq.histograms import HistogramAccumulator
 from mlq.network import Network
@@ -132,8 +132,8 @@ def ranges_by(
     """The range of every tensor, by one calibrator, for the activation bits of `precision`."""
     storage = Storage(bits=Precision.parse(precision).activation_bits, scheme=scheme)
     tensors = {}
-    if calibrator == "entropy":
-        search_windows(observations.tensors.values(), storage)
+    if calibrator in ("entropy", "mse"):
+        search(calibrator, observations.tensors.values(), storage)
     for name, observed in observations.tensors.items():
         low, high = calibrate(calibrator, observed, storage)
         tensors[name] = TensorRange(

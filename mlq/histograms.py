@@ -155,9 +155,8 @@ class HistogramAccumulator:
         np.multiply(edges, math.ldexp(1.0, exponent), out=self._edges[tensor])
 
 
-def coarse(histogram: Histogram) -> Histogram:
-    """The histogram with neighbouring bins added up, for files that people open."""
-    counts = np.asarray(histogram.counts, np.int64)
+def coarse(histogram: Histogram, counts: NDArray[np.int64]) -> Histogram:
+    """The histogram, whose counts these are, with neighbours added up: for files people open."""
     step = -(-len(counts) // _REPORTED_BINS)
     sums = np.add.reduceat(counts, np.arange(0, len(counts), step))
     width = (histogram.high - histogram.low) / len(counts)

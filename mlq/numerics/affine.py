@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +100,10 @@ def dequantize(stored: Integers, params: QuantParams) -> Reals:
 
 def fake_quantize(x: Reals, params: QuantParams) -> Reals:
     """Quantize, then dequantize: `x` as the quantized network sees it."""
-    return dequantize(quantize(x, params), params)
+    if params.bits > _FLOAT32_STORAGE:
+        return dequantize(quantize(x, params), params)
+    scale = params.scales(x.ndim).astype(np.float32)
+    return _simulated(x, scale, params.zero_points(x.ndim), params.limits)
 
 
 HALVES = (-1.0, 0.0, 0.0, 0.0)
@@ -117,10 +121,16 @@ def fake_quantize_row(x: Reals, row: Reals) -> Reals:
         return halves
     if scale == 0:
         return x
-    zero_point, low, high = (int(each) for each in row[1:])
+    zero_point, *limits = (int(each) for each in row[1:])
+    return _simulated(x, scale, np.int64(zero_point), limits)
+
+
+def _simulated(x: Reals, scale: Reals, zero_point: Any, limits: Sequence[int]) -> Reals:
+    """Round and saturate in float32, which holds all of these integers; none is negative zero."""
+    least, most = ((each - zero_point).astype(np.float32) for each in limits)
     with np.errstate(over="ignore"):
-        stored = round_and_saturate(x / scale, zero_point, low, high)
-    simulated: Reals = (stored - zero_point).astype(np.float32) * scale
+        steps = np.clip(nearest(x.astype(np.float32, copy=False) / scale), least, most)
+    simulated: Reals = (steps + np.float32(0.0)) * scale
     return simulated
 
 
