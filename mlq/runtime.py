@@ -49,6 +49,7 @@ class Executable:
     ) -> None:
         # Attributes go in this order: what lies in a GPU's memory must be gone before the device.
         self._inputs: list[_Input | _Upload] = []
+        self._kept: list[tuple[Array, _Input | _Upload]] = []
         self._context: Any = None
         self._module = module
         self._function = module.lookup_function(entry)
@@ -97,6 +98,16 @@ class Executable:
         self._parameters = parameters
         self._context = self._bind()
 
+    def keep(self, arrays: Sequence[Array]) -> None:
+        """Pass these as the last arguments of every call from now on; each is copied once."""
+        before = {id(array): (array, slot) for array, slot in self._kept}
+        self._kept = [before.get(id(array)) or (array, self._filled(array)) for array in arrays]
+
+    def _filled(self, array: Array) -> _Input | _Upload:
+        slot = self._input(self._device, array)
+        slot.fill(array)
+        return slot
+
     def _bind(self) -> Any:
         modules = [rt.create_hal_module(instance(), self._device)]
         if self._parameters is not None:
@@ -116,8 +127,8 @@ class Executable:
             elif not self._inputs[index].fits(array):
                 self._inputs[index] = self._input(self._device, array)
             self._inputs[index].fill(array)
-        arguments = rt.VmVariantList(len(arrays))
-        for slot in self._inputs:
+        arguments = rt.VmVariantList(len(arrays) + len(self._kept))
+        for slot in (*self._inputs, *(slot for _, slot in self._kept)):
             arguments.push_ref(slot.view)
         return arguments
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +178,14 @@ class StoredNetwork:
         )
 
 
+class _Module(NamedTuple):
+    """A compiled module, the weights that it reads, and those that it takes as arguments."""
+
+    vmfb: bytes
+    weights: WeightStore
+    given: tuple[str, ...]
+
+
 class Simulation(StoredNetwork):
     """A network whose quantization is chosen at run time; `batch` is that of the network.
 
@@ -210,7 +218,7 @@ class Simulation(StoredNetwork):
         self._bound: dict[str, tuple[Any, ...]] = {}
         self._made: Made = {}
 
-    def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore]:
+    def _compiled(self, entry: str, target: Target) -> _Module:
         """The module with one function, and the weights that it reads."""
         lower, batch = lowering(target.features), self.network.batch
         if self._observed and entry == "simulated":
@@ -225,7 +233,9 @@ class Simulation(StoredNetwork):
         )
         lowered = self.network.transform(pipeline)
         text, flags = lowered.text, input_flags(lowered.text)
-        return compile_module(text, target, embed=False, extra_flags=flags), lowered.weights
+        vmfb = compile_module(text, target, embed=False, extra_flags=flags)
+        keys = tuple(key for (key,) in lowered.notes["mlq.given"])
+        return _Module(vmfb, lowered.weights, keys)
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""
@@ -235,9 +245,8 @@ class Simulation(StoredNetwork):
     @property
     def identity(self) -> bytes:
         """What its results depend on besides weights, ranges and assignments."""
-        module, _ = self._modules["simulated"]
         words = repr((self._scheme, self._granularity, self._narrow))
-        return words.encode() + self._refinement + module
+        return words.encode() + self._refinement + self._modules["simulated"].vmfb
 
     @property
     def compared(self) -> tuple[tuple[str, str], ...]:
@@ -274,7 +283,7 @@ class Simulation(StoredNetwork):
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
-        own, (vmfb, weights) = self.network.weights, self._modules[entry]
+        own, (vmfb, weights, keys) = self.network.weights, self._modules[entry]
         # Of the network's own, not of those that the module was compiled with.
         known = {key: (own if key in own else weights)[key] for key in weights}
         given = {**known, **weights.parameters(simulated, self._made)}
@@ -285,6 +294,7 @@ class Simulation(StoredNetwork):
             self._loaded[entry] = executable
         else:
             executable.swap_parameters(given)
+        executable.keep([given[key] for key in keys])
         self._bound[entry] = bound
         return executable
 
