@@ -65,14 +65,14 @@ class Executable:
         """Most memory the device held at once since loading: inputs, activations, constants."""
         return int(self._device.allocator.statistics["device_bytes_peak"])
 
-    def run(self, *arrays: Array) -> list[Array]:
+    def run(self, *arrays: Array | int) -> list[Array]:
         """Results of one call, each an array of its own; DataError where inputs do not fit.
 
-        IREE's integers have no sign: without `dtypes` at `load`, u8 results come back as int8.
+        An int is an argument that is no tensor. IREE's integers have no sign: without `dtypes` at `load`, u8 results come back as int8.
         """
         return self._collect(self._invoke(self._fill(arrays), arrays))
 
-    def prepare(self, *arrays: Array) -> Callable[[], None]:
+    def prepare(self, *arrays: Array | int) -> Callable[[], None]:
         """A call with inputs already on the device, its results left there: for timing.
 
         It reads the inputs of this executable: the next `run` or `prepare` replaces them.
@@ -118,8 +118,9 @@ class Executable:
         except (RuntimeError, ValueError) as error:
             raise _load_error(error) from None
 
-    def _fill(self, arrays: Sequence[Array]) -> Any:
+    def _fill(self, given: Sequence[Array | int]) -> Any:
         """Copy inputs into the kept buffers, and list these as the arguments of a call."""
+        arrays = [each for each in given if not isinstance(each, int)]
         del self._inputs[len(arrays) :]
         for index, array in enumerate(arrays):
             if index == len(self._inputs):
@@ -127,12 +128,17 @@ class Executable:
             elif not self._inputs[index].fits(array):
                 self._inputs[index] = self._input(self._device, array)
             self._inputs[index].fill(array)
-        arguments = rt.VmVariantList(len(arrays) + len(self._kept))
-        for slot in (*self._inputs, *(slot for _, slot in self._kept)):
+        arguments, slots = rt.VmVariantList(len(given) + len(self._kept)), iter(self._inputs)
+        for each in given:
+            if isinstance(each, int):
+                arguments.push_int(each)
+            else:
+                arguments.push_ref(next(slots).view)
+        for _, slot in self._kept:
             arguments.push_ref(slot.view)
         return arguments
 
-    def _invoke(self, arguments: Any, arrays: Sequence[Array]) -> Any:
+    def _invoke(self, arguments: Any, arrays: Sequence[Array | int]) -> Any:
         results = rt.VmVariantList(1)
         try:
             self._context.invoke(self._function, arguments, results)
@@ -297,7 +303,7 @@ def _load_error(error: Exception) -> MlqError:
     return DataError(f"the module cannot be loaded: {reason}")
 
 
-def _call_error(error: Exception, arrays: Sequence[Array]) -> MlqError:
+def _call_error(error: Exception, arrays: Sequence[Array | int]) -> MlqError:
     match = STATUS.search(str(error))
     reason = reason_of(error)
     if match is None or match[1] != "INVALID_ARGUMENT":
@@ -305,7 +311,7 @@ def _call_error(error: Exception, arrays: Sequence[Array]) -> MlqError:
     if "input list" in reason:
         return DataError(f"the module takes another number of inputs than {len(arrays)}: {reason}")
     actual = re.search(r"actual shape `([^`]*)`", reason)
-    shapes = ["x".join(map(str, array.shape)) for array in arrays]
+    shapes = ["x".join(map(str, np.shape(array))) for array in arrays]
     if actual is not None and shapes.count(actual[1]) == 1:
         return DataError(f"input {shapes.index(actual[1])} does not fit the module: {reason}")
     return DataError(f"an input does not fit the module: {reason}")

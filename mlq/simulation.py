@@ -210,8 +210,6 @@ class Simulation(StoredNetwork):
         self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
         # A module for each function: one that is loaded holds the packed weights of all it has.
         self._modules = {"simulated": self._compiled("simulated", target)}
-        if observed:
-            self._modules["observed"] = self._modules["simulated"]
         if chains:
             self._modules["lockstep"] = self._compiled("lockstep", target)
         self._loaded: dict[str, runtime.Executable] = {}
@@ -222,8 +220,7 @@ class Simulation(StoredNetwork):
         """The module with one function, and the weights that it reads."""
         lower, batch = lowering(target.features), self.network.batch
         if self._observed and entry == "simulated":
-            entry = "simulated+observed"
-            lower = instrument_pipeline(batch=batch, lower=lower, function="observed")
+            lower = instrument_pipeline(batch=batch, lower=lower, function="simulated")
         pipeline = simulate_pipeline(
             entry,
             lower,
@@ -257,12 +254,14 @@ class Simulation(StoredNetwork):
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
         executable = self._prepared("simulated", {":simulated": assignment})
-        return executable.run(*inputs, self.table(ranges, assignment))
+        if not self._observed:
+            return executable.run(*inputs, self.table(ranges, assignment))
+        return executable.run(*inputs, self.table(ranges, assignment), 0)[:-1]
 
     def observe(self, *inputs: Array) -> list[Array]:
         """What `calibration.instrument` makes of one batch: float outputs, and statistics."""
-        executable = self._prepared("observed", {":simulated": {}})
-        return executable.run(*inputs, np.zeros((len(self._rows), 4), np.float32))
+        executable = self._prepared("simulated", {":simulated": {}})
+        return executable.run(*inputs, np.zeros((len(self._rows), 4), np.float32), 1)
 
     def lockstep(
         self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]
