@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +103,13 @@ class Executable:
         """Pass these as the last arguments of every call from now on; each is copied once."""
         before = {id(array): (array, slot) for array, slot in self._kept}
         self._kept = [before.get(id(array)) or (array, self._filled(array)) for array in arrays]
+
+    def twin(self) -> Executable:
+        """The same for another thread: inputs of its own, parameters and kept arguments shared."""
+        made = copy.copy(self)
+        made._inputs = []
+        made._context = made._bind()
+        return made
 
     def _filled(self, array: Array) -> _Input | _Upload:
         slot = self._input(self._device, array)
