@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from iree.runtime import _binding
 from numpy.typing import DTypeLike, NDArray
 
 from mlq import devices
-from mlq.devices import STATUS, instance, reason_of
-from mlq.errors import DataError, MlqError, TargetError
+from mlq.devices import call_error, instance, load_error, reason_of
+from mlq.errors import DataError
 from mlq.latency import Latency, time_calls
 
 Array = NDArray[Any]
@@ -69,7 +68,7 @@ class Executable:
     def run(self, *arrays: Array | int) -> list[Array]:
         """Results of one call, each an array of its own; DataError where inputs do not fit.
 
-        An int is an argument that is no tensor. IREE's integers have no sign: without `dtypes` at `load`, u8 results come back as int8.
+        Without `dtypes` at `load`, u8 comes back as int8. An int is an argument that is no tensor.
         """
         return self._collect(self._invoke(self._fill(arrays), arrays))
 
@@ -107,8 +106,7 @@ class Executable:
     def twin(self) -> Executable:
         """The same for another thread: inputs of its own, parameters and kept arguments shared."""
         made = copy.copy(self)
-        made._inputs = []
-        made._context = made._bind()
+        vars(made).update(_inputs=[], _context=self._bind())
         return made
 
     def _filled(self, array: Array) -> _Input | _Upload:
@@ -124,7 +122,7 @@ class Executable:
         try:
             return rt.VmContext(instance(), modules=[*modules, self._module])
         except (RuntimeError, ValueError) as error:
-            raise _load_error(error) from None
+            raise load_error(error) from None
 
     def _fill(self, given: Sequence[Array | int]) -> Any:
         """Copy inputs into the kept buffers, and list these as the arguments of a call."""
@@ -151,7 +149,7 @@ class Executable:
         try:
             self._context.invoke(self._function, arguments, results)
         except (RuntimeError, ValueError) as error:
-            raise _call_error(error, arrays) from None
+            raise call_error(error, arrays) from None
         return results
 
     def _collect(self, results: Any) -> list[Array]:
@@ -300,26 +298,3 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     raw = np.empty(count + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + count].view(dtype).reshape(shape)
-
-
-def _load_error(error: Exception) -> MlqError:
-    reason = reason_of(error)
-    if "io_parameters" in reason:
-        return DataError("the module keeps its weights outside; pass its parameters to load it")
-    if "version mismatch" in reason:
-        return TargetError(f"the module was compiled by another IREE, compile it again: {reason}")
-    return DataError(f"the module cannot be loaded: {reason}")
-
-
-def _call_error(error: Exception, arrays: Sequence[Array | int]) -> MlqError:
-    match = STATUS.search(str(error))
-    reason = reason_of(error)
-    if match is None or match[1] != "INVALID_ARGUMENT":
-        return TargetError(f"the module failed while running: {reason}")
-    if "input list" in reason:
-        return DataError(f"the module takes another number of inputs than {len(arrays)}: {reason}")
-    actual = re.search(r"actual shape `([^`]*)`", reason)
-    shapes = ["x".join(map(str, np.shape(array))) for array in arrays]
-    if actual is not None and shapes.count(actual[1]) == 1:
-        return DataError(f"input {shapes.index(actual[1])} does not fit the module: {reason}")
-    return DataError(f"an input does not fit the module: {reason}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,8 +26,7 @@ from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.targets import host
-from mlq.tuning import cluster, history, outcomes, summary
+from mlq.tuning import cluster, history, outcomes, preparing, summary
 from mlq.tuning import study as studies
 from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
@@ -36,12 +34,9 @@ from mlq.tuning.objective import Objective
 from mlq.tuning.sampler import sampler
 from mlq.tuning.settings import Settings
 from mlq.tuning.space import Configuration, Space
-from mlq.tuning.surrogate import Surrogate
-from mlq.tuning.trials import Forecast, Trials
+from mlq.tuning.trials import Trials
 
 STUDY = "study.db"
-# Samples at once; Python hands out more of a small network no faster.
-_MOST_LANES = 8
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def tune(
         preprocess=preprocess,
         seed=settings.seed,
         threads=settings.threads,
-        lanes=max(min(host.processors(), _MOST_LANES) // settings.threads, 1),
+        lanes=settings.lanes,
         tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):
@@ -149,39 +144,12 @@ class Search:
         return history.known(self.objective.network.model.sha256, loss=self.settings.loss)
 
     @cached_property
-    def _grown(self) -> dict[Any, Any]:
-        """The trees, by what they know."""
-        return {}
-
-    def _learn(self) -> None:
-        """Grow the trees that the first trials are chosen by: of this network they know nothing."""
-        if self.settings.transfers:
-            seed, nothing = self.settings.seed, Forecast()
-            Surrogate(self.prior, {}, lambda _: nothing, seed=seed, grown=self._grown).grow()
-
-    def compile(self) -> None:
-        """Compile what serves all trials; the compiler is a process, so trees grow meanwhile."""
-        with self.stages.stage("compile simulation"), ThreadPoolExecutor(1) as beside:
-            learning = beside.submit(self._learn)
-            _ = self.objective.simulation
-            learning.result()
-
-    def foresee(self, measuring: studies.Measuring) -> None:
-        """Forecast every configuration, while the float network runs over the first samples."""
-        forecasts, points = self.objective.forecasts, self.space.points()
-        points = points if self.settings.transfers else ()
-        for samples in forecasts.samples(points):
-            self.objective.observations(samples)
-        with self.stages.stage("forecast"), ThreadPoolExecutor(1) as beside:
-            ready = beside.submit(measuring.prepare)
-            for each in points:
-                forecasts.of(each)
-            ready.result()
-
-    @cached_property
     def study(self) -> studies.Study:
         """The study, opened or made."""
-        settings = self.settings
+        settings, grown = self.settings, dict[Any, Any]()
+        if settings.transfers:
+            with self.stages.stage("compile simulation"):
+                preparing.compile_module(self.objective, self.prior, grown, settings.seed)
         chooser = sampler(
             settings.sampler,
             self.space,
@@ -189,7 +157,7 @@ class Search:
             features=self.features if settings.transfers else {},
             known_us=self.objective.mixing.known_us if settings.timed else None,
             forecasts=self.objective.forecasts.of if settings.transfers else None,
-            grown=self._grown,
+            grown=grown,
             seed=settings.seed,
         )
         name, objectives = f"{self.name} {self.subject[:12]}", 1 + settings.timed
@@ -224,11 +192,10 @@ class Search:
 
         KeyboardInterrupt passes through as long as there is no trial to choose.
         """
-        if self.settings.transfers:
-            self.compile()
-        settings, study = self.settings, self.study
-        goal = min(settings.trials, len(self.space.points()))
-        self.foresee(measuring)
+        settings, study, points = self.settings, self.study, self.space.points()
+        goal = min(settings.trials, len(points))
+        with self.stages.stage("forecast"):
+            preparing.foresee(self.objective, points if settings.transfers else (), measuring)
         watch = Watch(
             settings.loss, goal, self.stages.say, seconds=settings.seconds, timed=settings.timed
         )

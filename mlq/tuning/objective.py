@@ -24,7 +24,8 @@ from mlq.network import Network
 from mlq.precision import Calibrator, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
-from mlq.simulation import Assignment, Simulation
+from mlq.simulation import Simulation
+from mlq.stored import Assignment
 from mlq.targets.base import Target
 from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.measurement import Measurement, Racing, Reference, never

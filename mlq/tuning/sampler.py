@@ -222,7 +222,7 @@ def sampler(
 ) -> BaseSampler:
     """The sampler of that name; UsageError lists all of them.
 
-    `prior`, `features`, `forecasts` and `grown` are for quantune alone; `known_us` says that time is the
+    `prior`, `features`, `forecasts`, `grown` are for quantune alone; `known_us` says that time is the
     second objective.
     """
     one_of(SAMPLERS, name, "sampler")

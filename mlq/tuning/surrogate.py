@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from mlq.errors import UsageError
 from mlq.tuning.features import COLUMNS, NOISE, Features, Matrix, encode, encode_noise
@@ -173,6 +172,8 @@ def _normal_scores(group: Sequence[Trial]) -> NDArray[np.float64]:
 
     Source: van der Waerden (1952), but for the quantiles, which are at the middle of each step.
     """
+    from scipy.special import ndtri
+
     losses = np.array([each.loss for each in group])
     worse = (losses[None, :] > losses[:, None]).sum(axis=1)
     equal = (losses[None, :] == losses[:, None]).sum(axis=1)
