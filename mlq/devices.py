@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from iree.runtime import _binding
 from numpy.typing import NDArray
 
 from mlq import targets
-from mlq.errors import TargetError
+from mlq.errors import DataError, MlqError, TargetError
 from mlq.targets.base import Target
 from mlq.targets.device import Device
 from mlq.targets.host import cpu_features, cpu_model
@@ -183,3 +183,28 @@ def _no_features(needed: Iterable[str]) -> str:
 def tool(name: str) -> Path:
     """A program of the runtime's wheel, such as iree-benchmark-module."""
     return Path(rt.__file__).parents[1] / "_runtime_libs" / name
+
+
+def load_error(error: Exception) -> MlqError:
+    """What is wrong with a module that cannot be loaded."""
+    reason = reason_of(error)
+    if "io_parameters" in reason:
+        return DataError("the module keeps its weights outside; pass its parameters to load it")
+    if "version mismatch" in reason:
+        return TargetError(f"the module was compiled by another IREE, compile it again: {reason}")
+    return DataError(f"the module cannot be loaded: {reason}")
+
+
+def call_error(error: Exception, arrays: Sequence[NDArray[Any] | int]) -> MlqError:
+    """What is wrong with a call of a module on these inputs."""
+    match = STATUS.search(str(error))
+    reason = reason_of(error)
+    if match is None or match[1] != "INVALID_ARGUMENT":
+        return TargetError(f"the module failed while running: {reason}")
+    if "input list" in reason:
+        return DataError(f"the module takes another number of inputs than {len(arrays)}: {reason}")
+    actual = re.search(r"actual shape `([^`]*)`", reason)
+    shapes = ["x".join(map(str, np.shape(array))) for array in arrays]
+    if actual is not None and shapes.count(actual[1]) == 1:
+        return DataError(f"input {shapes.index(actual[1])} does not fit the module: {reason}")
+    return DataError(f"an input does not fit the module: {reason}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ from iree.runtime import _binding
 from numpy.typing import DTypeLike, NDArray
 
 from mlq import devices
-from mlq.devices import STATUS, instance, reason_of
-from mlq.errors import DataError, MlqError, TargetError
+from mlq.devices import call_error, instance, load_error, reason_of
+from mlq.errors import DataError
 from mlq.latency import Latency, time_calls
 
 Array = NDArray[Any]
@@ -49,6 +49,7 @@ class Executable:
     ) -> None:
         # Attributes go in this order: what lies in a GPU's memory must be gone before the device.
         self._inputs: list[_Input | _Upload] = []
+        self._kept: list[tuple[Array, _Input | _Upload]] = []
         self._context: Any = None
         self._module = module
         self._function = module.lookup_function(entry)
@@ -64,14 +65,14 @@ class Executable:
         """Most memory the device held at once since loading: inputs, activations, constants."""
         return int(self._device.allocator.statistics["device_bytes_peak"])
 
-    def run(self, *arrays: Array) -> list[Array]:
+    def run(self, *arrays: Array | int) -> list[Array]:
         """Results of one call, each an array of its own; DataError where inputs do not fit.
 
-        IREE's integers have no sign: without `dtypes` at `load`, u8 results come back as int8.
+        Without `dtypes` at `load`, u8 comes back as int8. An int is an argument that is no tensor.
         """
         return self._collect(self._invoke(self._fill(arrays), arrays))
 
-    def prepare(self, *arrays: Array) -> Callable[[], None]:
+    def prepare(self, *arrays: Array | int) -> Callable[[], None]:
         """A call with inputs already on the device, its results left there: for timing.
 
         It reads the inputs of this executable: the next `run` or `prepare` replaces them.
@@ -97,6 +98,22 @@ class Executable:
         self._parameters = parameters
         self._context = self._bind()
 
+    def keep(self, arrays: Sequence[Array]) -> None:
+        """Pass these as the last arguments of every call from now on; each is copied once."""
+        before = {id(array): (array, slot) for array, slot in self._kept}
+        self._kept = [before.get(id(array)) or (array, self._filled(array)) for array in arrays]
+
+    def twin(self) -> Executable:
+        """The same for another thread: inputs of its own, parameters and kept arguments shared."""
+        made = copy.copy(self)
+        vars(made).update(_inputs=[], _context=self._bind())
+        return made
+
+    def _filled(self, array: Array) -> _Input | _Upload:
+        slot = self._input(self._device, array)
+        slot.fill(array)
+        return slot
+
     def _bind(self) -> Any:
         modules = [rt.create_hal_module(instance(), self._device)]
         if self._parameters is not None:
@@ -105,10 +122,11 @@ class Executable:
         try:
             return rt.VmContext(instance(), modules=[*modules, self._module])
         except (RuntimeError, ValueError) as error:
-            raise _load_error(error) from None
+            raise load_error(error) from None
 
-    def _fill(self, arrays: Sequence[Array]) -> Any:
+    def _fill(self, given: Sequence[Array | int]) -> Any:
         """Copy inputs into the kept buffers, and list these as the arguments of a call."""
+        arrays = [each for each in given if not isinstance(each, int)]
         del self._inputs[len(arrays) :]
         for index, array in enumerate(arrays):
             if index == len(self._inputs):
@@ -116,17 +134,22 @@ class Executable:
             elif not self._inputs[index].fits(array):
                 self._inputs[index] = self._input(self._device, array)
             self._inputs[index].fill(array)
-        arguments = rt.VmVariantList(len(arrays))
-        for slot in self._inputs:
+        arguments, slots = rt.VmVariantList(len(given) + len(self._kept)), iter(self._inputs)
+        for each in given:
+            if isinstance(each, int):
+                arguments.push_int(each)
+            else:
+                arguments.push_ref(next(slots).view)
+        for _, slot in self._kept:
             arguments.push_ref(slot.view)
         return arguments
 
-    def _invoke(self, arguments: Any, arrays: Sequence[Array]) -> Any:
+    def _invoke(self, arguments: Any, arrays: Sequence[Array | int]) -> Any:
         results = rt.VmVariantList(1)
         try:
             self._context.invoke(self._function, arguments, results)
         except (RuntimeError, ValueError) as error:
-            raise _call_error(error, arrays) from None
+            raise call_error(error, arrays) from None
         return results
 
     def _collect(self, results: Any) -> list[Array]:
@@ -275,26 +298,3 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     raw = np.empty(count + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + count].view(dtype).reshape(shape)
-
-
-def _load_error(error: Exception) -> MlqError:
-    reason = reason_of(error)
-    if "io_parameters" in reason:
-        return DataError("the module keeps its weights outside; pass its parameters to load it")
-    if "version mismatch" in reason:
-        return TargetError(f"the module was compiled by another IREE, compile it again: {reason}")
-    return DataError(f"the module cannot be loaded: {reason}")
-
-
-def _call_error(error: Exception, arrays: Sequence[Array]) -> MlqError:
-    match = STATUS.search(str(error))
-    reason = reason_of(error)
-    if match is None or match[1] != "INVALID_ARGUMENT":
-        return TargetError(f"the module failed while running: {reason}")
-    if "input list" in reason:
-        return DataError(f"the module takes another number of inputs than {len(arrays)}: {reason}")
-    actual = re.search(r"actual shape `([^`]*)`", reason)
-    shapes = ["x".join(map(str, array.shape)) for array in arrays]
-    if actual is not None and shapes.count(actual[1]) == 1:
-        return DataError(f"input {shapes.index(actual[1])} does not fit the module: {reason}")
-    return DataError(f"an input does not fit the module: {reason}")

@@ -6,184 +6,32 @@ a layer reads is stored) and the weights that layers compute with; neither needs
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from typing_extensions import Self
 
-from mlq import numerics, runtime
+from mlq import runtime
 from mlq.dialect.weights import Made, WeightStore
-from mlq.network import Flow, Layer, Network
-from mlq.precision import F16, F32, Granularity, Precision, Scheme
+from mlq.network import Network
+from mlq.precision import Granularity, Scheme
 from mlq.ranges import Ranges
+from mlq.stored import Array, Assignment, StoredNetwork
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module, input_flags
 from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
-Array = NDArray[Any]
-Assignment = Mapping[str, str]
-"""Precision by layer name; a layer that is absent is f32."""
-
-_RESIDUAL_BITS = 8
 # Elements of an image, of each sample, that `lockstep` compares: rows of it, when it has more.
 _COMPARED = 1 << 15
-_TABLES = 4  # are kept: what chains in lockstep take turns with
 
 
-class StoredNetwork:
-    """A network as a configuration stores it: what becomes of activations and weights.
+class _Module(NamedTuple):
+    """A compiled module, the weights that it reads, and those that it takes as arguments."""
 
-    Nothing is compiled, and nothing is run.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        *,
-        scheme: Scheme = "asymmetric",
-        granularity: Granularity = "per_axis",
-    ) -> None:
-        self.network = network
-        self._scheme, self._granularity = scheme, granularity
-        self._rows = [(layer, flow) for layer in network.layers for flow in layer.flows]
-        self._stored: dict[tuple[str, int], Array] = {}
-        self._rounded: Mapping[tuple[str, int], Array] = {}
-        self._narrow: Mapping[int, Ranges] = {}
-        self._refinement = self._origin = b""
-        self._biases: Mapping[tuple[str, str], Array] = {}
-        self._tables: list[tuple[Ranges, Assignment, NDArray[np.float32]]] = []
-
-    def configured(self, scheme: Scheme, granularity: Granularity) -> Self:
-        """The same with another scheme and granularity; a simulation shares module and executables.
-
-        What is shared is not for use by both at once; only the last one's weights stay bound.
-        """
-        other = copy.copy(self)
-        vars(other).update(_scheme=scheme, _granularity=granularity, _stored={}, _tables=[])
-        return other
-
-    def reweighted(self, network: Network) -> Self:
-        """The same for a network that differs in its weights alone; shared as in `configured`."""
-        other, digest, weights = copy.copy(self), hashlib.sha256(), network.weights
-        for key in [key for key in weights if weights[key] is not self.network.weights[key]]:
-            digest.update(key.encode() + np.ascontiguousarray(weights[key]).tobytes())
-        vars(other).update(network=network, _origin=digest.digest())
-        return other.refined({}, {}, {})
-
-    def refined(
-        self,
-        narrow: Mapping[int, Ranges],
-        weights: Mapping[tuple[str, int], Array],
-        biases: Mapping[tuple[str, str], Array],
-    ) -> Self:
-        """The same with more care for few bits; shared as in `configured`.
-
-        `narrow` has ranges for activations of so many bits, in the place of those for all bits;
-        `weights` (by key and bits) and `biases` (by key and precision) those of better rounding.
-        """
-        other, digest = self.clipped(narrow), hashlib.sha256(self._origin)
-        for key, array in sorted([*weights.items(), *biases.items()], key=lambda of: str(of[0])):
-            digest.update(repr(key).encode() + np.ascontiguousarray(array).tobytes())
-        vars(other).update(_refinement=digest.digest(), _stored={})
-        vars(other).update(_rounded=dict(weights), _biases=dict(biases))
-        return other
-
-    def clipped(self, narrow: Mapping[int, Ranges]) -> Self:
-        """The same with these ranges for activations of few bits; weights stay bound."""
-        other = copy.copy(self)
-        vars(other).update(_narrow=dict(narrow), _tables=[])
-        return other
-
-    @property
-    def narrow(self) -> Mapping[int, Ranges]:
-        """Ranges of activations of few bits, where refined."""
-        return self._narrow
-
-    @property
-    def operands(self) -> list[tuple[Layer, Flow]]:
-        """Layer and activation of each row of the table."""
-        return list(self._rows)
-
-    def table(self, ranges: Ranges, assignment: Assignment) -> NDArray[np.float32]:
-        """Rows (scale, zero_point, qmin, qmax) of every activation that a layer reads: [L, 4].
-
-        A residual is stored as integers only if integer layers made it, as mlq-insert-casts does,
-        and as f32 if any layer of f32 did.
-        """
-        for known, assigned, table in self._tables:
-            if known is ranges and assigned == assignment:
-                return table
-        table = np.zeros((len(self._rows), 4), np.float32)
-        for row, (layer, flow) in zip(table, self._rows, strict=True):
-            precision = Precision.parse(assignment.get(layer.name, "f32"))
-            made = _made_in(flow.sources, assignment)
-            if precision == F32 or (flow.role == "residual" and F32 in made):
-                continue
-            if precision == F16 or (flow.role == "residual" and F16 in made):
-                row[:] = numerics.HALVES
-                continue
-            bits = precision.stored_bits(centred=flow.centred)
-            stored = self.stored_activation(flow, bits, ranges)
-            row[:] = numerics.table_row(stored)
-        self._tables = [(ranges, dict(assignment), table), *self._tables][:_TABLES]
-        return table
-
-    def stored_activation(self, flow: Flow, bits: int, ranges: Ranges) -> numerics.QuantParams:
-        """How an activation is stored for a layer of so many bits.
-
-        A residual takes no part in the multiplication, so it keeps at least 8.
-        """
-        bits = max(bits, _RESIDUAL_BITS) if flow.role == "residual" else bits
-        kept, scheme = self._narrow.get(bits, ranges).tensors[flow.tensor].kept(bits), self._scheme
-        return numerics.choose_params(*kept, bits=bits, scheme=scheme, centred=flow.centred)
-
-    def simulated_weights(self, assignment: Assignment, suffix: str) -> dict[str, Array]:
-        """Each layer's weight and bias at its precision, by the keys that a chain reads."""
-        found: dict[str, Array] = {}
-        for layer in self.network.layers:
-            precision = assignment.get(layer.name, "f32")
-            if layer.weight is not None:
-                found[f"{layer.weight}{suffix}"] = self.stored_weight(layer, precision)
-            if layer.bias is not None:
-                found[f"{layer.bias}{suffix}"] = self.stored_bias(layer, precision)
-        return found
-
-    def stored_bias(self, layer: Layer, name: str) -> Array:
-        """The layer's bias in the precision called `name`: its own, unless refined."""
-        assert layer.bias is not None
-        return self._biases.get((layer.bias, name), self.network.weights[layer.bias])
-
-    def stored_weight(self, layer: Layer, name: str) -> Array:
-        """The layer's weight as the precision called `name` stores it, in float."""
-        assert layer.weight is not None
-        weight, precision = self.network.weights[layer.weight], Precision.parse(name)
-        if precision == F32:
-            return weight
-        key = (layer.weight, precision.weight_bits)
-        if key in self._rounded:
-            return self._rounded[key]
-        if key not in self._stored:
-            self._stored[key] = (
-                numerics.real.halved(weight).astype(np.float32)
-                if precision == F16
-                else numerics.fake_quantize(weight, self.weight_params(layer, precision))
-            )
-        return self._stored[key]
-
-    def weight_params(self, layer: Layer, precision: Precision) -> numerics.QuantParams:
-        """How the layer's weight is stored in a precision of integers."""
-        assert layer.weight is not None
-        return numerics.weight_params(
-            self.network.weights[layer.weight],
-            bits=precision.weight_bits,
-            granularity=self._granularity,
-            axis=layer.weight_axis,
-            scheme=self._scheme,
-        )
+    vmfb: bytes
+    weights: WeightStore
+    given: tuple[str, ...]
 
 
 class Simulation(StoredNetwork):
@@ -210,20 +58,18 @@ class Simulation(StoredNetwork):
         self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
         # A module for each function: one that is loaded holds the packed weights of all it has.
         self._modules = {"simulated": self._compiled("simulated", target)}
-        if observed:
-            self._modules["observed"] = self._modules["simulated"]
         if chains:
             self._modules["lockstep"] = self._compiled("lockstep", target)
         self._loaded: dict[str, runtime.Executable] = {}
+        self._twins: dict[int, list[runtime.Executable]] = {}
         self._bound: dict[str, tuple[Any, ...]] = {}
         self._made: Made = {}
 
-    def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore]:
+    def _compiled(self, entry: str, target: Target) -> _Module:
         """The module with one function, and the weights that it reads."""
         lower, batch = lowering(target.features), self.network.batch
         if self._observed and entry == "simulated":
-            entry = "simulated+observed"
-            lower = instrument_pipeline(batch=batch, lower=lower, function="observed")
+            lower = instrument_pipeline(batch=batch, lower=lower, function="simulated")
         pipeline = simulate_pipeline(
             entry,
             lower,
@@ -233,19 +79,20 @@ class Simulation(StoredNetwork):
         )
         lowered = self.network.transform(pipeline)
         text, flags = lowered.text, input_flags(lowered.text)
-        return compile_module(text, target, embed=False, extra_flags=flags), lowered.weights
+        vmfb = compile_module(text, target, embed=False, extra_flags=flags)
+        keys = tuple(key for (key,) in lowered.notes["mlq.given"])
+        return _Module(vmfb, lowered.weights, keys)
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""
-        for each in (self._loaded, self._stored, self._made):
+        for each in (self._loaded, self._twins, self._stored, self._made):
             each.clear()
 
     @property
     def identity(self) -> bytes:
         """What its results depend on besides weights, ranges and assignments."""
-        module, _ = self._modules["simulated"]
         words = repr((self._scheme, self._granularity, self._narrow))
-        return words.encode() + self._refinement + module
+        return words.encode() + self._refinement + self._modules["simulated"].vmfb
 
     @property
     def compared(self) -> tuple[tuple[str, str], ...]:
@@ -256,12 +103,35 @@ class Simulation(StoredNetwork):
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
         executable = self._prepared("simulated", {":simulated": assignment})
-        return executable.run(*inputs, self.table(ranges, assignment))
+        if not self._observed:
+            return executable.run(*inputs, self.table(ranges, assignment))
+        return executable.run(*inputs, self.table(ranges, assignment), 0)[:-1]
+
+    def outputs(
+        self,
+        batches: Sequence[Sequence[Array]],
+        ranges: Ranges,
+        assignment: Assignment,
+        *,
+        lanes: int,
+    ) -> list[Array]:
+        """The first output for each of some batches, so many computed at once."""
+        first = self._prepared("simulated", {":simulated": assignment})
+        twins = self._twins.setdefault(id(first), [])
+        twins += [first.twin() for _ in range(lanes - 1 - len(twins))]
+        table, wanted = self.table(ranges, assignment), (0,) * self._observed
+
+        def run(executable: runtime.Executable, lane: int) -> list[Array]:
+            return [executable.run(*each, table, *wanted)[0] for each in batches[lane::lanes]]
+
+        with ThreadPoolExecutor(lanes) as pool:
+            found = list(pool.map(run, (first, *twins), range(lanes)))
+        return [found[i % lanes][i // lanes] for i in range(len(batches))]
 
     def observe(self, *inputs: Array) -> list[Array]:
         """What `calibration.instrument` makes of one batch: float outputs, and statistics."""
-        executable = self._prepared("observed", {":simulated": {}})
-        return executable.run(*inputs, np.zeros((len(self._rows), 4), np.float32))
+        executable = self._prepared("simulated", {":simulated": {}})
+        return executable.run(*inputs, np.zeros((len(self._rows), 4), np.float32), 1)
 
     def lockstep(
         self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]
@@ -282,7 +152,7 @@ class Simulation(StoredNetwork):
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
-        own, (vmfb, weights) = self.network.weights, self._modules[entry]
+        own, (vmfb, weights, keys) = self.network.weights, self._modules[entry]
         # Of the network's own, not of those that the module was compiled with.
         known = {key: (own if key in own else weights)[key] for key in weights}
         given = {**known, **weights.parameters(simulated, self._made)}
@@ -293,6 +163,8 @@ class Simulation(StoredNetwork):
             self._loaded[entry] = executable
         else:
             executable.swap_parameters(given)
+        self._twins.clear()
+        executable.keep([given[key] for key in keys])
         self._bound[entry] = bound
         return executable
 
@@ -300,8 +172,3 @@ class Simulation(StoredNetwork):
 def uniform(network: Network, precision: str, supported: Mapping[str, Sequence[str]]) -> Assignment:
     """Every layer in `precision` that can be; the others stay f32."""
     return {layer.name: precision for layer in network.layers if precision in supported[layer.name]}
-
-
-def _made_in(sources: Sequence[str], assignment: Assignment) -> set[Precision]:
-    """What the layers that make a tensor compute in; f32 where others do."""
-    return {Precision.parse(assignment.get(name, "f32")) for name in sources} or {F32}

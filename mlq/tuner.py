@@ -26,7 +26,7 @@ from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.tuning import cluster, history, outcomes, summary
+from mlq.tuning import cluster, history, outcomes, preparing, summary
 from mlq.tuning import study as studies
 from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
@@ -75,6 +75,7 @@ def tune(
         preprocess=preprocess,
         seed=settings.seed,
         threads=settings.threads,
+        lanes=settings.lanes,
         tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):
@@ -145,7 +146,10 @@ class Search:
     @cached_property
     def study(self) -> studies.Study:
         """The study, opened or made."""
-        settings = self.settings
+        settings, grown = self.settings, dict[Any, Any]()
+        if settings.transfers:
+            with self.stages.stage("compile simulation"):
+                preparing.compile_module(self.objective, self.prior, grown, settings.seed)
         chooser = sampler(
             settings.sampler,
             self.space,
@@ -153,6 +157,7 @@ class Search:
             features=self.features if settings.transfers else {},
             known_us=self.objective.mixing.known_us if settings.timed else None,
             forecasts=self.objective.forecasts.of if settings.transfers else None,
+            grown=grown,
             seed=settings.seed,
         )
         name, objectives = f"{self.name} {self.subject[:12]}", 1 + settings.timed
@@ -187,10 +192,10 @@ class Search:
 
         KeyboardInterrupt passes through as long as there is no trial to choose.
         """
-        settings, study = self.settings, self.study
-        goal = min(settings.trials, len(self.space.points()))
-        with self.stages.stage("compile simulation"):
-            measuring.prepare()
+        settings, study, points = self.settings, self.study, self.space.points()
+        goal = min(settings.trials, len(points))
+        with self.stages.stage("forecast"):
+            preparing.foresee(self.objective, points if settings.transfers else (), measuring)
         watch = Watch(
             settings.loss, goal, self.stages.say, seconds=settings.seconds, timed=settings.timed
         )

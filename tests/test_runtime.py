@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,42 @@ def test_results_are_those_of_numpy_whatever_the_threads(vmfb: bytes, threads: i
         y, same = executable.run(x)
         np.testing.assert_array_equal(y, x * W)
         np.testing.assert_array_equal(same, x)
+
+
+NUMBER = """
+func.func @main(%x: tensor<3x4xf32>, %n: i32, %w: tensor<4xf32>) -> tensor<4xf32> {
+  %i = arith.index_cast %n : i32 to index
+  %row = tensor.extract_slice %x[%i, 0] [1, 4] [1, 1] : tensor<3x4xf32> to tensor<4xf32>
+  %y = arith.mulf %row, %w : tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+"""
+
+
+def test_numbers_are_arguments_and_kept_arrays_the_last_ones() -> None:
+    executable = runtime.load(compile_module(NUMBER, X86, embed=False))
+    given = W.copy()
+    executable.keep([given])
+    given[:] = 0.0  # it was copied
+    np.testing.assert_array_equal(executable.run(X, 2)[0], X[2] * W)
+    twin = executable.twin()
+    executable.keep([W + 1])
+    np.testing.assert_array_equal(executable.run(X, 1)[0], X[1] * (W + 1))
+    np.testing.assert_array_equal(twin.run(X, 1)[0], X[1] * W)
+
+
+def test_twins_run_beside_each_other(vmfb: bytes) -> None:
+    executable = runtime.load(vmfb, parameters={"w": W})
+    lanes = [executable, executable.twin(), executable.twin()]
+
+    def run(lane: int) -> bool:
+        return all(
+            np.array_equal(lanes[lane].run(X + 3 * i + lane)[0], (X + 3 * i + lane) * W)
+            for i in range(500)
+        )
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(run, range(3)))
 
 
 def test_results_own_their_memory(vmfb: bytes) -> None:

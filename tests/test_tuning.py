@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -167,6 +168,18 @@ def test_surrogate_learns_from_other_networks() -> None:
     assert POINTS[int(np.argmax(predicted.mean))] == goal
     assert predicted.deviation.shape == (96,)
     assert (predicted.deviation > 0.0).any()
+
+
+def test_trees_grow_before_anything_is_known_of_the_network() -> None:
+    prior = Trials((*trials_of("a", POINTS[40]), *trials_of("b", POINTS[40])))
+    early = Surrogate(prior, {})
+    trees = early.grow()
+    later = replace(early, features={"depth": 2.0})
+    assert later.grow([(POINTS[3], 1.0)]) is trees  # one trial has no rank
+    assert later.grow([(POINTS[3], 1.0), (POINTS[4], 2.0)]) is not trees
+    own = [(POINTS[3], 1.0), (POINTS[4], 2.0)]
+    left, right = (each.predict(own, POINTS).mean for each in (later, Surrogate(prior, {})))
+    np.testing.assert_array_equal(left, right)
 
 
 def test_losses_of_networks_need_not_compare() -> None:
@@ -422,6 +435,17 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     assert found.samples == 95
     assert found.accuracy > 0.9
     assert found.kl_mnat > 0.0
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_samples_beside_each_other_are_samples(objective: Objective, lanes: int) -> None:
+    point = Configuration(8, "symmetric", "minmax", "per_tensor", "none")
+    batches = list(itertools.islice(objective._inputs(objective.data), 7))
+    simulation = objective.simulation.configured("symmetric", "per_tensor")
+    how = objective.ranges(point), objective.decision(point).assignment
+    found = simulation.outputs(batches, *how, lanes=lanes)
+    for batch, output in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(output, simulation.run(batch, *how)[0])
 
 
 def test_the_simulation_observes_what_the_float_network_holds(objective: Objective) -> None:

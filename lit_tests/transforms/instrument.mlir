@@ -28,3 +28,16 @@ func.func @main(%x: tensor<1x2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
   %y = "mlq.reshape"(%x) {mlq.name = "y"} : (tensor<1x2xf32>) -> tensor<2xf32>
   return %y : tensor<2xf32>
 }
+
+// -----
+
+// A simulated network is told whether statistics are wanted; what it observes is not quantized yet.
+// CHECK-LABEL: func.func @main
+// CHECK-SAME:    %[[X:[a-z0-9]+]]: tensor<2xf32>
+// CHECK-SAME:    %{{[a-z0-9]+}}: i32 {mlq.name = "observe"})
+// CHECK-NEXT:    "mlq.observe"(%[[X]])
+// CHECK-NEXT:    "mlq.fake_quantize"
+func.func @main(%x: tensor<2xf32> {mlq.name = "x"}, %table: tensor<1x4xf32>) -> tensor<2xf32> attributes {mlq.rows = [["y", "input", "x"]]} {
+  %q = "mlq.fake_quantize"(%x, %table) {row = 0 : i64} : (tensor<2xf32>, tensor<1x4xf32>) -> tensor<2xf32>
+  return %q : tensor<2xf32>
+}

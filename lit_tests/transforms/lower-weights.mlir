@@ -52,3 +52,20 @@ func.func @no_name_for_a_parameter() -> tensor<2xf32> {
   %w = "mlq.weight"() {key = "a\22b"} : () -> tensor<2xf32>
   return %w : tensor<2xf32>
 }
+
+// -----
+
+// A simulated network takes what only kernels read as an argument, once; the rest stays a global.
+// CHECK:         #stream.parameter.named<"model"::"b"> : tensor<2xf32>, sym_name = "w0"
+// CHECK-LABEL: func.func @simulated
+// CHECK-SAME:    tensor<2xf32> {mlq.name = "a"}
+// CHECK-SAME:    mlq.given = {{\[\[}}"a"]]
+// CHECK-NEXT:    %[[B:.*]] = "util.global.load"() {global = @w0, is_immutable} : () -> tensor<2xf32>
+// CHECK-NEXT:    "flow.dispatch"(%[[A:[a-z0-9]+]], %[[B]], %[[A]])
+func.func @simulated(%x: tensor<2xf32>) -> (tensor<2xf32>, tensor<2xf32>) attributes {mlq.rows = []} {
+  %a = "mlq.weight"() {key = "a"} : () -> tensor<2xf32>
+  %b = "mlq.weight"() {key = "b"} : () -> tensor<2xf32>
+  %c = "mlq.weight"() {key = "a"} : () -> tensor<2xf32>
+  %y = "flow.dispatch"(%a, %b, %c) {entry_points = [@k::@k], operandSegmentSizes = array<i32: 0, 3, 0, 0>} : (tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  return %y, %b : tensor<2xf32>, tensor<2xf32>
+}

@@ -36,14 +36,13 @@ def main_of(module: Operation, name: str = "main") -> func.FuncOp:
 def keep_public(module: Operation, entry: str) -> None:
     """Make all functions private but `entry`, for symbol-dce to drop; all stay for an empty one.
 
-    Several are joined by `+`. ContractError where there is no such function.
+    ContractError where there is no such function.
     """
     made = [op for op in module.regions[0].blocks[0].operations if isinstance(op, func.FuncOp)]
-    kept = {*entry.split("+")}
-    if entry and (missing := sorted(kept - {op.name.value for op in made})):
-        raise ContractError(f"there is no function @{missing[0]} to keep")
+    if entry and entry not in [op.name.value for op in made]:
+        raise ContractError(f"there is no function @{entry} to keep")
     for op in made:
-        if entry and op.name.value not in kept:
+        if entry and op.name.value != entry:
             op.attributes["sym_visibility"] = StringAttr.get("private")
 
 

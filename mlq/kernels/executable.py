@@ -105,12 +105,19 @@ class Executables:
         self._sources: dict[str, Operation] = {}
 
     def dispatch(
-        self, kernel: Kernel, operands: Sequence[Value], result: Type, caller: str = ""
+        self,
+        kernel: Kernel,
+        operands: Sequence[Value],
+        result: Type,
+        caller: str = "",
+        *,
+        workers: Value | None = None,
     ) -> Value:
         """Call a kernel on tensors, whatever their shapes: it knows where elements are.
 
         One whose sizes are known at run time gets them as well, and its grid. Where the first axis
-        of `result` is dynamic, the kernel is that of one sample and called for as many. `calls`
+        of `result` is dynamic, the kernel is that of one sample and called for as many. With
+        `workers` there are so many along the first axis: none leave the result undefined. `calls`
         remembers for which layer, the `caller`, it was; `made`, which kernel made a result.
         """
         many = result.is_dynamic_dim(0)
@@ -118,6 +125,8 @@ class Executables:
         self.calls.append((caller, name))
         sizes = [self._number(number, "i32") for number in sized.numbers(kernel)]
         grid = [self._number(number, "index") for number in kernel.grid if sizes]
+        if workers is not None and grid:
+            grid[0] = workers
         batches = [each for each in operands if each.type.is_dynamic_dim(0)]
         counts = [tensor.dim(each, code.index(0)) for each in batches]
         if many:

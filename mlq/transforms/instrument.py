@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch_mlir.dialects import func
-from torch_mlir.ir import InsertionPoint, Operation, Value
+from torch_mlir.ir import InsertionPoint, IntegerType, Operation, Value
 
 from mlq.dialect import build, functions, layers, measures, ops
 from mlq.transforms.base import Pass, option, register_pass, walk
@@ -13,9 +13,10 @@ from mlq.transforms.base import Pass, option, register_pass, walk
 class Instrument(Pass):
     """Return least, greatest and histogram of every tensor that a layer reads.
 
-    In a function of mlq-simulate these are the tensors before they are quantized. All are in one
-    result (see mlq.observe) after the network's own; the function's attribute `mlq.observed` lists
-    the tensors in their order there.
+    In a function of mlq-simulate these are the tensors before they are quantized, and its last
+    argument is 0 where no statistics are wanted: kernels then make none, whatever is returned. All
+    are in one result (see mlq.observe) after the network's own; the function's attribute
+    `mlq.observed` lists the tensors in their order there.
 
     Before:
         func.func @main(%x: tensor<2xf32> {mlq.name = "x"}) -> tensor<2xf32> {
@@ -44,7 +45,10 @@ class Instrument(Pass):
 
     def run(self, module: Operation) -> None:
         function = functions.main_of(module, self.function)
-        observed = _read(function) if "mlq.rows" not in function.attributes else _stored(function)
+        simulated = "mlq.rows" in function.attributes
+        observed = _stored(function) if simulated else _read(function)
+        if simulated:
+            functions.add_argument(function, IntegerType.get_signless(32), "observe")
         results, statistics = functions.results_of(function), []
         for value in observed.values():
             at = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch_mlir.dialects import func
 from torch_mlir.ir import (
     Attribute,
     FlatSymbolRefAttr,
@@ -15,7 +16,7 @@ from torch_mlir.ir import (
     Value,
 )
 
-from mlq.dialect import quant
+from mlq.dialect import functions, quant
 from mlq.dialect.ops import WeightOp
 from mlq.errors import DiagnosticError
 from mlq.transforms.base import Pass, register_pass, walk
@@ -29,6 +30,10 @@ class LowerWeights(Pass):
 
     A program in this form is compiled with its weights as constants, or without any: then they are
     given when it is loaded, and can be swapped. One global serves all ops of its key and type.
+
+    A function of mlq-simulate takes those that only kernels read as arguments instead, its last
+    ones: `mlq.given` lists their keys. A global costs the compiler more than all kernels that read
+    it, and such a module is compiled for one search.
 
     Before:
         func.func @f() -> tensor<2xf32> {
@@ -48,9 +53,12 @@ class LowerWeights(Pass):
     name = "mlq-lower-weights"
 
     def run(self, module: Operation) -> None:
-        made: dict[tuple[str, str], str] = {}
         body = module.regions[0].blocks[0]
         before = next(iter(body.operations), None)
+        for op in body.operations:
+            if isinstance(op, func.FuncOp) and "mlq.rows" in op.attributes:
+                _give(op)
+        made: dict[tuple[str, str], str] = {}
         for op in walk(module, WeightOp):
             key, type_ = op.key.value, op.output.type
             _check(op)
@@ -62,6 +70,21 @@ class LowerWeights(Pass):
             with InsertionPoint(op), op.location:
                 op.output.replace_all_uses_with(_load(symbol, type_))
             op.operation.erase()
+
+
+def _give(function: func.FuncOp) -> None:
+    """Make arguments of the weights that only kernels read: what else reads them does so once."""
+    given: dict[tuple[str, str], Value] = {}
+    for op in walk(function.operation, WeightOp):
+        if any(use.owner.name != "flow.dispatch" for use in op.output.uses):
+            continue
+        _check(op)
+        key, type_ = op.key.value, op.output.type
+        if (key, str(type_)) not in given:
+            given[key, str(type_)] = functions.add_argument(function, type_, key)
+        op.output.replace_all_uses_with(given[key, str(type_)])
+        op.operation.erase()
+    function.attributes["mlq.given"] = functions.strings([(key,) for key, _ in given])
 
 
 def _check(op: OpView) -> None:

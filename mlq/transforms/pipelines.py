@@ -91,13 +91,8 @@ def quantize_pipeline(
 def simulate_pipeline(
     entry: str, lower: str, *, max_elements: int, chains: int = 0, own: bool = False
 ) -> str:
-    """GRAPH to a LOWERED function that simulates quantization, steered by a run-time table.
-
-    With "simulated+observed" for `entry`, a second one is there to be instrumented.
-    """
+    """GRAPH to a LOWERED function that simulates quantization, steered by a run-time table."""
     options = f"entry={entry} chains={chains} own={str(own).lower()} max-elements={max_elements}"
-    if "observed" in entry:
-        options += " observed=true"
     return f"mlq-simulate{{{options}}},symbol-dce,cse,canonicalize,{lower}"
 
 

@@ -53,21 +53,19 @@ class Simulate(Pass):
     chains: int = option(1, help="simulated networks in @lockstep; 0 leaves @lockstep out")
     max_elements: int = option(65536, help="about how many elements of an image are compared")
     own: bool = option(default=True, help="compute each layer of float operands, too")
-    observed: bool = option(default=False, help="add @observed, the same, for mlq-instrument")
-    entry: str = option(default="", help="make all private but this, or these joined by +")
+    entry: str = option(default="", help="make all private but this")
 
     def run(self, module: Operation) -> None:
         source = functions.main_of(module)
         rows = _rows(source)
-        for name in ("simulated", "observed")[: 1 + self.observed]:
-            simulated = _declare(source, name, len(rows))
-            with InsertionPoint(functions.body_of(simulated)), source.location:
-                chain = _Chain(source, simulated, rows, first_row=0, suffix=":simulated")
-                for op in functions.ops_of(source):
-                    chain.follow(op)
-                func.ReturnOp(chain.outputs(source))
-            functions.set_results(simulated, chain.outputs(source))
-            simulated.attributes["mlq.rows"] = functions.strings(rows)
+        simulated = _declare(source, "simulated", len(rows))
+        with InsertionPoint(functions.body_of(simulated)), source.location:
+            chain = _Chain(source, simulated, rows, first_row=0, suffix=":simulated")
+            for op in functions.ops_of(source):
+                chain.follow(op)
+            func.ReturnOp(chain.outputs(source))
+        functions.set_results(simulated, chain.outputs(source))
+        simulated.attributes["mlq.rows"] = functions.strings(rows)
         if self.chains > 0:
             lockstep = _declare(source, "lockstep", len(rows) * self.chains)
             compared = _fill_lockstep(source, lockstep, rows, self)

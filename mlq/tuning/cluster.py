@@ -46,6 +46,7 @@ class Task:
     preprocess: Path | None = None
     seed: int = 0
     threads: int = 1
+    lanes: int = 1
     tolerance: float = 0.0
 
     def absolute(self) -> Task:
@@ -69,6 +70,7 @@ class Task:
             opened(self.eval),
             targets.by_name(self.target),
             threads=self.threads,
+            lanes=self.lanes,
             seed=self.seed,
             tolerance=self.tolerance,
         )
@@ -81,7 +83,8 @@ class Cluster:
     """
 
     def __init__(self, client: Any, task: Task, key: str, attend: Callable[[], object]) -> None:
-        self._client, self._task, self._key = client, task.absolute(), key
+        self._client, self._key = client, key
+        self._task = replace(task.absolute(), lanes=1)  # each thread of a worker has a trial
         self._attend, self._stopped = attend, threading.Event()
 
     def stop(self) -> None:

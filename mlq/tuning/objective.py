@@ -24,7 +24,8 @@ from mlq.network import Network
 from mlq.precision import Calibrator, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
-from mlq.simulation import Assignment, Simulation
+from mlq.simulation import Simulation
+from mlq.stored import Assignment
 from mlq.targets.base import Target
 from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
@@ -49,6 +50,7 @@ class Objective:
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
     stand for all of them. It runs on this machine; `target` says what layers may be and cost. A
     trial ends when its KL is known within `tolerance` milli-nats; with 0, after all samples.
+    It runs `lanes` samples at once, each on `threads` threads.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class Objective:
         *,
         threads: int = 1,
         seed: int = 0,
+        lanes: int = 1,
         tolerance: float = 0.0,
     ) -> None:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._threads, self._tolerance = threads, tolerance
+        self._threads, self._lanes, self._tolerance = threads, lanes, tolerance
         self.mixing = Mixing(self, target, threads=threads)
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
         self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
@@ -238,7 +241,7 @@ class Objective:
         """Logits of some samples after the other."""
         inputs = self._inputs(self.data)
         while few := list(itertools.islice(inputs, _TOGETHER)):
-            results = [simulation.run(arrays, ranges, assignment)[0] for arrays in few]
+            results = simulation.outputs(few, ranges, assignment, lanes=self._lanes)
             yield np.concatenate([evaluation.logits(each) for each in results])
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:

@@ -9,22 +9,23 @@ Source: Quantune (arXiv 2202.05048), which regresses on accuracy itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from mlq.errors import UsageError
 from mlq.tuning.features import COLUMNS, NOISE, Features, Matrix, encode, encode_noise
 from mlq.tuning.space import Configuration
 from mlq.tuning.trials import Forecast, Trial, Trials
 
-try:
+if TYPE_CHECKING:
     import xgboost
-except ImportError:
-    raise UsageError("tuning needs xgboost; install it with: pip install 'mlq[tune]'") from None
+
+if find_spec("xgboost") is None:  # imported where trees grow: it takes as long as they do
+    raise UsageError("tuning needs xgboost; install it with: pip install 'mlq[tune]'")
 
 # Features of networks tell two networks apart when there are few; with more, what they share.
 _MODELS_PER_FEATURE = 2
@@ -50,7 +51,8 @@ class Surrogate:
 
     Each of `members` sees a random `share` of the trials, and their trees differ in depth: no depth
     is best for all data, the mean of several hardly ever bad. What they disagree on is uncertain.
-    A trial of the tuned network weighs as `own_weight` of another.
+    A trial of the tuned network weighs as `own_weight` of another. `grown` are ensembles by what
+    they know: trees grow once, and may grow before anything is known of the network.
     """
 
     prior: Trials
@@ -63,32 +65,47 @@ class Surrogate:
     depths: tuple[int, ...] = (3, 4, 6)
     own_weight: float = 1.0
     seed: int = 0
+    grown: dict[Any, list[xgboost.Booster]] = field(default_factory=dict, repr=False)
 
     def predict(
         self, own: Sequence[tuple[Configuration, float]], candidates: Sequence[Configuration]
     ) -> Prediction:
         """Scores of `candidates`, given (configuration, loss) of the network that is tuned."""
-        matrix = self._training(own)
-        if matrix is None:
+        boosters = self.grow(own)
+        if not boosters:
             flat = np.zeros(len(candidates))
             return Prediction(flat, flat)
+        import xgboost
+
         rows = [self._trial(point, 0.0) for point in candidates]
         asked = xgboost.DMatrix(self._matrix(rows), nthread=1)
-        boosters = (self._boost(matrix, member) for member in range(self.members))
         scores = np.stack([_standardised(booster.predict(asked)) for booster in boosters])
         return Prediction(scores.mean(axis=0), scores.std(axis=0))
 
     def importance(self, own: Sequence[tuple[Configuration, float]] = ()) -> dict[str, float]:
         """By how much each column made the trees better (gain): shares of 1, greatest first."""
-        matrix = self._training(own)
         gains: dict[str, float] = {}
-        for member in range(self.members if matrix is not None else 0):
-            found = self._boost(matrix, member).get_score(importance_type="total_gain")
+        for booster in self.grow(own):
+            found = booster.get_score(importance_type="total_gain")
             for key, gain in found.items():
                 gains[key] = gains.get(key, 0.0) + float(np.sum(gain))
         total, names = sum(gains.values()), (*COLUMNS, *NOISE, *self._shared())
         ordered = sorted(gains.items(), key=lambda each: -each[1])
         return {names[int(key[1:])]: gain / total for key, gain in ordered}
+
+    def grow(self, own: Sequence[tuple[Configuration, float]] = ()) -> list[xgboost.Booster]:
+        """The ensemble that knows these trials of the network too; none where nothing is known.
+
+        A single trial has no rank, so that it tells the trees nothing.
+        """
+        known = tuple(own) if len(own) > 1 else ()
+        key = known, tuple(self._shared()), self.forecasts is None
+        if key not in self.grown:
+            matrix = self._training(known)
+            members = range(self.members if matrix is not None else 0)
+            self.grown.clear()
+            self.grown[key] = [self._boost(matrix, member) for member in members]
+        return self.grown[key]
 
     def _training(self, own: Sequence[tuple[Configuration, float]]) -> Any:
         """All trials with their normal scores; None where no network has two."""
@@ -97,6 +114,8 @@ class Surrogate:
         groups = [group for group in (*groups, mine) if len(group) > 1]
         if not groups:
             return None
+        import xgboost
+
         rows = [trial for group in groups for trial in group]
         return xgboost.DMatrix(
             self._matrix(rows),
@@ -107,6 +126,8 @@ class Surrogate:
 
     def _boost(self, matrix: Any, member: int) -> xgboost.Booster:
         """One member of the ensemble."""
+        import xgboost
+
         parameters = {
             "objective": "reg:squarederror",
             "eta": self.rate,
@@ -151,6 +172,8 @@ def _normal_scores(group: Sequence[Trial]) -> NDArray[np.float64]:
 
     Source: van der Waerden (1952), but for the quantiles, which are at the middle of each step.
     """
+    from scipy.special import ndtri
+
     losses = np.array([each.loss for each in group])
     worse = (losses[None, :] > losses[:, None]).sum(axis=1)
     equal = (losses[None, :] == losses[:, None]).sum(axis=1)

@@ -119,9 +119,11 @@ class Images:
         self._held[result] = Held(made, image)
         self._made.add(result)
 
-    def dispatch(self, kernel: Kernel, operands: Sequence[Value], result: Type) -> Value:
+    def dispatch(
+        self, kernel: Kernel, operands: Sequence[Value], result: Type, workers: Value | None = None
+    ) -> Value:
         """Call a kernel whose result is no image."""
-        return self.executables.dispatch(kernel, operands, result, self.caller)
+        return self.executables.dispatch(kernel, operands, result, self.caller, workers=workers)
 
     def zero_of(self, value: Value) -> Value:
         """What stands for zero in the margin of an image, as kernels read it."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
+from torch_mlir.dialects import arith
+from torch_mlir.ir import IndexType, IntegerType, Value
+
 from mlq.dialect import build
 from mlq.dialect.ops import CompareOp, FakeQuantizeOp, ObserveOp
 from mlq.kernels.image import NO_MARGIN
@@ -53,5 +56,11 @@ def _observe(op: ObserveOp, isa: Isa, images: Images) -> None:
     stride = subsampling_step(prod(build.shape_of(op.input)), op.max_elements.value)
     image = source.image.as_row() if source.image.is_dense else source.image
     kernel = Observe(isa, image, bins, stride)
-    made = images.dispatch(kernel, [source.value], op.statistics.type)
+    made = images.dispatch(kernel, [source.value], op.statistics.type, _wanted(op))
     op.statistics.replace_all_uses_with(made)
+
+
+def _wanted(op: ObserveOp) -> Value | None:
+    """Whether statistics are wanted, as mlq-instrument lets the caller say: a number of workers."""
+    scalars = [each for each in op.operation.block.arguments if isinstance(each.type, IntegerType)]
+    return arith.index_cast(IndexType.get(), scalars[0]) if scalars else None
