@@ -81,8 +81,13 @@ def _on_cpu(name: str) -> Any:
 
 def mapped(_device: Any, view: Any) -> NDArray[Any]:
     """A copy of a result that lies in memory which the host shares with the device."""
-    stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
-    return np.array(view.map().asarray(view.shape, stored), copy=True)
+    return np.array(view.map().asarray(view.shape, _dtype(view.element_type)), copy=True)
+
+
+@cache
+def _dtype(element: Any) -> np.dtype[Any]:
+    """Of elements of a result; IREE takes longer to tell than a small result to copy."""
+    return np.dtype(rt.HalElementType.map_to_dtype(element))
 
 
 def download(device: Any, view: Any) -> NDArray[Any]:
@@ -99,8 +104,7 @@ def download(device: Any, view: Any) -> NDArray[Any]:
     before, after = (rt.HalFence.create_at(semaphore, value) for value in (0, 1))
     device.queue_copy(view.get_buffer(), staged, before, after)
     after.wait()
-    stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
-    return np.array(staged.map().asarray(view.shape, stored), copy=True)
+    return np.array(staged.map().asarray(view.shape, _dtype(view.element_type)), copy=True)
 
 
 def target_of(reflection: Mapping[str, str], name: str) -> Target:
