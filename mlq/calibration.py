@@ -205,7 +205,8 @@ def losses(
     `known` are predictions of the float network. The energy decides where there is no KL: a lone
     output is no choice. A NaN loses to everything.
     """
-    found, waiting = [np.zeros((0, 2))], list[NDArray[np.float64]]()
+    found: list[NDArray[np.float64]] = [np.zeros((0, 2))]
+    waiting: list[NDArray[np.float64]] = []
 
     def judge() -> None:
         """Judge the changes that wait, all at once."""

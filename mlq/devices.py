@@ -87,7 +87,8 @@ def mapped(_device: Any, view: Any) -> NDArray[Any]:
 @cache
 def _dtype(element: Any) -> np.dtype[Any]:
     """Of elements of a result; IREE takes longer to tell than a small result to copy."""
-    return np.dtype(rt.HalElementType.map_to_dtype(element))
+    stored: np.dtype[Any] = np.dtype(rt.HalElementType.map_to_dtype(element))
+    return stored
 
 
 def download(device: Any, view: Any) -> NDArray[Any]:
