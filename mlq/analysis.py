@@ -22,8 +22,8 @@ from mlq.sensitivities import Sensitivities
 from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
 
-# A batch of the measuring modules: what divides the samples, so that none is counted twice, and
-# leaves in the cache what two networks in lockstep are compared by.
+# A batch of the measuring modules: what divides the samples, so that none is counted twice, and of
+# a network whose layers are small as many as make calls from Python cost little.
 _BATCH, _BATCH_ELEMENTS = 8, 1 << 19
 
 

@@ -33,8 +33,6 @@ _PROBE_SHARE, _FEWEST_PROBED, _MOST_PROBED, _HEAT_SHARE = 8, 12, 32, 3
 # Elements of the float outputs that meet those of one simulated sample.
 _PREDICTED_ELEMENTS = 1 << 22
 _FINALISTS = 2
-# Elements of changed outputs that wait to be judged: calls of numpy take longer than what they do.
-_WAITING = 1 << 12
 # Samples on which plans are compared, by the KL to float.
 CHECK_SAMPLES = 200
 
@@ -205,23 +203,13 @@ def losses(
     `known` are predictions of the float network. The energy decides where there is no KL: a lone
     output is no choice. A NaN loses to everything.
     """
-    found: list[NDArray[np.float64]] = [np.zeros((0, 2))]
-    waiting: list[NDArray[np.float64]] = []
-
-    def judge() -> None:
-        """Judge the changes that wait, all at once."""
-        change = np.concatenate(waiting)
-        expected = metrics.expected_divergences_mnat(known, change)
-        found.append(np.stack([expected, metrics.energies(change)], axis=1))
-        waiting.clear()
-
+    found = [np.zeros((0, 2))]
     for batch, reference in pairs:
         value = simulation.run(batch, ranges, assignment)[0]
-        waiting.append(np.subtract(value, reference, dtype=np.float64))
-        if len(waiting) * waiting[0].size >= _WAITING:
-            judge()
-    if waiting:
-        judge()
+        change = np.subtract(value, reference, dtype=np.float64)
+        energies = np.sum(np.square(change).reshape(len(change), -1), axis=1)
+        expected = metrics.expected_divergences_mnat(known, change)
+        found.append(np.stack([expected, energies], axis=1))
     every = np.concatenate(found)
     return np.where(np.isnan(every), np.inf, every)
 

@@ -81,14 +81,8 @@ def _on_cpu(name: str) -> Any:
 
 def mapped(_device: Any, view: Any) -> NDArray[Any]:
     """A copy of a result that lies in memory which the host shares with the device."""
-    return np.array(view.map().asarray(view.shape, _dtype(view.element_type)), copy=True)
-
-
-@cache
-def _dtype(element: Any) -> np.dtype[Any]:
-    """Of elements of a result; IREE takes longer to tell than a small result to copy."""
-    stored: np.dtype[Any] = np.dtype(rt.HalElementType.map_to_dtype(element))
-    return stored
+    stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
+    return np.array(view.map().asarray(view.shape, stored), copy=True)
 
 
 def download(device: Any, view: Any) -> NDArray[Any]:
@@ -105,7 +99,8 @@ def download(device: Any, view: Any) -> NDArray[Any]:
     before, after = (rt.HalFence.create_at(semaphore, value) for value in (0, 1))
     device.queue_copy(view.get_buffer(), staged, before, after)
     after.wait()
-    return np.array(staged.map().asarray(view.shape, _dtype(view.element_type)), copy=True)
+    stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
+    return np.array(staged.map().asarray(view.shape, stored), copy=True)
 
 
 def target_of(reflection: Mapping[str, str], name: str) -> Target:
