@@ -25,7 +25,7 @@ from mlq.targets.base import Target
 
 # A batch of the measuring modules: what divides the samples, so that none is counted twice, and
 # leaves in the cache what two networks in lockstep are compared by.
-_BATCH, _BATCH_ELEMENTS = 8, 1 << 19
+_BATCH, _BATCH_ELEMENTS = 8, 1 << 17
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,13 @@ class HistogramAccumulator:
 
     def _merge(self) -> None:
         """Merge the batches that wait."""
-        for tensor in np.flatnonzero(self._beyond).tolist():
+        if not self._waiting:
+            return
+        grown = np.flatnonzero(self._beyond)
+        for tensor in grown.tolist():
             self._grow(tensor)
+        numbers = np.array(self._firsts, np.float64)[grown, None] + np.arange(self._bins + 1)
+        self._edges[grown] = np.ldexp(numbers, np.array(self._exponents)[grown, None])
         self._beyond[:] = False
         several = -(-_MERGED // max(len(self.names), 1))
         for start in range(0, len(self._waiting), several):
@@ -144,15 +149,14 @@ class HistogramAccumulator:
         while count > self._bins:
             exponent += 1
             first, count = _cover(minimum, maximum, exponent)
-        grown = np.zeros(self._bins + 1)
-        counts = np.diff(self._below[tensor, : used + 1])
-        moved = (self._firsts[tensor] + np.arange(used)) >> min(exponent - known, 62)
-        # A constant on the border of two bins went into the upper; it may now be the range's end.
-        np.add.at(grown, np.minimum(moved - first, count - 1) + 1, counts)
+        if used:
+            grown = np.zeros(self._bins + 1)
+            counts = np.diff(self._below[tensor, : used + 1])
+            moved = (self._firsts[tensor] + np.arange(used)) >> min(exponent - known, 62)
+            # A constant between two bins went into the upper; it may now be the range's end.
+            np.add.at(grown, np.minimum(moved - first, count - 1) + 1, counts)
+            np.cumsum(grown, out=self._below[tensor])
         self._exponents[tensor], self._firsts[tensor], self._used[tensor] = exponent, first, count
-        np.cumsum(grown, out=self._below[tensor])
-        edges = np.arange(first, first + self._bins + 1, dtype=np.float64)
-        np.multiply(edges, math.ldexp(1.0, exponent), out=self._edges[tensor])
 
 
 def coarse(histogram: Histogram, counts: NDArray[np.int64]) -> Histogram:

@@ -18,6 +18,8 @@ from mlq.stored import Array, Assignment
 
 # What a batch without any noise counts for in a mean of logarithms.
 _LEAST_ENERGY = 1e-30
+# Elements of outputs that wait to be compared: calls of numpy take longer than what they do.
+_WAITING = 1 << 14
 DEFAULT_METRIC = "combined_error"
 
 
@@ -88,18 +90,30 @@ def _see(
     """Run the float network and the simulated ones, one for each assignment, over the samples."""
     totals = np.zeros((len(assignments), len(simulation.compared), 2))
     logarithms = np.zeros_like(totals)
-    divergence, samples, done = 0.0, 0, 0
+    losses, samples, done = list[float](), 0, 0
+    waiting: list[tuple[Array, Array, Array]] = []
+
+    def add() -> None:
+        """Add up the batches that wait, all at once."""
+        *outputs, measured = map(np.stack, zip(*waiting, strict=True))
+        energies = measured.astype(np.float64).reshape(-1, *totals.shape)
+        np.add.reduce([totals, *energies], out=totals)
+        np.add.reduce([logarithms, *np.log(np.maximum(energies, _LEAST_ENERGY))], out=logarithms)
+        found = metrics.divergences_mnat(*outputs).reshape(len(waiting), -1).mean(axis=1)
+        losses.extend(np.maximum(found, 0.0).tolist())
+        waiting.clear()
+
     for batch in batches:
-        results = simulation.lockstep(batch, ranges, assignments)
-        *outputs, measured = results
-        energies = measured.astype(np.float64).reshape(totals.shape)
-        totals += energies
-        logarithms += np.log(np.maximum(energies, _LEAST_ENERGY))
-        quantized = outputs[len(outputs) // (len(assignments) + 1)]
-        divergence += metrics.kl_mnat(outputs[0], quantized) * len(batch[0])
+        *outputs, measured = simulation.lockstep(batch, ranges, assignments)
+        waiting.append((outputs[0], outputs[len(outputs) // (len(assignments) + 1)], measured))
         samples, done = samples + len(batch[0]), done + 1
+        if len(waiting) * outputs[0].size >= _WAITING:
+            add()
         advance(len(batch[0]))
-    return _Seen(totals, np.exp(logarithms / done), max(divergence / samples, 0.0), samples)
+    if waiting:
+        add()
+    divergence = sum(each * (samples // done) for each in losses) / samples
+    return _Seen(totals, np.exp(logarithms / done), divergence, samples)
 
 
 def _named(simulation: Simulation, energies: Array) -> Energies:

@@ -54,7 +54,7 @@ def closest_storage(
         about = zero_point[:, None] + np.arange(-reach, reach + 1)
         steps: Reals = np.linspace(1.0, -1.0, 2 * _PER_OCTAVE + 1, dtype=np.float64)
         near = scale[:, None] * np.power(ratio, steps, dtype=np.float64)
-        within = np.clip(about, zero_points[0], zero_points[-1])
+        within = np.minimum(np.maximum(about, zero_points[0]), zero_points[-1])
         scale, zero_point, least = _best(spreads, near, within, least, levels)
         ratio **= 1.0 / _PER_OCTAVE
     return scale, zero_point

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mlq import calibrators, entropy, numerics
-from mlq.calibrators import Observation, Storage, calibrate
+from mlq.calibrators import Observation, Storage, calibrate, search
 from mlq.errors import DataError
 from mlq.histograms import BINS, HistogramAccumulator
 from mlq.precision import CALIBRATORS, SCHEMES, Calibrator, Scheme
 from mlq.ranges import Histogram
+from mlq.squared_error import Spreads
 
 Values = NDArray[np.float32]
 
@@ -95,9 +96,24 @@ def test_the_error_that_mse_minimises_is_the_real_one(step: float, levels: int) 
     )
     nearest = numerics.round_and_saturate(spread / step, 0, 0, levels)
     real = float(np.sum((spread - nearest * step) ** 2))
-    side = calibrators._Side(np.array([0.0, 1.0, 2.0]), np.array([10_001.0, 30_003.0]))
-    kept, clipped = side.error(np.array([step]), np.array([levels]))
-    assert kept[0, 0] + clipped[0, 0] == pytest.approx(real, rel=1e-3)
+    spreads = Spreads([(np.array([0.0, 1.0, 2.0]), np.array([0.0, 10_001.0, 40_004.0]))])
+    stored = spreads.stored(np.array([[step]]), np.array([[0]]), levels)
+    error = stored.rounded(np.array([0]), np.array([0])) + stored.clipped
+    assert error.item() == pytest.approx(real, rel=1e-3)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("calibrator", ["entropy", "mse"])
+def test_tensors_that_are_searched_together_keep_what_each_alone_does(
+    calibrator: Calibrator, scheme: Scheme
+) -> None:
+    """With histograms of unlike sizes, some of one side only, and one of a constant."""
+    tensors = [observe(each.astype(np.float32)) for each in DISTRIBUTIONS.values()]
+    tensors.append(observe(np.ones(8, np.float32)))
+    storage = Storage(8, scheme)
+    search(calibrator, tensors, storage)
+    for each in tensors:
+        assert calibrate(calibrator, each, storage) == calibrate(calibrator, replace(each), storage)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlq import metrics, numerics, targets
-from mlq.calibrators import Observation, Spread
+from mlq.calibrators import Observation
 from mlq.errors import DataError
 from mlq.frontends.data import load_data
 from mlq.histograms import HistogramAccumulator
 from mlq.network import load
+from mlq.squared_error import Spreads
 from mlq.tuning import history
 from mlq.tuning.features import NOISE
 from mlq.tuning.forecasts import Forecasts
@@ -62,14 +63,16 @@ def test_the_error_of_storing_is_that_of_the_values(
     seen = HistogramAccumulator(["x"])
     counts, _ = np.histogram(values, 512)
     seen.add(values.min()[None], values.max()[None], counts[None])
-    spread = Spread(Observation(float(values.min()), float(values.max()), seen.histogram(0)))
+    observed = Observation(float(values.min()), float(values.max()), seen.histogram(0))
+    spreads = Spreads([observed.cumulative])
     params = numerics.QuantParams(
         bits=8, signed=False, scale=(2.0**octaves * 0.01,), zero_point=(zero_point,)
     )
     change = numerics.fake_quantize(values, params) - values
-    kept, clipped = spread.error(np.array(params.scale), np.array(params.zero_point), 255)
-    assert spread.energy == pytest.approx(float(np.vdot(values, values)), rel=1e-2)
-    assert kept[0, 0] + clipped[0, 0] == pytest.approx(float(np.vdot(change, change)), rel=2e-2)
+    stored = spreads.stored(np.array([params.scale]), np.array([params.zero_point]), 255)
+    error = stored.rounded(np.array([0]), np.array([0])) + stored.clipped
+    assert spreads.energy.item() == pytest.approx(float(np.vdot(values, values)), rel=1e-2)
+    assert error.item() == pytest.approx(float(np.vdot(change, change)), rel=2e-2)
 
 
 def test_one_identity_is_one_network(

@@ -125,7 +125,7 @@ def fake_quantize_row(x: Reals, row: Reals) -> Reals:
     return _simulated(x, scale, np.int64(zero_point), limits)
 
 
-def _simulated(x: Reals, scale: Reals, zero_point: Any, limits: Sequence[int]) -> Reals:
+def _simulated(x: Reals, scale: Any, zero_point: Any, limits: Sequence[int]) -> Reals:
     """Round and saturate in float32, which holds all of these integers; none is negative zero."""
     least, most = ((each - zero_point).astype(np.float32) for each in limits)
     with np.errstate(over="ignore"):

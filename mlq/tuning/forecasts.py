@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlq import numerics
-from mlq.calibrators import Spread
 from mlq.network import Layer
 from mlq.precision import Granularity, Precision, Scheme
+from mlq.squared_error import Spreads
 from mlq.stored import StoredNetwork
 from mlq.tuning.features import NOISE
 from mlq.tuning.mixing import PRECISION, Calibrated, Mixing
@@ -95,10 +95,10 @@ class Forecasts:
         return least
 
     @cached_property
-    def _spreads(self) -> Mapping[str, Spread]:
+    def _spreads(self) -> Mapping[str, Spreads]:
         """The values of every tensor, over all samples."""
         observed = self._calibrated.observations(self._samples).tensors
-        return {name: Spread(each) for name, each in observed.items()}
+        return {name: Spreads([each.cumulative]) for name, each in observed.items()}
 
     def _added(self, configuration: Configuration) -> NDArray[np.float64]:
         """Noise by `NOISE`, added up over layers."""
@@ -133,9 +133,10 @@ class Forecasts:
     ) -> tuple[float, float]:
         """Rounding and clipping noise of a row of the table, in parts of the tensor's energy."""
         spread = self._spreads[tensor]
-        below, levels = int(zero_point - low), int(high - low)
-        found = spread.error(np.array([scale]), np.array([below]), levels)
-        kept, clipped = (max(float(each[0, 0]), 0.0) / (spread.energy or 1.0) for each in found)
+        below, levels, only = int(zero_point - low), int(high - low), np.array([0])
+        stored = spread.stored(np.array([[scale]]), np.array([[below]]), levels)
+        errors, energy = (stored.rounded(only, only), stored.clipped), spread.energy.item() or 1.0
+        kept, clipped = (max(each.item(), 0.0) / energy for each in errors)
         return kept, clipped
 
     def _all_weights(self, scheme: Scheme, granularity: Granularity) -> dict[str, _Weight]:
