@@ -131,7 +131,7 @@ class StoredNetwork:
     def stored_activation(
         self, flow: Flow, precision: Precision, ranges: Ranges
     ) -> numerics.QuantParams:
-        """How a layer's precision stores an activation; a residual keeps 8 bits: it is only added."""
+        """How a layer's precision stores an activation; a residual, only added, keeps 8 bits."""
         bits = precision.stored_bits(centred=flow.centred)
         bits = max(bits, _RESIDUAL_BITS) if flow.role == "residual" else bits
         kept, scheme = self._narrow.get(bits, ranges).tensors[flow.tensor].kept(bits), self._scheme
