@@ -9,10 +9,9 @@ f32,w8a8,w8a12      with w8a12
 f32,...,w12a12      with w8a16 and w12a12
 
 Each is compiled and runs over the evaluation samples: layers in each precision, KL to float
-(milli-nats) and top-1; then all are called in turn on one thread, medians (wall and CPU time). For
-w8a16 and w12a12 it is also said which layers are not offered it. With --simulated nothing is
-compiled: KL of all layers in one precision, of w16a8 too, and of w8a16 within the calibrator's
-ranges.
+(milli-nats) and top-1; then all are called in turn on one thread, medians (wall and CPU time). It
+is also said which layers are not offered a precision. With --simulated nothing is compiled: KL of
+all layers in one precision, of w16a8 too, and of w8a16 within the calibrator's ranges.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from mlq.progress import Stages
 from mlq.recipe import resolve
 from mlq.variant import Variant, build
 
-UNIFORM = ("w8a8", "w8a12", "w8a16", "w12a12")
+UNIFORM = ("w8a8", "w8a12", "w8a16", "w10a12", "w12a12")
 MENUS = ("f32,w8a8", "f32,w8a8,w8a16", "f32,w8a8,w8a12", "f32,w8a8,w8a16,w12a12")
 TARGET = targets.by_name("x86")
 
@@ -123,7 +122,7 @@ def compared(network: Network, seconds: float, menus: Sequence[str]) -> None:
         listed = " ".join(f"{p}:{counts[p]}" for p in ("f32", *UNIFORM) if counts[p])
         row = f"{listed:26} {kl:8.2f} {100 * top1.get(name, float('nan')):7.2f}"
         print(f"{network.name:28} {name:15} {row} {time.p50:9.3f} {time.cpu_p50:9.3f}", flush=True)
-    for precision in ("w8a16", "w12a12"):
+    for precision in UNIFORM:
         allowed = planning.supported(made, TARGET, [precision])
         if withheld := [layer.name for layer in made.layers if not allowed[layer.name]]:
             print(f"  not offered {precision}: {', '.join(withheld)}", flush=True)

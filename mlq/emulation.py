@@ -177,5 +177,5 @@ def _major_version(program: str) -> int:
     done = subprocess.run(  # noqa: S603 -- our own command, no shell
         [program, "--version"], capture_output=True, text=True, check=False
     )
-    found = re.search(r"version (\d+)", done.stdout)
+    found = re.search(r"(?:version|Emulator) (\d+)", done.stdout)
     return int(found[1]) if found else 0

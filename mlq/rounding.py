@@ -236,8 +236,7 @@ class _Fit:
         return self.simulation.network.weights[self.layer.weight or ""]
 
     def _storage(self, precision: Precision) -> QuantParams:
-        flow, bits = self.layer.flows[0], precision.activation_bits
-        return self.simulation.stored_activation(flow, bits, self.ranges)
+        return self.simulation.stored_activation(self.layer.flows[0], precision, self.ranges)
 
     def _move_bias(self, precision: Precision, weight: Array, read: Read, found: Rounding) -> None:
         """Add the bias that makes up for what `weight`, and storing what is read, shift."""

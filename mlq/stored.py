@@ -116,17 +116,16 @@ class StoredNetwork:
             if precision == F16 or (flow.role == "residual" and F16 in made):
                 row[:] = numerics.HALVES
                 continue
-            bits = precision.stored_bits(centred=flow.centred)
-            stored = self.stored_activation(flow, bits, ranges)
+            stored = self.stored_activation(flow, precision, ranges)
             row[:] = numerics.table_row(stored)
         self._tables = [(ranges, dict(assignment), table), *self._tables][:_TABLES]
         return table
 
-    def stored_activation(self, flow: Flow, bits: int, ranges: Ranges) -> numerics.QuantParams:
-        """How an activation is stored for a layer of so many bits.
-
-        A residual takes no part in the multiplication, so it keeps at least 8.
-        """
+    def stored_activation(
+        self, flow: Flow, precision: Precision, ranges: Ranges
+    ) -> numerics.QuantParams:
+        """How a layer's precision stores an activation; a residual, only added, keeps 8 bits."""
+        bits = precision.stored_bits(centred=flow.centred)
         bits = max(bits, _RESIDUAL_BITS) if flow.role == "residual" else bits
         kept, scheme = self._narrow.get(bits, ranges).tensors[flow.tensor].kept(bits), self._scheme
         return numerics.choose_params(*kept, bits=bits, scheme=scheme, centred=flow.centred)

@@ -230,13 +230,16 @@ def run(
 
 def without_convolutions(isa: Isa) -> bool:
     """Whether this CPU runs all of an instruction set but what multiplies for convolutions."""
-    return isa.name == "avx_vnni" and not emulation.why_not_at_all(targets.host_target())
+    here = not emulation.why_not_at_all(targets.host_target())
+    return isa.name == "avx_vnni" and here and bool(emulation.why_not_at_all(_own_target(isa)))
+
+
+def _own_target(isa: Isa) -> Target:
+    return next(each for each in EVERY if best(each.cpu_features) is isa)
 
 
 def target_of(isa: Isa) -> Target:
-    if without_convolutions(isa):
-        return targets.host_target()
-    return next(each for each in EVERY if best(each.cpu_features) is isa)
+    return targets.host_target() if without_convolutions(isa) else _own_target(isa)
 
 
 SHAPES = (

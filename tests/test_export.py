@@ -290,7 +290,7 @@ def test_without_residuals_onnx_runtime_computes_the_very_same(name: str, tmp_pa
     assert np.abs(got - expected).max() <= FLOAT * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("precision", ["w4a8", "w4a16", "w8a16", "w8a4"])
+@pytest.mark.parametrize("precision", ["w4a8", "w4a16", "w8a16", "w8a4", "w12a12", "w10a12"])
 def test_other_widths_agree(precision: str, tmp_path: Path) -> None:
     found = network.load(made(NETWORKS["concat"], tmp_path / "model.onnx"), batch=None)
     ranges = observed(found, random_inputs(found, 32, seed=1))

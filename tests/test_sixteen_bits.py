@@ -82,8 +82,8 @@ def test_of_two_activations_the_right_one_has_the_bits_of_a_weight(network: Netw
     flow = network.layers[0].flows[0]
     sides = tuple(replace(flow, role=role, centred=role == "rhs") for role in ("lhs", "rhs"))
     layer = replace(network.layers[0], kind="batch_matmul", output_elements=3, flows=sides)
-    # The most terms of a sum: 2047 * 4095 * 256, 127 * 65535 * 258 and 127 * 4095 * 4129 fit.
-    for precision, most in (("w12a12", 256), ("w8a16", 258), ("w8a12", 4129)):
+    # The most terms of a sum: 2047 * 4095 * 256 fits 32 bits, and so do the others.
+    for precision, most in (("w12a12", 256), ("w8a16", 258), ("w10a12", 1026), ("w8a12", 4129)):
         for terms in (most, most + 1):
             can = planning.supported_by(network, X86, replace(layer, macs=3 * terms))
             assert (precision in can) == (terms == most), (precision, terms)

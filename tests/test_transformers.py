@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from mlq import calibration, numerics, planning, targets
+from mlq import calibration, numerics, planning, runtime, targets, variant
 from mlq.compiler import quantize
 from mlq.costs import TableCosts
 from mlq.equalization import equalize
 from mlq.errors import DiagnosticError
 from mlq.network import Network, load, tensors
 from mlq.precision import W8A8
+from mlq.recipe import resolve
 from mlq.rounding import FILE, Rounding
 from mlq.simulation import Simulation
 
@@ -51,6 +52,18 @@ block (float[1,{TOKENS},{WIDTH}] input) => (float[1,{WIDTH}] output)
   y = MatMul (h, w3)
   z = Relu (y)
   output = ReduceMean <axes = [1], keepdims = 0> (z)
+}}"""
+ATTENTION = f"""<ir_version: 8, opset_import: ["" : 17]>
+attention (float[1,{TOKENS},{WIDTH}] input) => (float[a,{TOKENS},{WIDTH}] output)
+<int64[3] parts = {{4, 4, 4}}, float scale = {{0.5}}> {{
+  c = MatMul (input, w1)
+  q, k, v = Split <axis = 2> (c, parts)
+  t = Transpose <perm = [0,2,1]> (k)
+  s = MatMul (q, t)
+  scaled = Mul (s, scale)
+  p = Softmax <axis = -1> (scaled)
+  o = MatMul (p, v)
+  output = MatMul (o, w2)
 }}"""
 SHAPES = {"w1": (WIDTH, 12), "c1": (12,), "w2": (4, WIDTH), "w3": (WIDTH, WIDTH)}
 OPTIONS = {"calibrator": "minmax", "effort": "quick", "max_drop": None, "precisions": "f32,w8a8"}
@@ -172,3 +185,32 @@ def test_the_artifact_computes_what_was_migrated(model: Path, tmp_path: Path) ->
     assert {"w1", "w3"} <= {layer.weight for layer in load(model, batch=1).layers}
     with np.load(io.BytesIO(result.files[FILE])) as kept:
         assert any("g1" in key for key in kept.files)
+
+
+@pytest.mark.parametrize("precision", ["f32", "w8a8", "w8a16", "w12a12"])
+def test_a_batch_of_any_size_has_the_results_of_one_that_is_known(
+    precision: str, tmp_path: Path
+) -> None:
+    """Without the layer norms, whose sums IREE takes in another order."""
+    target, path = targets.host_target(), tmp_path / "model.onnx"
+    random, parsed = np.random.default_rng(1), onnx.parser.parse_model(ATTENTION)
+    for key, shape in (("w1", (WIDTH, 12)), ("w2", (4, WIDTH))):
+        array = random.normal(0.0, 0.5, shape).astype(np.float32)
+        parsed.graph.initializer.append(numpy_helper.from_array(array, key))
+    onnx.save(parsed, path)
+    network = load(path, batch=1)
+    observed = calibration.observe(network, calibration.instrument(network, target), inputs(4))
+    ranges = calibration.ranges_by("minmax", observed, scheme="asymmetric")
+    x = np.concatenate([each for (each,) in inputs(3)])
+    results = []
+    for batch in (1, 3, "any"):
+        made = load(path, batch=batch)
+        allowed = planning.supported(made, target, [precision])
+        plan = planning.uniform_plan(made, resolve({}), precision, allowed)
+        products = [each.name for each in made.layers if each.kind == "batch_matmul"]
+        assert [plan.precision(name) for name in products] == [precision] * 2
+        run = runtime.load(variant.build(made, plan, ranges, target).vmfb).run
+        samples = [each[None] for each in x] if batch == 1 else [x]
+        results.append(np.concatenate([run(each)[0] for each in samples]))
+    for found in results[1:]:
+        np.testing.assert_array_equal(found, results[0])

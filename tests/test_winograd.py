@@ -26,7 +26,7 @@ from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
 
 Array = NDArray[Any]
-WORDS = [isa for isa in ISAS if isa.halves is not None]
+WORDS = [isa for isa in ISAS if isa.widens]
 
 WINDOW: dict[str, Any] = {"k": 3, "p": 1}
 SHAPES = (

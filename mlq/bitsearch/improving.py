@@ -59,7 +59,7 @@ def _stored(prepared: Prepared, layer: Layer, name: str) -> dict[str, NDArray[An
     if layer.bias is not None:
         found[layer.bias] = simulation.stored_bias(layer, name)
     for flow in layer.flows:
-        bits = Precision.parse(name).stored_bits(centred=flow.centred)
-        stored = simulation.stored_activation(flow, bits, prepared.choice.ranges)
+        precision = Precision.parse(name)
+        stored = simulation.stored_activation(flow, precision, prepared.choice.ranges)
         found[f"{layer.name}:{flow.role}"] = table_row(stored)
     return found

@@ -18,7 +18,7 @@ _LEVELS = {
     "avx512": _AVX512,
     "avx512_vnni": (*_AVX512, "avx512_vnni"),
 }
-# What Bochs 2.7 plays has all of these but AVX-VNNI.
+# What Bochs 2.7 plays has all of these but AVX-VNNI, which a CPU of Bochs 3 has.
 _PLAYED = Emulator(
     program="bochs",
     arguments=("corei7_icelake_u",),
@@ -28,6 +28,7 @@ _PLAYED = Emulator(
     compiler="cc",
     compiler_package="gcc",
 )
+_PLAYED_LATELY = replace(_PLAYED, arguments=("sapphire_rapids",), least_version=3)
 
 
 def _flags(*cpu: str) -> tuple[str, ...]:
@@ -64,9 +65,20 @@ _GIGA_OPS = {
 }
 
 
+# Precisions of wide activations, and those of bytes whose products take as long where bytes are
+# multiplied as words.
+_WIDE = {
+    "w8a16": "w8a8",
+    "w8a12": "w8a8",
+    "w4a16": "w4a8",
+    "w12a12": "w8a8",
+    "w10a12": "w8a8",
+}
+
+
 def _measured(f32: float, bytes_: float, words: float) -> dict[str, float]:
     """A row of the table by what activations are; weights of 4 bits are bytes by then."""
-    of_words = dict.fromkeys(("w8a16", "w8a12", "w4a16", "w12a12"), words)
+    of_words = dict.fromkeys(_WIDE, words)
     return {"f32": f32, "w8a8": bytes_, "w4a8": bytes_, **of_words}
 
 
@@ -79,8 +91,6 @@ _WITH_VNNI = {
     "matmul": _measured(3.9, 16.6, 10.2),
     "avg_pool2d": _measured(0.7, 13.5, 12.5),
 }
-# Precisions of wide activations, and those of bytes with the same weights.
-_WIDE = {"w8a16": "w8a8", "w8a12": "w8a8", "w4a16": "w4a8", "w12a12": "w8a8"}
 # What no kernel computes of words.
 _OF_BYTES_ONLY = frozenset({"mul", "nonlinearity"})
 # An instruction adds up four products of bytes, or two of words: reckoned, not measured.
@@ -120,6 +130,7 @@ TARGET = Target(
         "w8a12": Storage(weight=1, activation=2),
         "w4a16": Storage(weight=0.5, activation=2),
         "w12a12": Storage(weight=2, activation=2),
+        "w10a12": Storage(weight=2, activation=2),
     },
     cpu_features=cpu_features(),
     menu="f32,w8a8,w8a16",
@@ -140,7 +151,9 @@ PRESETS = {
         ),
         costs=_costs(frozenset(features)),
         cpu_features=frozenset(features),
-        device=replace(TARGET.device, emulator=None if "avx_vnni" in features else _PLAYED),
+        device=replace(
+            TARGET.device, emulator=_PLAYED_LATELY if "avx_vnni" in features else _PLAYED
+        ),
     )
     for name, features in _LEVELS.items()
 }
