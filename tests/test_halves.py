@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ptx
+import ptx_network
 import pytest
 import test_kernels as cases
 from numpy.typing import NDArray
 from test_kernels import Shape, in_memory, padded
 
-from mlq import numerics, targets
+from mlq import calibration, metrics, network, numerics, planning, runtime, targets, variant
+from mlq.frontends.data import load_data
 from mlq.kernels import library
 from mlq.kernels.executable import MARGIN_VALUE
 from mlq.kernels.finishing import Finish, Numbers
@@ -22,8 +25,14 @@ from mlq.kernels.gpu import tensor_cores
 from mlq.kernels.gpu.planning import Plan
 from mlq.kernels.image import Image
 from mlq.kernels.storage import Kind
+from mlq.network import Network
 from mlq.numerics.windows import convolve
+from mlq.plan import Plan as Precisions
+from mlq.ranges import Ranges
+from mlq.recipe import Recipe, resolve
+from mlq.simulation import Simulation
 from mlq.targets.iree import compile_module
+from mlq.verification import DTYPES, Exposed
 
 Array = NDArray[Any]
 RNG = np.random.default_rng
@@ -241,3 +250,101 @@ def test_pools_and_casts_are_right() -> None:
     executed = Executed(made)
     for i, case in enumerate(made):
         case.check(executed.run(i, case)[0])
+
+
+DEMO = Path(__file__).parents[1] / "mlq" / "demo"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The bundled network, calibrated on a few samples, one of which is an input."""
+
+    network: Network
+    ranges: Ranges
+    x: Array
+
+    def plan(self, *names: str) -> Precisions:
+        """Layers in these precisions, by turns."""
+        allowed = {layer.name: names for layer in self.network.layers}
+        plan = planning.uniform_plan(self.network, resolve({}), names[0], allowed)
+        turns = {
+            name: each.model_copy(update={"precision": names[i % len(names)]})
+            for i, (name, each) in enumerate(plan.layers.items())
+        }
+        return plan.model_copy(update={"layers": turns})
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    model, host = DEMO / "digits.onnx", targets.host_target()
+    made = network.load(model, batch=1)
+    data = load_data(str(DEMO / "digits-calib.npz"), made.sample_specs, samples=4)
+    batches = [[each[spec.name] for spec in made.model.inputs] for each in data.batches(1)]
+    seen = calibration.observe(made, calibration.instrument(made, host), batches)
+    ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
+    return Digits(made, ranges, batches[0][0])
+
+
+def test_a_network_of_f16_is_near_float(digits: Digits) -> None:
+    host, card = targets.host_target(), targets.by_name(CARD)
+    plans = digits.plan("f32"), digits.plan("f16")
+    real, _ = (variant.build(digits.network, plan, digits.ranges, host).vmfb for plan in plans)
+    expected = runtime.load(real).run(digits.x)[0]
+    lowered = variant.lower(digits.network, plans[1], digits.ranges, card)
+    executed = ptx_network.Network(lowered.text, card, lowered.weights)
+    products = [name for name in executed.kernels if "conv" in name or "depthwise" in name]
+    assert products
+    assert all(name.startswith("half_") for name in products)
+    found = executed.run(digits.x)[0]
+    assert 0 < np.abs(found - expected).max() < 2.0**-9 * np.abs(expected).max()
+    assert metrics.kl_mnat(expected, found) < 1e-3
+    assert executed.executed["mma"] > 0
+
+
+def test_f16_among_integers_is_as_the_reference_has_it(digits: Digits) -> None:
+    """Each tensor by itself: integers exactly, f16 to a unit in the last place."""
+    quantized = variant.quantize(digits.network, digits.plan("f16", "w8a8", "f32"), digits.ranges)
+    exposed = Exposed.of(quantized)
+    results = exposed.on(targets.host_target(), outputs=1).run(digits.x)
+    found = exposed.named(results)
+    expected = network.compute(exposed.made, [digits.x], found)
+    kinds = {name: kind for name, kind in exposed.tensors if name in expected}
+    assert {"f16", "u8", "f32"} <= set(kinds.values())
+    for name, kind in kinds.items():
+        if kind in DTYPES:
+            np.testing.assert_array_equal(found[name], expected[name])
+        if kind == "f16":
+            assert found[name].dtype == np.float16
+            apart = np.abs(found[name].astype(np.float64) - expected[name])
+            assert (apart <= 2 * UNIT * np.abs(expected[name]) + 1e-5).all()
+
+
+def test_simulation_knows_f16(digits: Digits) -> None:
+    host, plan = targets.host_target(), digits.plan("f16", "w8a8")
+    simulation = Simulation(digits.network, host)
+    precisions = {name: each.precision for name, each in plan.layers.items()}
+    found = [
+        simulation.run([digits.x], digits.ranges, each)[0]
+        for each in (precisions, dict.fromkeys(precisions, "f16"), {})
+    ]
+    vmfb = variant.build(digits.network, plan, digits.ranges, host).vmfb
+    real = runtime.load(vmfb).run(digits.x)[0]
+    noise = np.abs(real - found[2]).max()
+    assert np.abs(found[0] - real).max() < noise / 4
+    assert 0 < np.abs(found[1] - found[2]).max() < noise / 4
+
+
+def test_rounding_in_simulation_is_that_of_f16() -> None:
+    x = RNG(3).normal(0, 10, 4096).astype(np.float32)
+    x[:3] = [1 + UNIT, 1 + 3 * UNIT, -65504]
+    simulated = numerics.fake_quantize_row(x, np.array(numerics.HALVES, np.float32))
+    np.testing.assert_array_equal(simulated, numerics.real.halved(x).astype(np.float32))
+
+
+def test_f16_is_offered_where_there_are_kernels() -> None:
+    card = targets.by_name(CARD)
+    assert "f16" in Recipe().with_menu(card.menu).reduced_precisions()
+    assert card.supports("conv2d", "f16")
+    assert not card.supports("batch_matmul", "f16")
+    others = [targets.by_name(name) for name in ("cuda:sm_75", "vulkan:ampere", "x86")]
+    assert not any(each.supports("conv2d", "f16") for each in others)
