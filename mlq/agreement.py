@@ -25,7 +25,7 @@ from mlq.verification import DTYPES, Exposed, difference
 Array = NDArray[Any]
 # Float layers sum up in another order and contract differently; as `mlq check --numerics`.
 TOLERANCE = 1e-4
-# Then a result is rounded to the neighbouring f16 now and then, and an integer to a neighbour after.
+# Then a result is now and then rounded to the neighbouring f16, and an integer after it, too.
 TOLERANCE_OF_HALVES, _STEPS = 4e-3, 2
 
 
@@ -65,7 +65,8 @@ def verify(
     """Compile the plan of OUT for targets (a list with commas), run each, and compare tensors.
 
     Integers must be equal bit for bit, floats within TOLERANCE of the tensor's greatest; in a plan
-    with f16 floats within TOLERANCE_OF_HALVES, and integers may be two steps apart. What they are compared with is the first target of the list that runs here; one that cannot run is still
+    with f16 floats within TOLERANCE_OF_HALVES, and integers may be two steps apart. What they are
+    compared with is the first target of the list that runs here; one that cannot run is still
     compiled, and the result says why it was not run. With `save` the report in OUT says it too.
     """
     chosen = list(map(_target, dict.fromkeys(_listed(names))))

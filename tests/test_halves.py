@@ -15,8 +15,21 @@ import pytest
 import test_kernels as cases
 from numpy.typing import NDArray
 from test_kernels import Shape, in_memory, padded
+from torch_mlir.ir import Location, Module
 
-from mlq import calibration, metrics, network, numerics, planning, runtime, targets, variant
+from mlq import (
+    calibration,
+    metrics,
+    network,
+    numerics,
+    planning,
+    reference,
+    runtime,
+    targets,
+    variant,
+)
+from mlq.dialect import context
+from mlq.dialect.weights import WeightStore, bound
 from mlq.frontends.data import load_data
 from mlq.kernels import library
 from mlq.kernels.executable import MARGIN_VALUE
@@ -32,6 +45,8 @@ from mlq.ranges import Ranges
 from mlq.recipe import Recipe, resolve
 from mlq.simulation import Simulation
 from mlq.targets.iree import compile_module
+from mlq.transforms import parse_pipeline
+from mlq.transforms.pipelines import lowering
 from mlq.verification import DTYPES, Exposed
 
 Array = NDArray[Any]
@@ -250,6 +265,56 @@ def test_pools_and_casts_are_right() -> None:
     executed = Executed(made)
     for i, case in enumerate(made):
         case.check(executed.run(i, case)[0])
+
+
+MOVED = """
+func.func @main(%x: tensor<1x6x9x8xf32> {mlq.name = "x"}) -> tensor<1x12x4x4xf32> {
+  %h = "mlq.quantize"(%x) : (tensor<1x6x9x8xf32>) -> tensor<1x6x9x8xf16>
+  %p = "mlq.max_pool2d"(%h) {kernel = array<i64: 3, 3>, strides = array<i64: 1, 1>,
+    pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, layout = "nchw"}
+    : (tensor<1x6x9x8xf16>) -> tensor<1x6x9x8xf16>
+  %c = "mlq.concat"(%h, %p) {axis = 1 : i64}
+    : (tensor<1x6x9x8xf16>, tensor<1x6x9x8xf16>) -> tensor<1x12x9x8xf16>
+  %s = "mlq.slice"(%c) {offsets = array<i64: 0, 2, 1, 0>, sizes = array<i64: 1, 9, 4, 4>,
+    strides = array<i64: 1, 1, 2, 2>} : (tensor<1x12x9x8xf16>) -> tensor<1x9x4x4xf16>
+  %q = "mlq.pad"(%s) {low = array<i64: 0, 2, 0, 0>, high = array<i64: 0, 1, 0, 0>,
+    value = 0.1 : f32} : (tensor<1x9x4x4xf16>) -> tensor<1x12x4x4xf16>
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<12x12x1x1xf16>
+  %r = "mlq.conv2d"(%q, %w, %q) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>,
+    dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nchw", mlq.name = "r",
+    operandSegmentSizes = array<i32: 1, 1, 0, 1>,
+    activation = #mlq.activation<"relu", 0.0 : f32, 0x7F800000 : f32>}
+    : (tensor<1x12x4x4xf16>, tensor<12x12x1x1xf16>, tensor<1x12x4x4xf16>)
+    -> tensor<1x12x4x4xf16>
+  %a = "mlq.add"(%r, %q) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>}
+    : (tensor<1x12x4x4xf16>, tensor<1x12x4x4xf16>) -> tensor<1x12x4x4xf16>
+  %y = "mlq.dequantize"(%a) {mlq.name = "y"}
+    : (tensor<1x12x4x4xf16>) -> tensor<1x12x4x4xf32>
+  return %y : tensor<1x12x4x4xf32>
+}
+"""
+
+
+@pytest.mark.parametrize("name", [CARD, "host"])
+def test_what_moves_f16_is_as_the_reference_has_it(name: str) -> None:
+    """By kernels, and through linalg."""
+    rng = RNG(5)
+    target = targets.host_target() if name == "host" else targets.by_name(name)
+    x = rng.normal(0, 2, (1, 6, 9, 8)).astype(np.float32)
+    store = WeightStore({"w": rng.normal(size=(12, 12, 1, 1)).astype(np.float16)})
+    with context(), Location.unknown(), bound(store):
+        module = Module.parse(MOVED)
+        expected = reference.run(module, [x])["y"]
+        parse_pipeline(lowering(target.features)).run(module.operation)
+        lowered = str(module.operation.get_asm(print_generic_op_form=True))
+    kernels = ("concat", "half_move", "half_max_pool", "half_conv", "half_quantize")
+    assert all((f"@{each}" in lowered) == (name == CARD) for each in kernels)
+    if name == CARD:
+        found = ptx_network.Network(lowered, target, store).run(x)[0]
+    else:
+        found = runtime.load(compile_module(lowered, target, weights=store)).run(x)[0]
+    apart = np.abs(found.astype(np.float64) - expected)
+    assert (apart <= 4 * UNIT * np.abs(expected) + 1e-5).all()
 
 
 DEMO = Path(__file__).parents[1] / "mlq" / "demo"
