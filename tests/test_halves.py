@@ -343,7 +343,7 @@ class Digits:
 def digits() -> Digits:
     model, host = DEMO / "digits.onnx", targets.host_target()
     made = network.load(model, batch=1)
-    data = load_data(str(DEMO / "digits-calib.npz"), made.sample_specs, samples=4)
+    data = load_data(str(DEMO / "digits-calib.npz"), made.sample_specs, model_path=model, samples=4)
     batches = [[each[spec.name] for spec in made.model.inputs] for each in data.batches(1)]
     seen = calibration.observe(made, calibration.instrument(made, host), batches)
     ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
