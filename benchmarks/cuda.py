@@ -3,13 +3,12 @@
     python benchmarks/cuda.py build FOLDER [NETWORK ...] [--target cuda:sm_80] [--batches 1 64]
     pip install iree-base-runtime==3.13.0 numpy; python FOLDER/cuda.py run FOLDER
 
-`build` needs no GPU. For each network and batch it compiles mlq's int8, f16 (from sm_80 on: every
-layer that can be) and float, and stock IREE's
-import of the float network in f32 and in f16, and keeps an input and what int8 and float make of it
-on this machine's CPU; and a module of one addition, for what any call costs. `run` needs no mlq:
-it says whether int8 is equal, bit for bit, how far the others are off, and the median time of a
-call with its input on the device; and how many of the card's int8 operations a second (--peak, in
-1e12) those are.
+`build` needs no GPU. For each network and batch it compiles mlq's int8, f16 (from sm_80 on; every
+layer that can be) and float, and stock IREE's import of the float network in f32 and in f16, and
+keeps an input and what int8 and float make of it on this machine's CPU; and a module of one
+addition, for what any call costs. `run` needs no mlq: it says whether int8 is equal, bit for bit,
+how far the others are off, and the median time of a call with its input on the device; and how many
+of the card's int8 operations a second (--peak, in 1e12) those are.
 """
 
 from __future__ import annotations

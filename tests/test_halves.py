@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,19 @@ def test_plans_of_all_sizes_are_right(monkeypatch: pytest.MonkeyPatch, plan: Pla
         assert bool(counts["cp"]) == bool(plan.stages)
 
 
+def test_swapped_fragments_are_seen() -> None:
+    case = convolution(CONVS[0], RNG(0))
+    executed = Executed([case])
+    steps = executed.kernels[executed.symbols[0]].steps
+    place = next(i for i, step in enumerate(steps) if step.code[0] == "mma")
+    sums, pixels, *rest = steps[place].operands
+    a, b, c, d = pixels.strip("{}").split(",")
+    for order in (f"{b},{a},{c},{d}", f"{a},{b},{d},{c}"):
+        steps[place] = replace(steps[place], operands=(sums, f"{{{order}}}", *rest))
+        with pytest.raises(AssertionError):
+            case.check(executed.run(0, case)[0])
+
+
 def max_pool(rng: np.random.Generator) -> Case:
     x = rng.normal(size=(2, 15, 14, 24)).astype(np.float16)
     input, output = Image(2, 15, 14, 24, (0, 1, 0, 1)), Image(2, 8, 7, 24, (1, 1, 1, 1))
@@ -368,7 +381,9 @@ def test_a_network_of_f16_is_near_float(digits: Digits) -> None:
 
 def test_f16_among_integers_is_as_the_reference_has_it(digits: Digits) -> None:
     """Each tensor by itself: integers exactly, f16 to a unit in the last place."""
-    quantized = variant.quantize(digits.network, digits.plan("f16", "w8a8", "f32"), digits.ranges)
+    quantized = variant.quantize(
+        digits.network, digits.plan("f16", "f16", "w8a8", "w8a8"), digits.ranges
+    )
     exposed = Exposed.of(quantized)
     results = exposed.on(targets.host_target(), outputs=1).run(digits.x)
     found = exposed.named(results)
