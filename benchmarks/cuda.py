@@ -3,12 +3,12 @@
     python benchmarks/cuda.py build FOLDER [NETWORK ...] [--target cuda:sm_80] [--batches 1 64]
     pip install iree-base-runtime==3.13.0 numpy; python FOLDER/cuda.py run FOLDER
 
-`build` needs no GPU. For each network and batch it compiles mlq's int8 and float, and stock IREE's
-import of the float network in f32 and in f16, and keeps an input and what int8 and float make of it
-on this machine's CPU; and a module of one addition, for what any call costs. `run` needs no mlq:
-it says whether int8 is equal, bit for bit, how far the others are off, and the median time of a
-call with its input on the device; and how many of the card's int8 operations a second (--peak, in
-1e12) those are.
+`build` needs no GPU. For each network and batch it compiles mlq's int8, f16 (from sm_80 on; every
+layer that can be) and float, and stock IREE's import of the float network in f32 and in f16, and
+keeps an input and what int8 and float make of it on this machine's CPU; and a module of one
+addition, for what any call costs. `run` needs no mlq: it says whether int8 is equal, bit for bit,
+how far the others are off, and the median time of a call with its input on the device; and how many
+of the card's int8 operations a second (--peak, in 1e12) those are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 # Dense int8 of NVIDIA's data sheets, in 1e12 operations a second: T4, A100, A10, L4, H100.
 PEAKS = {"sm_75": 130.0, "sm_80": 624.0, "sm_86": 250.0, "sm_89": 242.0, "sm_90": 1979.0}
 DRIVERS = {"cuda": "cuda", "vulkan": "vulkan"}
-FORMS = ("mlq int8", "mlq float", "stock f32", "stock f16")
+FORMS = ("mlq int8", "mlq f16", "mlq float", "stock f32", "stock f16")
 _ABOUT = "about.json"
 _DISTINCT = 8  # samples of a batch, so that folders are small enough to be carried
 
@@ -70,15 +70,19 @@ def build(folder: Path, network: Any, batch: int, name: str, *, stock: bool) -> 
     """One network at one batch: its forms, an input, what the CPU makes of it."""
     from targets import made
 
-    from mlq import artifact, runtime, targets, variant
+    from mlq import artifact, planning, runtime, targets, variant
     from mlq.plan import Plan
+    from mlq.recipe import resolve
 
     device, host = targets.by_name(name), targets.host_target()
     here = folder / f"{network.name}-{batch}"
     here.mkdir(exist_ok=True)
     known = artifact.Artifact.open(made(network.name, network.model, network.calib))
     found = known.recall(batch=batch)
+    halves = planning.supported(found.network, device, ["f16"])
     plans = {"int8": found.plan, "float": found.plan.model_copy(update={"layers": {}})}
+    if any(halves.values()):
+        plans["f16"] = planning.uniform_plan(found.network, resolve({}), "f16", halves)
     samples = network.samples(network.calib).inputs
     x = np.resize(samples[:_DISTINCT], (batch, *samples.shape[1:]))
     np.save(here / "x.npy", x)
@@ -86,6 +90,8 @@ def build(folder: Path, network: Any, batch: int, name: str, *, stock: bool) -> 
         assert isinstance(plan, Plan)
         vmfb = variant.build(found.network, plan, found.ranges, device).vmfb
         (here / f"mlq {form}.vmfb").write_bytes(vmfb)
+        if form == "f16":  # compared with float
+            continue
         on_host = variant.build(found.network, plan, found.ranges, host).vmfb
         np.save(here / f"{form}.npy", runtime.load(on_host).run(x)[0])
     if stock:

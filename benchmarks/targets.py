@@ -1,12 +1,13 @@
 """One int8 plan on many targets: whether every tensor is equal, what GPU code is made of.
 
-    .venv/bin/python benchmarks/targets.py [NETWORK...] [--targets LIST] [--ptx]
+    .venv/bin/python benchmarks/targets.py [NETWORK...] [--targets LIST] [--ptx] [--precision f16]
 
 Each network (default: all of `networks.NAMES`, and the bundled digits) is quantized to int8 on a
 few samples, compiled for each target, run there on one sample (natively, or by an emulator), and
 compared tensor by tensor with the first target. With --ptx it is compiled for CUDA instead, and
 the arithmetic in the PTX is counted, and assembled if ptxas is there; with --interpret the PTX is
-executed, by the tests' interpreter, and the result compared with that of this machine's CPU.
+executed, by the tests' interpreter, and the result compared with that of this machine's CPU; in
+--precision f16 every layer that can be is in that, and results are compared with float, too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,19 @@ from pathlib import Path
 import networks
 import numpy as np
 
-from mlq import agreement, artifact, calibration, output, planning, runtime, targets
+from mlq import (
+    agreement,
+    artifact,
+    calibration,
+    metrics,
+    output,
+    planning,
+    runtime,
+    targets,
+    variant,
+)
 from mlq.frontends.data import load_data
-from mlq.network import load, transform
+from mlq.network import Transformed, load, transform
 from mlq.partial import compile_plan
 from mlq.recipe import resolve
 from mlq.report import TargetCheck
@@ -82,10 +93,17 @@ def row(name: str, each: TargetCheck, seconds: float) -> str:
     return f"{name:28} {each.target:18} {equal:34} {floats:14} {seconds:7.1f} s  {each.device[:34]}"
 
 
-def ptx_of(folder: Path, capability: str) -> bytes:
+def quantized_in(folder: Path, precision: str) -> Transformed:
+    """The network of a folder, one sample a call, every layer that can be in a precision."""
+    found = artifact.Artifact.open(folder).recall(batch=1)
+    allowed = planning.supported(found.network, targets.by_name("cuda:sm_80"), [precision])
+    plan = planning.uniform_plan(found.network, resolve({}), precision, allowed)
+    return variant.quantize(found.network, plan, found.ranges)
+
+
+def ptx_of(folder: Path, capability: str, precision: str) -> bytes:
     """The PTX in a module for a card; IREE embeds its text."""
-    found = artifact.Artifact.open(folder)
-    quantized = found.recall(batch=found.manifest.batch).quantized
+    quantized = quantized_in(folder, precision)
     target = targets.by_name(f"cuda:{capability}")
     pipeline = lowering(target.features)
     lowered = transform(quantized.text, quantized.weights, pipeline)
@@ -100,24 +118,29 @@ def sample_of(model: Path, calib: Path) -> np.ndarray:
     return next(iter(data.batches(1)))[network.model.inputs[0].name]
 
 
-def interpreted(folder: Path, sample: np.ndarray, capability: str) -> str:
+def interpreted(folder: Path, sample: np.ndarray, capability: str, precision: str) -> str:
     """Whether the network's PTX makes of a sample what the CPU makes of it, and how it does."""
     from ptx_network import Network
 
-    found = artifact.Artifact.open(folder)
-    quantized = found.recall(batch=1).quantized
     target, host = targets.by_name(f"cuda:{capability}"), targets.host_target()
-    texts = [
-        transform(quantized.text, quantized.weights, lowering(each.features))
-        for each in (host, target)
+    quantized = quantized_in(folder, precision)
+    lowered = variant.lowered(quantized, target)
+    network = Network(lowered.text, target, lowered.weights)
+    made = [
+        runtime.load(variant.compiled(variant.lowered(each, host), host)).run(sample)[0]
+        for each in (quantized, quantized_in(folder, "f32"))
     ]
-    vmfb = compile_module(texts[0].text, host, weights=texts[0].weights)
-    network = Network(texts[1].text, target, texts[1].weights)
-    expected, got = runtime.load(vmfb).run(sample)[0], network.run(sample)[0]
+    (expected, real), got = made, network.run(sample)[0]
     counts = network.executed
     most = ", ".join(f"{counts[each]} {each}" for each in ("mma", "dp4a", "mad") if counts[each])
-    equal = "equal" if np.array_equal(expected, got) else f"off by {np.abs(expected - got).max()}"
-    return f"{equal} in {expected.size} results; executed by threads: {most}"
+    equal = (
+        "equal" if np.array_equal(expected, got) else f"off by {np.abs(expected - got).max():.1e}"
+    )
+    equal = f"{equal} in {expected.size} results"
+    if precision == "f16":
+        beyond, divergence = np.abs(real - got).max(), metrics.kl_mnat(real, got)
+        equal += f", off float's by {beyond:.1e}, KL {divergence:.1e} mnat"
+    return f"{equal}; executed by threads: {most}"
 
 
 def multiplied(ptx: bytes) -> str:
@@ -158,6 +181,7 @@ def main() -> None:
     parser.add_argument("--targets", default=TARGETS)
     parser.add_argument("--ptx", action="store_true")
     parser.add_argument("--interpret", metavar="sm_XX")
+    parser.add_argument("--precision", default="w8a8", help="with --ptx and --interpret")
     given = parser.parse_args()
     demo = networks.ROOT / "mlq" / "demo"
     models = {DIGITS: (demo / "digits.onnx", demo / "digits-calib.npz")}
@@ -170,13 +194,13 @@ def main() -> None:
         folder = made(name, model, calib)
         if given.interpret:
             start, sample = time.perf_counter(), sample_of(model, calib)
-            said = interpreted(folder, sample, given.interpret)
+            said = interpreted(folder, sample, given.interpret, given.precision)
             seconds = time.perf_counter() - start
             print(f"{name:28} {given.interpret:8} {said}; {seconds:.0f} s", flush=True)
             continue
         if given.ptx:
             for capability in _CAPABILITIES:
-                ptx = ptx_of(folder, capability)
+                ptx = ptx_of(folder, capability, given.precision)
                 counts = Counter(each.decode() for each in _ARITHMETIC.findall(ptx))
                 said = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
                 print(f"{name:28} {capability:8} {multiplied(ptx)}", flush=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlq import numerics
 from mlq.dialect import build, functions, layers, ops, quant, shapes, weights
-from mlq.errors import DataError, DiagnosticError
+from mlq.errors import DiagnosticError
 from mlq.frontends import evaluating
 from mlq.numerics import QuantParams, nonlinear
 from mlq.numerics.sampling import energies, row_step, statistics, subsampling_step
@@ -48,7 +48,7 @@ def run(
         function = functions.main_of(function.operation)
     block = functions.body_of(function)
     names = [layers.tensor_name(argument) for argument in block.arguments]
-    arrays = _in_order(inputs, names)
+    arrays = evaluating.in_order(inputs, names)
     machine = Machine(store)
     machine.values.update(zip(block.arguments, arrays, strict=True))
     found = {name: array for name, array in zip(names, arrays, strict=True) if name is not None}
@@ -73,8 +73,7 @@ class Machine:
 
     def __getitem__(self, value: Any) -> Array:
         """A tensor; of f16 in f32, in which ops compute."""
-        array = self.values[value]
-        return array.astype(np.float32) if array.dtype == np.float16 else array
+        return numerics.real.widened(self.values[value])
 
     def weight(self, key: str) -> Array:
         return (weights.current() if self._store is None else self._store)[key]
@@ -97,20 +96,6 @@ class Machine:
         several = results if isinstance(results, list) else [results]
         pairs = zip(several, op.operation.results, strict=True)
         return [numerics.real.halved(x) if quant.is_half(to.type) else x for x, to in pairs]
-
-
-def _in_order(
-    inputs: Sequence[Array] | Mapping[str, Array], names: list[str | None]
-) -> list[Array]:
-    if isinstance(inputs, Mapping):
-        called = [name or "" for name in names]
-        missing = [name for name in called if name not in inputs]
-        if missing:
-            raise DataError(f"no input is called {missing[0]!r}; there are {', '.join(inputs)}")
-        return [inputs[name] for name in called]
-    if len(inputs) != len(names):
-        raise DataError(f"the network takes {len(names)} inputs, got {len(inputs)}")
-    return list(inputs)
 
 
 def _is_nhwc(op: Any) -> bool:

@@ -101,8 +101,7 @@ class StoredNetwork:
     def table(self, ranges: Ranges, assignment: Assignment) -> NDArray[np.float32]:
         """Rows (scale, zero_point, qmin, qmax) of every activation that a layer reads: [L, 4].
 
-        A residual is stored as integers only if integer layers made it, as mlq-insert-casts does,
-        and as f32 if any layer of f32 did.
+        A residual is stored in what the layers that made it compute in, as by mlq-insert-casts.
         """
         for known, assigned, table in self._tables:
             if known is ranges and assigned == assignment:
@@ -110,14 +109,12 @@ class StoredNetwork:
         table = np.zeros((len(self._rows), 4), np.float32)
         for row, (layer, flow) in zip(table, self._rows, strict=True):
             precision = Precision.parse(assignment.get(layer.name, "f32"))
-            made = _made_in(flow.sources, assignment)
-            if precision == F32 or (flow.role == "residual" and F32 in made):
-                continue
-            if precision == F16 or (flow.role == "residual" and F16 in made):
-                row[:] = numerics.HALVES
+            made = _made_in(flow.sources, assignment) if flow.role == "residual" else set()
+            if F32 in {precision, *made}:
                 continue
             stored = self.stored_activation(flow, precision, ranges)
-            row[:] = numerics.table_row(stored)
+            halved = F16 in {precision, *made}
+            row[:] = numerics.HALVES if halved else numerics.table_row(stored)
         self._tables = [(ranges, dict(assignment), table), *self._tables][:_TABLES]
         return table
 
@@ -152,15 +149,12 @@ class StoredNetwork:
         weight, precision = self.network.weights[layer.weight], Precision.parse(name)
         if precision == F32:
             return weight
-        key = (layer.weight, precision.weight_bits)
+        key = (layer.weight, -precision.weight_bits if precision == F16 else precision.weight_bits)
         if key in self._rounded:
             return self._rounded[key]
         if key not in self._stored:
-            self._stored[key] = (
-                numerics.real.halved(weight).astype(np.float32)
-                if precision == F16
-                else numerics.fake_quantize(weight, self.weight_params(layer, precision))
-            )
+            params = None if precision == F16 else self.weight_params(layer, precision)
+            self._stored[key] = numerics.fake_quantize(weight, params)
         return self._stored[key]
 
     def weight_params(self, layer: Layer, precision: Precision) -> numerics.QuantParams:

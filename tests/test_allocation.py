@@ -97,7 +97,8 @@ def test_hawq_resnet18(
 
 
 COST = st.integers(0, 20).map(float)
-NAMES = ("f32", "w8a8", "w4a8", "w8a16")
+NAMES = ("f32", "w8a8", "w4a8", "w8a16", "f16")
+HALVES = -16  # as activations of f16 are known
 
 
 @st.composite
@@ -111,7 +112,7 @@ def problems(draw: st.DrawFn) -> Problem:
         layers.append(LayerChoice(f"layer{i}", options))
     names = [layer.name for layer in layers]
     end = st.sampled_from([OUTSIDE, *names])
-    casts = st.dictionaries(st.sampled_from([8, 16]), COST)
+    casts = st.dictionaries(st.sampled_from([8, 16, HALVES]), COST)
     border = st.builds(Border, end, st.lists(end, max_size=3).map(tuple), COST, casts)
     borders = draw(st.lists(border, max_size=4))
     groups = draw(st.lists(st.lists(st.sampled_from(names), min_size=2, max_size=3), max_size=1))
@@ -228,6 +229,18 @@ def test_an_integer_layer_stores_what_all_its_readers_read_and_casts_where_they_
     assert us("w8a8", "w8a8", "w8a16") == us("f32", "w8a16", "w8a8") == 8.0
     assert us("w8a16", "w8a16", "f32") == us("f32", "w8a16", "w8a16") == 5.0
     assert us("w8a8", "f32", "f32") == us("f32", "f32", "f32") == 0.0
+
+
+def test_a_layer_of_f16_stores_f16_and_integers_are_cast_of_its_result() -> None:
+    border, kinds = Border("stem", ("tail",), 0.0, {8: 3.0, HALVES: 5.0}), {"f32": 0, "w8a8": 8}
+    kinds["f16"] = HALVES
+
+    def us(stem: str, tail: str) -> float:
+        return border.us({"stem": kinds[stem], "tail": kinds[tail]})
+
+    assert us("f16", "f16") == us("w8a8", "f16") == us("f16", "f32") == 0.0
+    assert us("f16", "w8a8") == 3.0
+    assert us("f32", "f16") == 5.0
 
 
 def tied(order: tuple[str, ...], wobble: float = 0.0) -> Allocation:

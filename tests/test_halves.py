@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ptx
+import ptx_network
 import pytest
 import test_kernels as cases
 from numpy.typing import NDArray
 from test_kernels import Shape, in_memory, padded
+from torch_mlir.ir import Location, Module
 
-from mlq import numerics, targets
+from mlq import (
+    calibration,
+    metrics,
+    network,
+    numerics,
+    planning,
+    reference,
+    runtime,
+    targets,
+    variant,
+)
+from mlq.dialect import context
+from mlq.dialect.weights import WeightStore, bound
+from mlq.frontends.data import load_data
 from mlq.kernels import library
 from mlq.kernels.executable import MARGIN_VALUE
 from mlq.kernels.finishing import Finish, Numbers
@@ -22,8 +38,16 @@ from mlq.kernels.gpu import tensor_cores
 from mlq.kernels.gpu.planning import Plan
 from mlq.kernels.image import Image
 from mlq.kernels.storage import Kind
+from mlq.network import Network
 from mlq.numerics.windows import convolve
+from mlq.plan import Plan as Precisions
+from mlq.ranges import Ranges
+from mlq.recipe import Recipe, resolve
+from mlq.simulation import Simulation
 from mlq.targets.iree import compile_module
+from mlq.transforms import parse_pipeline
+from mlq.transforms.pipelines import lowering
+from mlq.verification import DTYPES, Exposed
 
 Array = NDArray[Any]
 RNG = np.random.default_rng
@@ -184,6 +208,19 @@ def test_plans_of_all_sizes_are_right(monkeypatch: pytest.MonkeyPatch, plan: Pla
         assert bool(counts["cp"]) == bool(plan.stages)
 
 
+def test_swapped_fragments_are_seen() -> None:
+    case = convolution(CONVS[0], RNG(0))
+    executed = Executed([case])
+    steps = executed.kernels[executed.symbols[0]].steps
+    place = next(i for i, step in enumerate(steps) if step.code[0] == "mma")
+    sums, pixels, *rest = steps[place].operands
+    a, b, c, d = pixels.strip("{}").split(",")
+    for order in (f"{b},{a},{c},{d}", f"{a},{b},{d},{c}"):
+        steps[place] = replace(steps[place], operands=(sums, f"{{{order}}}", *rest))
+        with pytest.raises(AssertionError):
+            case.check(executed.run(0, case)[0])
+
+
 def max_pool(rng: np.random.Generator) -> Case:
     x = rng.normal(size=(2, 15, 14, 24)).astype(np.float16)
     input, output = Image(2, 15, 14, 24, (0, 1, 0, 1)), Image(2, 8, 7, 24, (1, 1, 1, 1))
@@ -241,3 +278,153 @@ def test_pools_and_casts_are_right() -> None:
     executed = Executed(made)
     for i, case in enumerate(made):
         case.check(executed.run(i, case)[0])
+
+
+MOVED = """
+func.func @main(%x: tensor<1x6x9x8xf32> {mlq.name = "x"}) -> tensor<1x12x4x4xf32> {
+  %h = "mlq.quantize"(%x) : (tensor<1x6x9x8xf32>) -> tensor<1x6x9x8xf16>
+  %p = "mlq.max_pool2d"(%h) {kernel = array<i64: 3, 3>, strides = array<i64: 1, 1>,
+    pads = array<i64: 1, 1, 1, 1>, dilations = array<i64: 1, 1>, layout = "nchw"}
+    : (tensor<1x6x9x8xf16>) -> tensor<1x6x9x8xf16>
+  %c = "mlq.concat"(%h, %p) {axis = 1 : i64}
+    : (tensor<1x6x9x8xf16>, tensor<1x6x9x8xf16>) -> tensor<1x12x9x8xf16>
+  %s = "mlq.slice"(%c) {offsets = array<i64: 0, 2, 1, 0>, sizes = array<i64: 1, 9, 4, 4>,
+    strides = array<i64: 1, 1, 2, 2>} : (tensor<1x12x9x8xf16>) -> tensor<1x9x4x4xf16>
+  %q = "mlq.pad"(%s) {low = array<i64: 0, 2, 0, 0>, high = array<i64: 0, 1, 0, 0>,
+    value = 0.1 : f32} : (tensor<1x9x4x4xf16>) -> tensor<1x12x4x4xf16>
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<12x12x1x1xf16>
+  %r = "mlq.conv2d"(%q, %w, %q) {strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>,
+    dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "nchw", mlq.name = "r",
+    operandSegmentSizes = array<i32: 1, 1, 0, 1>,
+    activation = #mlq.activation<"relu", 0.0 : f32, 0x7F800000 : f32>}
+    : (tensor<1x12x4x4xf16>, tensor<12x12x1x1xf16>, tensor<1x12x4x4xf16>)
+    -> tensor<1x12x4x4xf16>
+  %a = "mlq.add"(%r, %q) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>}
+    : (tensor<1x12x4x4xf16>, tensor<1x12x4x4xf16>) -> tensor<1x12x4x4xf16>
+  %y = "mlq.dequantize"(%a) {mlq.name = "y"}
+    : (tensor<1x12x4x4xf16>) -> tensor<1x12x4x4xf32>
+  return %y : tensor<1x12x4x4xf32>
+}
+"""
+
+
+@pytest.mark.parametrize("name", [CARD, "host"])
+def test_what_moves_f16_is_as_the_reference_has_it(name: str) -> None:
+    """By kernels, and through linalg."""
+    rng = RNG(5)
+    target = targets.host_target() if name == "host" else targets.by_name(name)
+    x = rng.normal(0, 2, (1, 6, 9, 8)).astype(np.float32)
+    store = WeightStore({"w": rng.normal(size=(12, 12, 1, 1)).astype(np.float16)})
+    with context(), Location.unknown(), bound(store):
+        module = Module.parse(MOVED)
+        expected = reference.run(module, [x])["y"]
+        parse_pipeline(lowering(target.features)).run(module.operation)
+        lowered = str(module.operation.get_asm(print_generic_op_form=True))
+    kernels = ("concat", "half_move", "half_max_pool", "half_conv", "half_quantize")
+    assert all((f"@{each}" in lowered) == (name == CARD) for each in kernels)
+    if name == CARD:
+        found = ptx_network.Network(lowered, target, store).run(x)[0]
+    else:
+        found = runtime.load(compile_module(lowered, target, weights=store)).run(x)[0]
+    apart = np.abs(found.astype(np.float64) - expected)
+    assert (apart <= 4 * UNIT * np.abs(expected) + 1e-5).all()
+
+
+DEMO = Path(__file__).parents[1] / "mlq" / "demo"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The bundled network, calibrated on a few samples, one of which is an input."""
+
+    network: Network
+    ranges: Ranges
+    x: Array
+
+    def plan(self, *names: str) -> Precisions:
+        """Layers in these precisions, by turns."""
+        allowed = {layer.name: names for layer in self.network.layers}
+        plan = planning.uniform_plan(self.network, resolve({}), names[0], allowed)
+        turns = {
+            name: each.model_copy(update={"precision": names[i % len(names)]})
+            for i, (name, each) in enumerate(plan.layers.items())
+        }
+        return plan.model_copy(update={"layers": turns})
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    model, host = DEMO / "digits.onnx", targets.host_target()
+    made = network.load(model, batch=1)
+    data = load_data(str(DEMO / "digits-calib.npz"), made.sample_specs, model_path=model, samples=4)
+    batches = [[each[spec.name] for spec in made.model.inputs] for each in data.batches(1)]
+    seen = calibration.observe(made, calibration.instrument(made, host), batches)
+    ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
+    return Digits(made, ranges, batches[0][0])
+
+
+def test_a_network_of_f16_is_near_float(digits: Digits) -> None:
+    host, card = targets.host_target(), targets.by_name(CARD)
+    plans = digits.plan("f32"), digits.plan("f16")
+    real, _ = (variant.build(digits.network, plan, digits.ranges, host).vmfb for plan in plans)
+    expected = runtime.load(real).run(digits.x)[0]
+    lowered = variant.lower(digits.network, plans[1], digits.ranges, card)
+    executed = ptx_network.Network(lowered.text, card, lowered.weights)
+    products = [name for name in executed.kernels if "conv" in name or "depthwise" in name]
+    assert products
+    assert all(name.startswith("half_") for name in products)
+    found = executed.run(digits.x)[0]
+    assert 0 < np.abs(found - expected).max() < 2.0**-9 * np.abs(expected).max()
+    assert metrics.kl_mnat(expected, found) < 1e-3
+    assert executed.executed["mma"] > 0
+
+
+def test_f16_among_integers_is_as_the_reference_has_it(digits: Digits) -> None:
+    """Each tensor by itself: integers exactly, f16 to a unit in the last place."""
+    quantized = variant.quantize(
+        digits.network, digits.plan("f16", "f16", "w8a8", "w8a8"), digits.ranges
+    )
+    exposed = Exposed.of(quantized)
+    results = exposed.on(targets.host_target(), outputs=1).run(digits.x)
+    found = exposed.named(results)
+    expected = network.compute(exposed.made, [digits.x], found)
+    kinds = {name: kind for name, kind in exposed.tensors if name in expected}
+    assert {"f16", "u8", "f32"} <= set(kinds.values())
+    for name, kind in kinds.items():
+        if kind in DTYPES:
+            np.testing.assert_array_equal(found[name], expected[name])
+        if kind == "f16":
+            assert found[name].dtype == np.float16
+            apart = np.abs(found[name].astype(np.float64) - expected[name])
+            assert (apart <= 2 * UNIT * np.abs(expected[name]) + 1e-5).all()
+
+
+def test_simulation_knows_f16(digits: Digits) -> None:
+    host, plan = targets.host_target(), digits.plan("f16", "w8a8")
+    simulation = Simulation(digits.network, host)
+    precisions = {name: each.precision for name, each in plan.layers.items()}
+    found = [
+        simulation.run([digits.x], digits.ranges, each)[0]
+        for each in (precisions, dict.fromkeys(precisions, "f16"), {})
+    ]
+    vmfb = variant.build(digits.network, plan, digits.ranges, host).vmfb
+    real = runtime.load(vmfb).run(digits.x)[0]
+    noise = np.abs(real - found[2]).max()
+    assert np.abs(found[0] - real).max() < noise / 4
+    assert 0 < np.abs(found[1] - found[2]).max() < noise / 4
+
+
+def test_rounding_in_simulation_is_that_of_f16() -> None:
+    x = RNG(3).normal(0, 10, 4096).astype(np.float32)
+    x[:3] = [1 + UNIT, 1 + 3 * UNIT, -65504]
+    simulated = numerics.fake_quantize_row(x, np.array(numerics.HALVES, np.float32))
+    np.testing.assert_array_equal(simulated, numerics.real.halved(x).astype(np.float32))
+
+
+def test_f16_is_offered_where_there_are_kernels() -> None:
+    card = targets.by_name(CARD)
+    assert "f16" in Recipe().with_menu(card.menu).reduced_precisions()
+    assert card.supports("conv2d", "f16")
+    assert not card.supports("batch_matmul", "f16")
+    others = [targets.by_name(name) for name in ("cuda:sm_75", "vulkan:ampere", "x86")]
+    assert not any(each.supports("conv2d", "f16") for each in others)

@@ -71,3 +71,30 @@ func.func @convolution(%x: tensor<1x1x4x4x!half>, %w: tensor<2x1x1x1x!w>, %r: te
   %q = "mlq.quantize"(%y) : (tensor<1x2x4x4xf32>) -> tensor<1x2x4x4x!half>
   return %q : tensor<1x2x4x4x!half>
 }
+
+// -----
+
+// A layer of f16 stores f16 itself.
+// CHECK-LABEL: func.func @halves
+// CHECK-NEXT:    %[[Y:.*]] = "mlq.add"{{.*}} -> tensor<4xf16>
+// CHECK-NEXT:    return %[[Y]]
+func.func @halves(%x: tensor<4xf16>) -> tensor<4xf16> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<4xf16>, tensor<4xf16>) -> tensor<4xf32>
+  %q = "mlq.quantize"(%y) : (tensor<4xf32>) -> tensor<4xf16>
+  return %q : tensor<4xf16>
+}
+
+// -----
+
+// So does an integer layer, but one of f16 no integers: its readers divide its result by their scale.
+// CHECK-LABEL: func.func @to_halves
+// CHECK:         "mlq.add"{{.*}} -> tensor<4xf16>
+// CHECK:         "mlq.add"{{.*}} -> tensor<4xf32>
+// CHECK:         "mlq.quantize"
+func.func @to_halves(%x: tensor<4x!quant.uniform<u8:f32, 0.5>>) -> tensor<4x!quant.uniform<u8:f32, 0.5>> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<4x!quant.uniform<u8:f32, 0.5>>, tensor<4x!quant.uniform<u8:f32, 0.5>>) -> tensor<4xf32>
+  %h = "mlq.quantize"(%y) : (tensor<4xf32>) -> tensor<4xf16>
+  %z = "mlq.add"(%h, %h) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "z"} : (tensor<4xf16>, tensor<4xf16>) -> tensor<4xf32>
+  %q = "mlq.quantize"(%z) : (tensor<4xf32>) -> tensor<4x!quant.uniform<u8:f32, 0.5>>
+  return %q : tensor<4x!quant.uniform<u8:f32, 0.5>>
+}

@@ -107,3 +107,32 @@ func.func @product_of_activations(%x: tensor<1x1x2x2xf32> {mlq.name = "x", mlq.r
   %y = "mlq.batch_matmul"(%x, %x) {transpose_rhs = false, alpha = 0.5 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x1x2x2xf32>, tensor<1x1x2x2xf32>) -> tensor<1x1x2x2xf32>
   return %y : tensor<1x1x2x2xf32>
 }
+
+// -----
+
+// A layer of f16 has input and weight in f16 and its bias in f32; no range is asked for.
+// CHECK-LABEL: func.func @halves
+// CHECK-DAG:     %[[X:.*]] = "mlq.quantize"(%arg0) : (tensor<1x2xf32>) -> tensor<1x2xf16>
+// CHECK-DAG:     %[[W:.*]] = "mlq.quantize"(%{{.*}}) : (tensor<2x2xf32>) -> tensor<2x2xf16>
+// CHECK:         %[[Y:.*]] = "mlq.matmul"(%[[X]], %[[W]], %{{.*}}) {{.*}} : (tensor<1x2xf16>, tensor<2x2xf16>, tensor<2xf32>) -> tensor<1x2xf32>
+// A residual that it made is in f16 for an integer layer, too.
+// CHECK:         %[[R:.*]] = "mlq.quantize"(%[[Y]]) : (tensor<1x2xf32>) -> tensor<1x2xf16>
+// CHECK:         "mlq.matmul"(%{{.*}}, %{{.*}}, %[[R]]) {{.*}}tensor<1x2xf16>) -> tensor<1x2xf32>
+func.func @halves(%x: tensor<1x2xf32> {mlq.name = "x", mlq.range = #mlq.range<0.0 : f64, 255.0 : f64>}) -> tensor<1x2xf32> {
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<2x2xf32>
+  %b = "mlq.weight"() {key = "b"} : () -> tensor<2xf32>
+  %y = "mlq.matmul"(%x, %w, %b) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 1, 0>, mlq.name = "y", mlq.precision = #mlq.precision<"f16">} : (tensor<1x2xf32>, tensor<2x2xf32>, tensor<2xf32>) -> tensor<1x2xf32>
+  %z = "mlq.matmul"(%x, %w, %y) {transpose_rhs = false, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, operandSegmentSizes = array<i32: 1, 1, 0, 1>, mlq.name = "z", mlq.precision = #mlq.precision<"w8a8">} : (tensor<1x2xf32>, tensor<2x2xf32>, tensor<1x2xf32>) -> tensor<1x2xf32>
+  return %z : tensor<1x2xf32>
+}
+
+// -----
+
+// What f16 cannot hold stays f32.
+// CHECK-LABEL: func.func @beyond_halves
+// CHECK-NOT:     mlq.quantize
+// CHECK:         return
+func.func @beyond_halves(%x: tensor<2xf32> {mlq.name = "x", mlq.range = #mlq.range<-70000.0 : f64, 1.0 : f64>}) -> tensor<2xf32> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y", mlq.precision = #mlq.precision<"f16">} : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+  return %y : tensor<2xf32>
+}

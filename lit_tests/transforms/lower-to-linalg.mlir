@@ -163,3 +163,16 @@ func.func @product_of_activations(%x: tensor<2x3x4x5x!quant.uniform<u8:f32, 0.5:
   %z = "mlq.batch_matmul"(%x, %y) {transpose_rhs = true, alpha = 1.0 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<2x3x4x5x!quant.uniform<u8:f32, 0.5:3>>, tensor<2x3x4x5x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<2x3x4x4xf32>
   return %z : tensor<2x3x4x4xf32>
 }
+
+// -----
+
+// What is of f16 is computed in f32 and rounded once.
+// CHECK-LABEL: func.func @halves
+// CHECK:         arith.extf
+// CHECK:         arith.addf {{.*}} : f32
+// CHECK:         arith.truncf
+// CHECK:         return %{{.*}} : tensor<4xf16>
+func.func @halves(%x: tensor<4xf16>) -> tensor<4xf16> {
+  %y = "mlq.add"(%x, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "y"} : (tensor<4xf16>, tensor<4xf16>) -> tensor<4xf16>
+  return %y : tensor<4xf16>
+}

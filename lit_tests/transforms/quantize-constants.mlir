@@ -56,3 +56,13 @@ func.func @neither_per_tensor_nor_per_axis() -> tensor<2x2x!quant.uniform<i8:f32
   %q = "mlq.quantize"(%w) : (tensor<2x2xf32>) -> tensor<2x2x!quant.uniform<i8:f32:{0:1, 1:2}, {{1.0}, {0.5}}>>
   return %q : tensor<2x2x!quant.uniform<i8:f32:{0:1, 1:2}, {{1.0}, {0.5}}>>
 }
+
+// -----
+
+// CHECK-LABEL: func.func @halves
+// CHECK-NEXT:    "mlq.weight"() {key = "w:f16"} : () -> tensor<2x2xf16>
+func.func @halves() -> tensor<2x2xf16> {
+  %w = "mlq.weight"() {key = "w"} : () -> tensor<2x2xf32>
+  %q = "mlq.quantize"(%w) : (tensor<2x2xf32>) -> tensor<2x2xf16>
+  return %q : tensor<2x2xf16>
+}

@@ -15,7 +15,7 @@ from torch_mlir.ir import (
     Value,
 )
 
-from mlq.dialect import shapes
+from mlq.dialect import quant, shapes
 from mlq.dialect.build import EXTREMES, NAME, PRECISION, RANGE, name_of, shape_of
 from mlq.dialect.ops import (
     ActivateOp,
@@ -35,7 +35,7 @@ from mlq.dialect.ops import (
     TransposeOp,
     WeightOp,
 )
-from mlq.precision import BYTE_BITS
+from mlq.precision import BYTE_BITS, F16, W8A8, Precision
 
 LAYERS: tuple[type[OpView], ...] = (
     Conv2dOp,
@@ -71,6 +71,7 @@ _ACTIVATIONS: dict[type[OpView], tuple[str, ...]] = {
 }
 _WEIGHT: dict[type[OpView], str] = {Conv2dOp: "weight", MatmulOp: "rhs"}
 WEIGHT_OPERAND, BIAS_OPERAND = 1, 2
+_MOST_HALF = 65504.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,27 @@ def tensor_name(value: Value) -> str | None:
     """The `mlq.name` of a tensor: that of the op that makes it, or of the function argument."""
     attributes = _attributes_of(value)
     return StringAttr(attributes[NAME]).value if NAME in attributes else None
+
+
+def overflows_halves(op: OpView) -> bool:
+    """Whether a layer reads what is beyond f16, as far as that was calibrated."""
+    ranges = (range_of(flow.value, F16.activation_bits) for flow in activations_of(op))
+    most = max((max(map(abs, known)) for known in ranges if known is not None), default=0.0)
+    return most > _MOST_HALF
+
+
+def made_in(value: Value) -> set[Precision | None]:
+    """F16, W8A8 for all integers, None for f32: what the layers that make a tensor compute in.
+
+    Seen through what only moves it.
+    """
+    owner = None if is_argument(value) else value.owner.opview
+    if isinstance(owner, LAYERS):
+        main = owner.operation.operands[0].type
+        return {F16 if quant.is_half(main) else W8A8 if quant.is_quantized(main) else None}
+    if isinstance(owner, MOVES):
+        return set().union(*map(made_in, owner.operation.operands))
+    return {None}
 
 
 def range_of(value: Value, bits: int) -> tuple[float, float] | None:

@@ -277,8 +277,7 @@ class ObserveOp(Mlq.Operation, name="observe", traits=[Pure]):
 class FakeQuantizeOp(Mlq.Operation, name="fake_quantize", traits=[Pure]):
     """Quantize and dequantize in float by `row` of a run-time table [L, 4].
 
-    A row is (scale, zero_point, qmin, qmax); scale 0 passes the tensor through, a negative one
-    rounds it to what f16 holds.
+    A row is (scale, zero_point, qmin, qmax); scale 0 is none at all, a negative one that of f16.
     """
 
     input: Operand[Any]

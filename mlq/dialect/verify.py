@@ -254,10 +254,7 @@ def _same_but_for_rows(reference: Value, value: Value) -> Complaint:
 
 
 def _precisions(op: Any, input: Value, weight: Value) -> Complaint:
-    """All operands f32, or input and weight f16, or with the bias quantized.
-
-    A residual is no more than they are.
-    """
+    """All operands f32, input and weight f16, or quantized with the bias; a residual no more."""
     kinds = [demands.is_quantized(v) for v in (input, weight, op.bias) if v is not None]
     halves = [demands.is_half(v) for v in (input, weight)]
     if any(kinds) != all(kinds) or any(halves) != all(halves):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlq.dialect import bridge
 from mlq.dialect.exporter import Node, node_of
-from mlq.errors import DiagnosticError
+from mlq.errors import DataError, DiagnosticError
 from mlq.frontends.exporting import proto_of
 
 Array = NDArray[Any]
@@ -18,6 +18,19 @@ Array = NDArray[Any]
 _OPSET = "torch.onnx_meta.opset_version"
 # What only says that a value is of another type.
 _SAME = {bridge.FROM, bridge.TO, "quant.scast"}
+
+
+def in_order(inputs: Sequence[Array] | Mapping[str, Array], names: list[str | None]) -> list[Array]:
+    """A network's inputs in its order, which is that of `names`; DataError where one is missing."""
+    if isinstance(inputs, Mapping):
+        called = [name or "" for name in names]
+        missing = [name for name in called if name not in inputs]
+        if missing:
+            raise DataError(f"no input is called {missing[0]!r}; there are {', '.join(inputs)}")
+        return [inputs[name] for name in called]
+    if len(inputs) != len(names):
+        raise DataError(f"the network takes {len(names)} inputs, got {len(inputs)}")
+    return list(inputs)
 
 
 def execute(op: Any, operands: Sequence[Array | None]) -> list[Any]:

@@ -98,8 +98,10 @@ def dequantize(stored: Integers, params: QuantParams) -> Reals:
     return centre(stored, params.zero_points(stored.ndim)).astype(np.float32) * scale
 
 
-def fake_quantize(x: Reals, params: QuantParams) -> Reals:
-    """Quantize, then dequantize: `x` as the quantized network sees it."""
+def fake_quantize(x: Reals, params: QuantParams | None) -> Reals:
+    """Quantize, then dequantize: `x` as the quantized network sees it; None is f16."""
+    if params is None:
+        return fake_quantize_row(x, np.array(HALVES, np.float32))
     if params.bits > _FLOAT32_STORAGE:
         return dequantize(quantize(x, params), params)
     scale = params.scales(x.ndim).astype(np.float32)

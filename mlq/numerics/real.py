@@ -10,6 +10,11 @@ from mlq.numerics.affine import Reals
 from mlq.numerics.windows import convolve, counted, windows, with_ceil
 
 
+def widened(x: Reals) -> Reals:
+    """An array of f16 in f32; others as they are."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def halved(x: Reals) -> Reals:
     """The nearest f16, ties to even; infinite from 65520 on.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from torch_mlir.ir import F16Type, InsertionPoint, Operation, OpView, Type, Value
 
 from mlq import numerics
@@ -18,7 +17,7 @@ from mlq.dialect.ops import (
     NonlinearityOp,
 )
 from mlq.errors import ContractError
-from mlq.precision import F16, F32, GRANULARITIES, SCHEMES, W8A8, Precision, one_of
+from mlq.precision import F16, F32, GRANULARITIES, SCHEMES, Precision, one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 
 
@@ -68,7 +67,7 @@ class InsertCasts(Pass):
             if weight is not None and layers.weight_key(weight) is None:
                 skip(op, "its weight is not a constant")
                 continue
-            if precision == F16 and _overflows(op):
+            if precision == F16 and layers.overflows_halves(op):
                 skip(op, "reads numbers that f16 does not hold")
                 continue
             with InsertionPoint(op), op.location:
@@ -138,7 +137,7 @@ class InsertCasts(Pass):
 
     def _residual(self, op: OpView, precision: Precision) -> Value | None:
         """The residual: in f32 if a layer of f32 makes it, in f16 if the layer or its maker is."""
-        made = set() if op.residual is None else _made_in(op.residual)
+        made = set() if op.residual is None else layers.made_in(op.residual)
         if op.residual is None or None in made:
             return op.residual
         return self._stored(op.residual, F16 if F16 in made else precision)
@@ -192,25 +191,3 @@ def _replaced(constant: Value | None, key: str) -> Value | None:
     if constant is None or key not in weights.current():
         return constant
     return build.weight(key, constant.type)
-
-
-def _overflows(op: OpView) -> bool:
-    """Whether a layer reads what is beyond f16, as far as that was calibrated."""
-    most = float(np.finfo(np.float16).max)
-    flows, bits = layers.activations_of(op), F16.activation_bits
-    ranges = [layers.range_of(flow.value, bits) for flow in flows]
-    return any(max(map(abs, known)) > most for known in ranges if known is not None)
-
-
-def _made_in(value: Value) -> set[Precision | None]:
-    """F16, W8A8 for all integers, None for f32: what the layers that make a tensor compute in.
-
-    Seen through what only moves it.
-    """
-    owner = None if layers.is_argument(value) else value.owner.opview
-    if isinstance(owner, layers.LAYERS):
-        main = owner.operation.operands[0].type
-        return {F16 if quant.is_half(main) else W8A8 if quant.is_quantized(main) else None}
-    if isinstance(owner, layers.MOVES):
-        return set().union(*map(_made_in, owner.operation.operands))
-    return {None}

@@ -8,7 +8,7 @@ from typing import Any
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, OpView, Value
 
-from mlq.dialect import build, functions, ops, quant
+from mlq.dialect import build, functions, ops
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.isa import Isa
@@ -17,6 +17,7 @@ from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
 from mlq.transforms.kernels import (
     elementwise,
+    floats,
     inputs,
     joining,
     matrices,
@@ -27,7 +28,6 @@ from mlq.transforms.kernels import (
     products,
 )
 from mlq.transforms.kernels.images import Images, Lower, is_open
-from mlq.transforms.linalg.epilogue import params_of
 from mlq.transforms.raising.node import kind_of
 
 Choice = Callable[[Any, Any, Images], Lower | str]
@@ -52,17 +52,6 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.TransposeOp: movement.transpose,
 }
 
-_OF_HALVES = (
-    ops.AvgPool2dOp,
-    ops.ConcatOp,
-    ops.Conv2dOp,
-    ops.MatmulOp,
-    ops.MaxPool2dOp,
-    ops.PadOp,
-    ops.QuantizeOp,
-    ops.SliceOp,
-    ops.TransposeOp,
-)
 _MEASURES = (ops.CompareOp, ops.FakeQuantizeOp, ops.ObserveOp)
 
 
@@ -177,19 +166,11 @@ def _result(op: OpView) -> Value | None:
     return next(iter(op.operation.results), None)
 
 
-def _is_of_reals(op: OpView) -> bool:
-    """Whether an op computes in floats; what makes integers of them does not."""
-    return not isinstance(op, ops.QuantizeOp) and params_of(op.operation.operands[0]) is None
-
-
 def _unfit(op: OpView, isa: Device) -> str | None:
     """Why no kernel of the device can compute an op, whatever it is."""
     values = [*op.operation.operands, *op.operation.results]
-    if any(quant.is_half(each.type) for each in values):
-        if "f16" not in isa.kinds or type(op) not in _OF_HALVES:
-            return "is of f16"
-    elif _is_of_reals(op) and not library.computes_reals(isa):
-        return "is of floats"
+    if reason := floats.unfit(op, isa):
+        return reason
     if any(DYNAMIC in build.shape_of(value)[1:] for value in values):
         return "has an axis of unknown size that is not the batch"
     takes_any = isinstance(isa, Isa) and not isinstance(op, _MEASURES)

@@ -84,6 +84,7 @@ class LowerToQdq(Pass):
     def run(self, module: Operation) -> None:
         for function in walk(module, func.FuncOp):
             _expect_float_signature(function)
+            _expect_no_halves(function)
             _lower(body_of(function))
         clean(module)
 
@@ -117,6 +118,14 @@ def _replace(op: Any, at: Tensors) -> None:
         at.put(op.output, made)
     else:
         op.output.replace_all_uses_with(bridge.to_builtin(made))
+
+
+def _expect_no_halves(function: func.FuncOp) -> None:
+    for op in body_of(function).operations:
+        if any(quant.is_half(each.type) for each in op.results):
+            raise DiagnosticError(
+                op, "is of f16, which has no Q/DQ form; plan it in f32 or integers"
+            )
 
 
 def _expect_float_signature(function: func.FuncOp) -> None:
