@@ -14,6 +14,7 @@ program quick    the integer program by effort quick's metric (two inferences)
 program default  by what layers lose alone on a few samples (never more than five passes)
 ..., auto        the same on the network as `--methods auto` prepares it, under the same budget of
                  KL to the network that was given
+..., auto, menu  the same with the precisions that x86 has by default, activations of 16 bits too
 ... extensive    by what they lose alone on all samples, which AMP knows too
 ORT, NNCF        with --onnxruntime, --nncf: networks of other tools (peer_plans.py), as those run
                  them; and each `list` of float nodes of theirs as a plan of mlq
@@ -67,7 +68,7 @@ STRATEGIES = (
 
 # A plan keeps to the budget if it is over by no more than figures are rounded to.
 _SLACK = 1.001
-PROGRAM, AUTO = "program default", "program default, auto"
+PROGRAM, AUTO, MENU = "program default", "program default, auto", "program default, auto, menu"
 # What is not a plan of the program's.
 OTHERS = ("ends", "AMP, O1", "threshold", "knee")
 
@@ -126,7 +127,7 @@ def compare(network: networks.Network, arguments: argparse.Namespace) -> Compare
     single = load(network.model, batch=1)
     specs = single.sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model, samples=1)
-    stages, recipe = Stages(visible=False), resolve({})
+    stages, recipe = Stages(visible=False), resolve({"precisions": oracle.MENU})
     costs = timing.measure(single, subject.target, recipe, made.choice.ranges, data, stages=stages)
     plain = Form(found, single)
     plans = {
@@ -138,6 +139,9 @@ def compare(network: networks.Network, arguments: argparse.Namespace) -> Compare
         plans[name] = planned(plain, metric, recipe, costs)
     helped, metric = with_methods(subject, single), METRICS["output-expected"]
     plans[AUTO] = planned(helped, metric, resolve({"max_drop": budget / per_unit()}), costs)
+    words = with_methods(oracle.subject_of(network, precisions=oracle.MENU), single)
+    recipe = resolve({"precisions": oracle.MENU, "max_drop": budget / per_unit()})
+    plans[MENU] = planned(words, metric, recipe, costs)
     for other in OTHERS:
         us = predicted_us(plans[other], costs)
         recipe = resolve({}).model_copy(update={"max_drop": None, "max_latency": us / 1000.0})
@@ -272,11 +276,11 @@ def main() -> None:
 
 def show(found: Compared) -> None:
     """Print all plans, how long the program's take, and those in the time of others."""
-    print(f"{'':26}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}")
+    print(f"{'':28}{'float':>6}{'calib mn':>10}{'eval mn':>9}{'agree':>7}{'x int8':>8}{'ms':>9}")
     for row in found.rows:
         missed = " missed" if row.calib_mnat > _SLACK * found.budget else ""
         print(
-            f"{row.form:26}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
+            f"{row.form:28}{row.float_layers:6}{row.calib_mnat:10.2f}{row.eval_mnat:9.2f}"
             f"{100 * row.agreement:7.2f}{row.predicted:8.3f}{row.ms:9.3f}{missed}"
         )
     by_name = {row.form: row for row in found.rows}
@@ -287,11 +291,11 @@ def show(found: Compared) -> None:
     ]
     best = min(kept, key=lambda row: row.ms)
     print(f"auto took {found.taken}; time over that of the fastest other, {best.form}:", end="")
-    print(*(f" {each} {by_name[each].ms / best.ms:.3f}" for each in (PROGRAM, AUTO)), sep=",")
-    print(f"{'in the predicted time of':26}{'eval mn':>9}{'ms':>9}", end="")
+    print(*(f" {each} {by_name[each].ms / best.ms:.3f}" for each in (PROGRAM, AUTO, MENU)), sep=",")
+    print(f"{'in the predicted time of':28}{'eval mn':>9}{'ms':>9}", end="")
     print(*(f"{each:>24}{'eval mn':>9}{'ms':>9}" for each in (PROGRAM, AUTO)), sep="")
     for name, programs in found.timed.items():
-        print(f"{name:26}{by_name[name].eval_mnat:9.2f}{by_name[name].ms:9.3f}", end="")
+        print(f"{name:28}{by_name[name].eval_mnat:9.2f}{by_name[name].ms:9.3f}", end="")
         shown = (
             f"{row.float_layers:18} float{row.eval_mnat:9.2f}{row.ms:9.3f}" for row in programs
         )
