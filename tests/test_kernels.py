@@ -440,12 +440,13 @@ def real_convolution(
     return Case(kernel, output, arguments, expected, error=error)
 
 
-def fake_quantize(isa: Isa, rng: np.random.Generator) -> Case:
+def fake_quantize(isa: Isa, rng: np.random.Generator, row: int) -> Case:
     x = rng.normal(0, 3, (2, 9, 7, 13)).astype(np.float32)
-    table = np.array([[0, 0, 0, 0], [0.0173, 119, 0, 255]], np.float32)
+    table = np.array([[0, 0, 0, 0], [0.0173, 119, 0, 255], numerics.HALVES], np.float32)
+    table = table[: row + 1]
     input, output = Image(2, 9, 7, 13, (1, 0, 0, 2)), Image(2, 9, 7, 13, (1, 1, 1, 1))
-    kernel = FakeQuantize(isa, input, output, 1)
-    expected = numerics.fake_quantize_row(x, table[1])
+    kernel = FakeQuantize(isa, input, output, row)
+    expected = numerics.fake_quantize_row(x, table[row])
     arguments = [in_memory(x, input, 5), table.reshape(-1)]
     return Case(kernel, output, arguments, expected)
 
@@ -479,7 +480,7 @@ def observe(isa: Isa, rng: np.random.Generator, image: Image, stride: int) -> Ca
 
 
 def measured(isa: Isa, rng: np.random.Generator) -> Iterator[Case]:
-    yield fake_quantize(isa, rng)
+    yield from (fake_quantize(isa, rng, row) for row in range(3))
     yield from (energies(isa, rng, *shape) for shape in ((5, 7), (1, 3), (23, 8)))
     yield energies(isa, rng, 5, 7, thin=True)
     for margin in ((0, 1, 1, 0), NO_MARGIN):
