@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ _FEWEST = 30
 _CHEAP_MACS = 4 * 10**10
 # Samples between two looks at how a trial does.
 _TOGETHER = 10
+_MOST_LANES = 8  # are given samples of a small network by Python as fast as they run them
 # Sets of rounded weights that are kept, each as large as the network: the last ones.
 _ROUNDINGS_KEPT = 4
 
@@ -50,7 +52,7 @@ class Objective:
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
     stand for all of them. It runs on this machine; `target` says what layers may be and cost. A
     trial ends when its KL is known within `tolerance` milli-nats; with 0, after all samples.
-    It runs `lanes` samples at once, each on `threads` threads.
+    Samples run side by side, on `threads` threads each.
     """
 
     def __init__(
@@ -62,12 +64,12 @@ class Objective:
         *,
         threads: int = 1,
         seed: int = 0,
-        lanes: int = 1,
         tolerance: float = 0.0,
     ) -> None:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._threads, self._lanes, self._tolerance = threads, lanes, tolerance
+        self._threads, self._tolerance = threads, tolerance
+        self._lanes = max(min(os.cpu_count() or 1, _MOST_LANES) // threads, 1)
         self.mixing = Mixing(self, target, threads=threads)
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
         self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
