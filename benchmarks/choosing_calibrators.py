@@ -28,8 +28,7 @@ from mlq.precision import CALIBRATORS, Calibrator
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import resolve
-from mlq.simulation import Simulation, uniform
-from mlq.stored import Assignment
+from mlq.simulation import Assignment, Simulation, uniform
 
 Logits = NDArray[np.float64]
 Rule = Callable[[Logits, Logits, Logits], float]

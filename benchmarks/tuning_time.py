@@ -50,7 +50,7 @@ from onnxruntime_baseline import BATCH, CALIBRATORS, GRANULARITIES, Batches, log
 
 from mlq import tuner
 from mlq.progress import Stages
-from mlq.tuning import outcomes, preparing
+from mlq.tuning import outcomes
 from mlq.tuning.cluster import Task
 from mlq.tuning.measurement import Measurement
 from mlq.tuning.settings import Settings
@@ -143,7 +143,7 @@ def ours(network: networks.Network, trials: int, *, artifact: bool) -> Search:
         (search,) = found
         points, objective = search.space.points(), search.objective
         parts["compile, calibrate"] = timed(lambda: search.study)
-        parts["forecast, float"] = timed(lambda: preparing.foresee(objective, points, objective))
+        parts["forecast, float"] = timed(lambda: objective.foresee(points, objective.prepare))
         parts["trials"] = timed(lambda: search.run(objective, 1))
         made = Seconds(0.0, 0.0)
         if artifact:

@@ -18,8 +18,7 @@ from mlq.calibration import Advance, Batch
 from mlq.journal import Journal
 from mlq.ranges import Ranges
 from mlq.sensitivities import Sensitivities
-from mlq.simulation import Simulation
-from mlq.stored import Array
+from mlq.simulation import Array, Simulation
 
 Pair = tuple[Batch, Array]
 """A batch of inputs, and what the float network makes of it."""

@@ -19,8 +19,7 @@ from mlq.propagation import OWN_METRICS
 from mlq.recipe import Recipe
 from mlq.rounding import Rounding, round_weights
 from mlq.sensitivities import Sensitivities
-from mlq.simulation import Simulation, uniform
-from mlq.stored import Assignment
+from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
 
 # A batch of the measuring modules: what divides the samples, so that none is counted twice, and

@@ -16,8 +16,7 @@ from mlq.histograms import HistogramAccumulator
 from mlq.network import Network
 from mlq.precision import CALIBRATORS, Calibrator, Precision, Scheme
 from mlq.ranges import Ranges, TensorRange
-from mlq.simulation import Simulation
-from mlq.stored import Assignment
+from mlq.simulation import Assignment, Simulation
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import instrument_pipeline, lowering

@@ -13,8 +13,7 @@ from mlq.network import Layer
 from mlq.propagation import Energies, own_metrics
 from mlq.ranges import Ranges
 from mlq.sensitivities import LayerSensitivity, Sensitivities
-from mlq.simulation import Simulation, uniform
-from mlq.stored import Array, Assignment
+from mlq.simulation import Array, Assignment, Simulation, uniform
 
 # What a batch without any noise counts for in a mean of logarithms.
 _LEAST_ENERGY = 1e-30

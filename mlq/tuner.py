@@ -26,7 +26,7 @@ from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.tuning import cluster, history, outcomes, preparing, summary
+from mlq.tuning import cluster, history, outcomes, summary
 from mlq.tuning import study as studies
 from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
@@ -157,7 +157,7 @@ class Search:
         )
         if isinstance(chooser, QuantuneSampler) and settings.transfers:
             with self.stages.stage("compile simulation"):
-                preparing.compile_module(self.objective, chooser)
+                self.objective.compile_beside(chooser.surrogate.grow)
             known.update(self.features)  # which trees of other networks' trials need not know
         name, objectives = f"{self.name} {self.subject[:12]}", 1 + settings.timed
         with studies.quiet():
@@ -194,7 +194,7 @@ class Search:
         settings, study, points = self.settings, self.study, self.space.points()
         goal = min(settings.trials, len(points))
         with self.stages.stage("forecast"):
-            preparing.foresee(self.objective, points if settings.transfers else (), measuring)
+            self.objective.foresee(points if settings.transfers else (), measuring.prepare)
         watch = Watch(
             settings.loss, goal, self.stages.say, seconds=settings.seconds, timed=settings.timed
         )

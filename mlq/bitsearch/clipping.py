@@ -23,8 +23,7 @@ from mlq.calibration import Batch
 from mlq.journal import Journal
 from mlq.ranges import Ranges
 from mlq.rounding import fitting_batches
-from mlq.simulation import Simulation
-from mlq.stored import Array, Assignment
+from mlq.simulation import Array, Assignment, Simulation
 
 # A range is tried so many times as wide as the last one, or as narrow; at most so many times.
 _STEP, _MOST = 2.0**0.25, 8

@@ -22,7 +22,7 @@ from mlq import numerics
 from mlq.calibrators import Spread
 from mlq.network import Layer
 from mlq.precision import Granularity, Precision, Scheme
-from mlq.stored import StoredNetwork
+from mlq.simulation import StoredNetwork
 from mlq.tuning.features import NOISE
 from mlq.tuning.mixing import PRECISION, Calibrated, Mixing
 from mlq.tuning.space import SPACES, Configuration

@@ -18,8 +18,7 @@ from mlq.network import Network
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities
-from mlq.simulation import Simulation, uniform
-from mlq.stored import Assignment
+from mlq.simulation import Assignment, Simulation, uniform
 from mlq.targets.base import Target
 from mlq.tuning.space import Configuration, Methods
 

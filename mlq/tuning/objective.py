@@ -9,7 +9,8 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -25,13 +26,12 @@ from mlq.network import Network
 from mlq.precision import Calibrator, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
-from mlq.simulation import Simulation
-from mlq.stored import Assignment
+from mlq.simulation import Assignment, Runner, Simulation
 from mlq.targets.base import Target
 from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
-from mlq.tuning.space import Configuration, Equalized
+from mlq.tuning.space import SPACES, Configuration, Equalized
 
 Array = NDArray[Any]
 _Calibrated = tuple[int, Calibrator, Scheme, Equalized]
@@ -93,6 +93,24 @@ class Objective:
     def prepare(self) -> None:
         """Compile, and run the float network over the first samples, so that no trial waits."""
         self.reference.logits(self.fewest)
+
+    def compile_beside(self, work: Callable[[], object]) -> None:
+        """Compile, and do other work meanwhile: the compiler is a process of its own."""
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            _ = self.simulation
+            working.result()
+
+    def foresee(self, points: Sequence[Configuration], work: Callable[[], object]) -> None:
+        """Forecast these configurations, and do other work meanwhile, such as to `prepare`."""
+        paper = SPACES["quantune96"].fitted(self.calib.samples).points()
+        for samples in {each.samples for each in (*points, *paper) if points}:
+            self.observations(samples)
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            for each in points:
+                self.forecasts.of(each)
+            working.result()
 
     @cached_property
     def reference(self) -> Reference:
@@ -241,10 +259,16 @@ class Objective:
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
     ) -> Iterator[Array]:
         """Logits of some samples after the other."""
-        inputs = self._inputs(self.data)
-        while few := list(itertools.islice(inputs, _TOGETHER)):
-            results = simulation.outputs(few, ranges, assignment, lanes=self._lanes)
-            yield np.concatenate([evaluation.logits(each) for each in results])
+        inputs, lanes = self._inputs(self.data), self._lanes
+
+        def run(runner: Runner, some: Sequence[list[Array]]) -> list[Array]:
+            return [evaluation.logits(runner(*each)[0]) for each in some]
+
+        with ThreadPoolExecutor(lanes) as pool:
+            while few := list(itertools.islice(inputs, _TOGETHER)):
+                shares = [few[lane::lanes] for lane in range(lanes)]
+                found = list(pool.map(run, simulation.runners(ranges, assignment, lanes), shares))
+                yield np.concatenate([found[i % lanes][i // lanes] for i in range(len(few))])
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""
