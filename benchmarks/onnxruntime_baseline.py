@@ -121,12 +121,14 @@ def fix_batch(model: onnx.ModelProto) -> None:
     fix_output_shapes(model)
 
 
-def logits(model: Path, input_name: str, samples: Samples, what: str) -> Logits:
-    """Run the samples through a model one by one, as a device would."""
+def logits(
+    model: Path, input_name: str, samples: Samples, what: str, *, threads: int = THREADS
+) -> Logits:
+    """Run the samples through a model one by one, as a device would; 0 threads: as it likes."""
     options = onnxruntime.SessionOptions()
     # Without VNNI its fast sums of 16 bits saturate; it is to be judged at its best.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     images = track(samples.inputs, what, console=Console(stderr=True), transient=True)

@@ -6,9 +6,8 @@ a layer reads is stored) and the weights that layers compute with; neither needs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,24 +21,17 @@ from mlq.targets.base import Target
 from mlq.targets.iree import compile_module, input_flags
 from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
+Runner = Callable[..., list[Array]]
+
 # Elements of an image, of each sample, that `lockstep` compares: rows of it, when it has more.
 _COMPARED = 1 << 15
-
-
-class _Module(NamedTuple):
-    """A compiled module, the weights that it reads, and those that it takes as arguments."""
-
-    vmfb: bytes
-    weights: WeightStore
-    given: tuple[str, ...]
 
 
 class Simulation(StoredNetwork):
     """A network whose quantization is chosen at run time; `batch` is that of the network.
 
     Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
-    each layer alone makes of float operands. With `observed` the module serves calibration, too:
-    most kernels are the same.
+    each layer alone makes of float operands. With `observed` the module serves calibration, too.
     """
 
     def __init__(
@@ -56,17 +48,15 @@ class Simulation(StoredNetwork):
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
         self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
-        # A module for each function: one that is loaded holds the packed weights of all it has.
         self._modules = {"simulated": self._compiled("simulated", target)}
         if chains:
             self._modules["lockstep"] = self._compiled("lockstep", target)
-        self._loaded: dict[str, runtime.Executable] = {}
-        self._twins: dict[int, list[runtime.Executable]] = {}
+        self._loaded: dict[str, list[runtime.Executable]] = {}
         self._bound: dict[str, tuple[Any, ...]] = {}
         self._made: Made = {}
 
-    def _compiled(self, entry: str, target: Target) -> _Module:
-        """The module with one function, and the weights that it reads."""
+    def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore, list[str]]:
+        """The module with one function, its weights, and the keys of those that are arguments."""
         lower, batch = lowering(target.features), self.network.batch
         if self._observed and entry == "simulated":
             lower = instrument_pipeline(batch=batch, lower=lower, function="simulated")
@@ -78,21 +68,20 @@ class Simulation(StoredNetwork):
             own=self._own,
         )
         lowered = self.network.transform(pipeline)
-        text, flags = lowered.text, input_flags(lowered.text)
-        vmfb = compile_module(text, target, embed=False, extra_flags=flags)
-        keys = tuple(key for (key,) in lowered.notes["mlq.given"])
-        return _Module(vmfb, lowered.weights, keys)
+        text, given = lowered.text, [key for (key,) in lowered.notes["mlq.given"]]
+        vmfb = compile_module(text, target, embed=False, extra_flags=input_flags(text))
+        return vmfb, lowered.weights, given
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""
-        for each in (self._loaded, self._twins, self._stored, self._made):
+        for each in (self._loaded, self._stored, self._made):
             each.clear()
 
     @property
     def identity(self) -> bytes:
         """What its results depend on besides weights, ranges and assignments."""
-        words = repr((self._scheme, self._granularity, self._narrow))
-        return words.encode() + self._refinement + self._modules["simulated"].vmfb
+        words = repr((self._scheme, self._granularity, self._narrow)).encode()
+        return words + self._refinement + self._modules["simulated"][0]
 
     @property
     def compared(self) -> tuple[tuple[str, str], ...]:
@@ -102,53 +91,35 @@ class Simulation(StoredNetwork):
 
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
-        executable = self._prepared("simulated", {":simulated": assignment})
-        if not self._observed:
-            return executable.run(*inputs, self.table(ranges, assignment))
-        return executable.run(*inputs, self.table(ranges, assignment), 0)[:-1]
+        return self.runners(ranges, assignment)[0](*inputs)[: -1 if self._observed else None]
 
-    def outputs(
-        self,
-        batches: Sequence[Sequence[Array]],
-        ranges: Ranges,
-        assignment: Assignment,
-        *,
-        lanes: int,
-    ) -> list[Array]:
-        """The first output for each of some batches, so many computed at once."""
-        first = self._prepared("simulated", {":simulated": assignment})
-        twins = self._twins.setdefault(id(first), [])
-        twins += [first.twin() for _ in range(lanes - 1 - len(twins))]
-        table, wanted = self.table(ranges, assignment), (0,) * self._observed
-
-        def run(executable: runtime.Executable, lane: int) -> list[Array]:
-            return [executable.run(*each, table, *wanted)[0] for each in batches[lane::lanes]]
-
-        with ThreadPoolExecutor(lanes) as pool:
-            found = list(pool.map(run, (first, *twins), range(lanes)))
-        return [found[i % lanes][i // lanes] for i in range(len(batches))]
+    def runners(self, ranges: Ranges, assignment: Assignment, count: int = 1) -> list[Runner]:
+        """What computes that, for each of some threads, until something else is run."""
+        executables = self._prepared("simulated", {":simulated": assignment})
+        executables += [executables[0].twin() for _ in range(len(executables), count)]
+        last = self.table(ranges, assignment), *((0,) if self._observed else ())
+        return [lambda *inputs, one=one: one.run(*inputs, *last) for one in executables[:count]]
 
     def observe(self, *inputs: Array) -> list[Array]:
         """What `calibration.instrument` makes of one batch: float outputs, and statistics."""
-        executable = self._prepared("simulated", {":simulated": {}})
-        return executable.run(*inputs, np.zeros((len(self._rows), 4), np.float32), 1)
+        table = np.zeros((len(self._rows), 4), np.float32)
+        return self._prepared("simulated", {":simulated": {}})[0].run(*inputs, table, 1)
 
     def lockstep(
         self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]
     ) -> list[Array]:
         """Results of `@lockstep` (see mlq-simulate) for one batch; an assignment for each chain."""
         chains = {f":simulated.{c}": each for c, each in enumerate(assignments)}
-        executable = self._prepared("lockstep", chains)
         table = np.concatenate([self.table(ranges, each) for each in assignments])
-        return executable.run(*inputs, table)
+        return self._prepared("lockstep", chains)[0].run(*inputs, table)
 
-    def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> runtime.Executable:
-        """The executable of an entry, with the weights of these chains bound."""
+    def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> list[runtime.Executable]:
+        """The executable of an entry, with the weights of these chains bound, and its twins."""
         configuration = {suffix: dict(each) for suffix, each in chains.items()}
         bound = (self._scheme, self._granularity, self._refinement, configuration)
-        executable = self._loaded.get(entry)
-        if executable is not None and self._bound[entry] == bound:
-            return executable
+        executables = self._loaded.get(entry)
+        if executables and self._bound[entry] == bound:
+            return executables
         simulated: dict[str, Array] = {}
         for suffix, assignment in chains.items():
             simulated.update(self.simulated_weights(assignment, suffix))
@@ -156,17 +127,14 @@ class Simulation(StoredNetwork):
         # Of the network's own, not of those that the module was compiled with.
         known = {key: (own if key in own else weights)[key] for key in weights}
         given = {**known, **weights.parameters(simulated, self._made)}
-        if executable is None:
-            # A network that is loaded packs its weights: of both entries that would be twice.
-            self._loaded.clear()
-            executable = runtime.load(vmfb, parameters=given, threads=self._threads, entry=entry)
-            self._loaded[entry] = executable
+        if executables is None:
+            self._loaded.clear()  # what is loaded holds packed weights: of both that would be twice
+            executables = [runtime.load(vmfb, parameters=given, threads=self._threads, entry=entry)]
         else:
-            executable.swap_parameters(given)
-        self._twins.clear()
-        executable.keep([given[key] for key in keys])
-        self._bound[entry] = bound
-        return executable
+            executables[0].swap_parameters(given)
+        executables[0].keep([given[key] for key in keys])
+        self._loaded[entry], self._bound[entry] = executables[:1], bound
+        return self._loaded[entry]
 
 
 def uniform(network: Network, precision: str, supported: Mapping[str, Sequence[str]]) -> Assignment:

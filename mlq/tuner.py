@@ -26,12 +26,12 @@ from mlq.progress import Stages
 from mlq.recipe import Recipe
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.tuning import cluster, history, outcomes, preparing, summary
+from mlq.tuning import cluster, history, outcomes, summary
 from mlq.tuning import study as studies
 from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
 from mlq.tuning.objective import Objective
-from mlq.tuning.sampler import sampler
+from mlq.tuning.sampler import QuantuneSampler, sampler
 from mlq.tuning.settings import Settings
 from mlq.tuning.space import Configuration, Space
 from mlq.tuning.trials import Trials
@@ -75,7 +75,6 @@ def tune(
         preprocess=preprocess,
         seed=settings.seed,
         threads=settings.threads,
-        lanes=settings.lanes,
         tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):
@@ -146,20 +145,20 @@ class Search:
     @cached_property
     def study(self) -> studies.Study:
         """The study, opened or made."""
-        settings, grown = self.settings, dict[Any, Any]()
-        if settings.transfers:
-            with self.stages.stage("compile simulation"):
-                preparing.compile_module(self.objective, self.prior, grown, settings.seed)
+        settings, known = self.settings, dict[str, float]()
         chooser = sampler(
             settings.sampler,
             self.space,
             prior=self.prior,
-            features=self.features if settings.transfers else {},
+            features=known,
             known_us=self.objective.mixing.known_us if settings.timed else None,
             forecasts=self.objective.forecasts.of if settings.transfers else None,
-            grown=grown,
             seed=settings.seed,
         )
+        if isinstance(chooser, QuantuneSampler) and settings.transfers:
+            with self.stages.stage("compile simulation"):
+                self.objective.compile_beside(chooser.surrogate.grow)
+            known.update(self.features)  # which trees of other networks' trials need not know
         name, objectives = f"{self.name} {self.subject[:12]}", 1 + settings.timed
         with studies.quiet():
             return studies.open_study(self._storage(), name, chooser, objectives=objectives)
@@ -195,7 +194,7 @@ class Search:
         settings, study, points = self.settings, self.study, self.space.points()
         goal = min(settings.trials, len(points))
         with self.stages.stage("forecast"):
-            preparing.foresee(self.objective, points if settings.transfers else (), measuring)
+            self.objective.foresee(points if settings.transfers else (), measuring.prepare)
         watch = Watch(
             settings.loss, goal, self.stages.say, seconds=settings.seconds, timed=settings.timed
         )
@@ -264,8 +263,7 @@ class Search:
             prior=self.prior.models,
             shown=shown,
         )
-        findings = self._findings(shown.configuration, command)
-        return compiler.result(replace(findings, tuning=report))
+        return compiler.result(replace(self._findings(shown.configuration, command), tuning=report))
 
     def _findings(self, configuration: Configuration, command: str) -> Findings:
         """The artifact of a configuration, with the ranges that its trial was measured with."""

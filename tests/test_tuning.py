@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -443,9 +444,14 @@ def test_samples_beside_each_other_are_samples(objective: Objective, lanes: int)
     batches = list(itertools.islice(objective._inputs(objective.data), 7))
     simulation = objective.simulation.configured("symmetric", "per_tensor")
     how = objective.ranges(point), objective.decision(point).assignment
-    found = simulation.outputs(batches, *how, lanes=lanes)
-    for batch, output in zip(batches, found, strict=True):
-        np.testing.assert_array_equal(output, simulation.run(batch, *how)[0])
+    expected = [simulation.run(batch, *how)[0] for batch in batches]
+    with ThreadPoolExecutor(lanes) as pool:
+        found = pool.map(
+            lambda runner: [runner(*batch)[0] for batch in batches],
+            simulation.runners(*how, lanes),
+        )
+    for each in found:
+        np.testing.assert_array_equal(each, expected)
 
 
 def test_the_simulation_observes_what_the_float_network_holds(objective: Objective) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from functools import cache
@@ -40,9 +39,3 @@ def cpu_features() -> frozenset[str]:
     info = _cpuinfo()
     listed = (info.get("flags") or info.get("Features") or "").split()
     return frozenset(name for name in listed if _EXTENSION.fullmatch(name))
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1

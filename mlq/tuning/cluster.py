@@ -46,7 +46,6 @@ class Task:
     preprocess: Path | None = None
     seed: int = 0
     threads: int = 1
-    lanes: int = 1
     tolerance: float = 0.0
 
     def absolute(self) -> Task:
@@ -70,7 +69,6 @@ class Task:
             opened(self.eval),
             targets.by_name(self.target),
             threads=self.threads,
-            lanes=self.lanes,
             seed=self.seed,
             tolerance=self.tolerance,
         )
@@ -83,8 +81,7 @@ class Cluster:
     """
 
     def __init__(self, client: Any, task: Task, key: str, attend: Callable[[], object]) -> None:
-        self._client, self._key = client, key
-        self._task = replace(task.absolute(), lanes=1)  # each thread of a worker has a trial
+        self._client, self._task, self._key = client, task.absolute(), key
         self._attend, self._stopped = attend, threading.Event()
 
     def stop(self) -> None:

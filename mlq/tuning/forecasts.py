@@ -10,7 +10,7 @@ asked: every layer counts the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -78,20 +78,11 @@ class Forecasts:
             self._known[configuration] = Forecast(noise, identity)
         return self._known[configuration]
 
-    def samples(self, points: Sequence[Configuration]) -> set[int]:
-        """How many samples each has to be calibrated on that forecasts of `points` ask for."""
-        every = (*points, *self._paper) if points else ()
-        return {each.samples for each in every}
-
-    @cached_property
-    def _paper(self) -> tuple[Configuration, ...]:
-        """Quantune's space."""
-        return SPACES["quantune96"].fitted(self._samples).points()
-
     @cached_property
     def _least(self) -> NDArray[np.float64]:
         """The least of each noise among the configurations of Quantune's space."""
-        least: NDArray[np.float64] = np.min([self._sums(point) for point in self._paper], axis=0)
+        points = SPACES["quantune96"].fitted(self._samples).points()
+        least: NDArray[np.float64] = np.min([self._sums(point) for point in points], axis=0)
         return least
 
     @cached_property

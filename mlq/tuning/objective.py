@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -24,13 +26,13 @@ from mlq.network import Network
 from mlq.precision import Calibrator, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
-from mlq.simulation import Simulation
+from mlq.simulation import Runner, Simulation
 from mlq.stored import Assignment
 from mlq.targets.base import Target
 from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
-from mlq.tuning.space import Configuration, Equalized
+from mlq.tuning.space import SPACES, Configuration, Equalized
 
 Array = NDArray[Any]
 _Calibrated = tuple[int, Calibrator, Scheme, Equalized]
@@ -40,6 +42,7 @@ _FEWEST = 30
 _CHEAP_MACS = 4 * 10**10
 # Samples between two looks at how a trial does.
 _TOGETHER = 10
+_MOST_LANES = 8  # are given samples of a small network by Python as fast as they run them
 # Sets of rounded weights that are kept, each as large as the network: the last ones.
 _ROUNDINGS_KEPT = 4
 
@@ -50,7 +53,7 @@ class Objective:
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
     stand for all of them. It runs on this machine; `target` says what layers may be and cost. A
     trial ends when its KL is known within `tolerance` milli-nats; with 0, after all samples.
-    It runs `lanes` samples at once, each on `threads` threads.
+    Samples run side by side, on `threads` threads each.
     """
 
     def __init__(
@@ -62,12 +65,12 @@ class Objective:
         *,
         threads: int = 1,
         seed: int = 0,
-        lanes: int = 1,
         tolerance: float = 0.0,
     ) -> None:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._threads, self._lanes, self._tolerance = threads, lanes, tolerance
+        self._threads, self._tolerance = threads, tolerance
+        self._lanes = max(min(os.cpu_count() or 1, _MOST_LANES) // threads, 1)
         self.mixing = Mixing(self, target, threads=threads)
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
         self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
@@ -91,6 +94,24 @@ class Objective:
     def prepare(self) -> None:
         """Compile, and run the float network over the first samples, so that no trial waits."""
         self.reference.logits(self.fewest)
+
+    def compile_beside(self, work: Callable[[], object]) -> None:
+        """Compile, and do other work meanwhile: the compiler is a process of its own."""
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            _ = self.simulation
+            working.result()
+
+    def foresee(self, points: Sequence[Configuration], work: Callable[[], object]) -> None:
+        """Forecast these configurations, and do other work meanwhile, such as to `prepare`."""
+        paper = SPACES["quantune96"].fitted(self.calib.samples).points()
+        for samples in {each.samples for each in (*points, *paper) if points}:
+            self.observations(samples)
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            for each in points:
+                self.forecasts.of(each)
+            working.result()
 
     @cached_property
     def reference(self) -> Reference:
@@ -239,10 +260,16 @@ class Objective:
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
     ) -> Iterator[Array]:
         """Logits of some samples after the other."""
-        inputs = self._inputs(self.data)
-        while few := list(itertools.islice(inputs, _TOGETHER)):
-            results = simulation.outputs(few, ranges, assignment, lanes=self._lanes)
-            yield np.concatenate([evaluation.logits(each) for each in results])
+        inputs, lanes = self._inputs(self.data), self._lanes
+
+        def run(runner: Runner, some: Sequence[list[Array]]) -> list[Array]:
+            return [evaluation.logits(runner(*each)[0]) for each in some]
+
+        with ThreadPoolExecutor(lanes) as pool:
+            while few := list(itertools.islice(inputs, _TOGETHER)):
+                shares = [few[lane::lanes] for lane in range(lanes)]
+                found = list(pool.map(run, simulation.runners(ranges, assignment, lanes), shares))
+                yield np.concatenate([found[i % lanes][i // lanes] for i in range(len(few))])
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""

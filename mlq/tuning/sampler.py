@@ -138,8 +138,7 @@ class QuantuneSampler(_PointSampler):
 
     With `known_us` the trees rank by loss only, for the time needs no trial; each proposal weighs
     the two differently, by an augmented Chebyshev norm. With `forecasts` nothing is proposed that
-    computes what a trial has computed, as long as there is anything else. `grown` are trees that
-    grew before (see `Surrogate`).
+    computes what a trial has computed, as long as there is anything else.
     Source: Knowles, ParEGO (IEEE Trans. Evol. Comput. 10(1), 2006).
     """
 
@@ -152,22 +151,20 @@ class QuantuneSampler(_PointSampler):
         caution: float = 0.0,
         known_us: KnownTime | None = None,
         forecasts: ForecastOf | None = None,
-        grown: dict[Any, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(space)
         self._known_us, self._forecasts = known_us, forecasts
-        known = {} if grown is None else grown
-        self._surrogate = Surrogate(
-            prior or Trials(), features or {}, forecasts, seed=seed, grown=known
+        self.surrogate = Surrogate(
+            prior or Trials(), features if features is not None else {}, forecasts, seed=seed
         )
         self._caution = caution
         self._random = np.random.default_rng(seed)
 
     def _next(self, free: Sequence[Configuration], told: Sequence[Told]) -> Configuration:
-        if len(told) < _COLD and not self._surrogate.prior.trials:
+        if len(told) < _COLD and not self.surrogate.prior.trials:
             return free[int(self._random.integers(len(free)))]
-        predicted = self._surrogate.predict([each[:2] for each in told], free)
+        predicted = self.surrogate.predict([each[:2] for each in told], free)
         scores = predicted.mean + self._caution * predicted.deviation
         if self._known_us is not None:
             weight = 1.0 - len(told) * _GOLDEN % 1.0
@@ -217,24 +214,17 @@ def sampler(
     features: Mapping[str, float] | None = None,
     known_us: KnownTime | None = None,
     forecasts: ForecastOf | None = None,
-    grown: dict[Any, Any] | None = None,
     seed: int = 0,
 ) -> BaseSampler:
     """The sampler of that name; UsageError lists all of them.
 
-    `prior`, `features`, `forecasts`, `grown` are for quantune alone; `known_us` says that time is the
+    `prior`, `features` and `forecasts` are for quantune alone; `known_us` says that time is the
     second objective.
     """
     one_of(SAMPLERS, name, "sampler")
     if name == "quantune":
         return QuantuneSampler(
-            space,
-            prior,
-            features,
-            known_us=known_us,
-            forecasts=forecasts,
-            grown=grown,
-            seed=seed,
+            space, prior, features, known_us=known_us, forecasts=forecasts, seed=seed
         )
     if name == "quantune-cold":
         return QuantuneSampler(space, known_us=known_us, seed=seed)

@@ -9,7 +9,6 @@ from pydantic import Field, PositiveInt, ValidationError
 from mlq.errors import UsageError
 from mlq.planning import MNAT_PER_UNIT_DROP
 from mlq.precision import one_of
-from mlq.targets.host import processors
 from mlq.tuning.sampler import SAMPLERS
 from mlq.tuning.space import SPACES, Space
 from mlq.values import Part
@@ -17,8 +16,6 @@ from mlq.values import Part
 LOSSES = ("kl", "accuracy")
 OBJECTIVES = ("loss", "loss,latency")
 _TRANSFERS = "quantune"
-# Python hands out more samples of a small network no faster.
-_MOST_LANES = 8
 _WORDS = {
     "sampler": SAMPLERS,
     "space": tuple(SPACES),
@@ -86,11 +83,6 @@ class Settings(Part):
     def tolerance_mnat(self) -> float:
         """The same in milli-nats; no number of samples tells accuracy so well."""
         return self.tolerance / 100.0 * MNAT_PER_UNIT_DROP if self.loss == "kl" else 0.0
-
-    @property
-    def lanes(self) -> int:
-        """The samples that run at once, on the processors that this process may use."""
-        return max(min(processors(), _MOST_LANES) // self.threads, 1)
 
     @property
     def transfers(self) -> bool:

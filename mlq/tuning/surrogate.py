@@ -23,8 +23,7 @@ from mlq.tuning.trials import Forecast, Trial, Trials
 
 if TYPE_CHECKING:
     import xgboost
-
-if find_spec("xgboost") is None:  # imported where trees grow: it takes as long as they do
+elif find_spec("xgboost") is None:  # it is imported where trees grow, and takes as long as they do
     raise UsageError("tuning needs xgboost; install it with: pip install 'mlq[tune]'")
 
 # Features of networks tell two networks apart when there are few; with more, what they share.
@@ -51,8 +50,7 @@ class Surrogate:
 
     Each of `members` sees a random `share` of the trials, and their trees differ in depth: no depth
     is best for all data, the mean of several hardly ever bad. What they disagree on is uncertain.
-    A trial of the tuned network weighs as `own_weight` of another. `grown` are ensembles by what
-    they know: trees grow once, and may grow before anything is known of the network.
+    A trial of the tuned network weighs as `own_weight` of another.
     """
 
     prior: Trials
@@ -65,18 +63,18 @@ class Surrogate:
     depths: tuple[int, ...] = (3, 4, 6)
     own_weight: float = 1.0
     seed: int = 0
-    grown: dict[Any, list[xgboost.Booster]] = field(default_factory=dict, repr=False)
+    _last: list[Any] = field(default_factory=list, repr=False)
 
     def predict(
         self, own: Sequence[tuple[Configuration, float]], candidates: Sequence[Configuration]
     ) -> Prediction:
         """Scores of `candidates`, given (configuration, loss) of the network that is tuned."""
+        import xgboost
+
         boosters = self.grow(own)
         if not boosters:
             flat = np.zeros(len(candidates))
             return Prediction(flat, flat)
-        import xgboost
-
         rows = [self._trial(point, 0.0) for point in candidates]
         asked = xgboost.DMatrix(self._matrix(rows), nthread=1)
         scores = np.stack([_standardised(booster.predict(asked)) for booster in boosters])
@@ -94,18 +92,17 @@ class Surrogate:
         return {names[int(key[1:])]: gain / total for key, gain in ordered}
 
     def grow(self, own: Sequence[tuple[Configuration, float]] = ()) -> list[xgboost.Booster]:
-        """The ensemble that knows these trials of the network too; none where nothing is known.
+        """The ensemble that knows these trials of the network; none where nothing is known.
 
-        A single trial has no rank, so that it tells the trees nothing.
+        The last one is kept: a single trial has no rank, so that it tells trees nothing.
         """
-        known = tuple(own) if len(own) > 1 else ()
-        key = known, tuple(self._shared()), self.forecasts is None
-        if key not in self.grown:
-            matrix = self._training(known)
+        known = tuple(own) if len(own) > 1 else (), self._shared()
+        if self._last[:1] != [known]:
+            matrix = self._training(known[0])
             members = range(self.members if matrix is not None else 0)
-            self.grown.clear()
-            self.grown[key] = [self._boost(matrix, member) for member in members]
-        return self.grown[key]
+            self._last[:] = [known, [self._boost(matrix, member) for member in members]]
+        boosters: list[xgboost.Booster] = self._last[1]
+        return boosters
 
     def _training(self, own: Sequence[tuple[Configuration, float]]) -> Any:
         """All trials with their normal scores; None where no network has two."""
