@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch_mlir.dialects import arith, vector
-from torch_mlir.ir import F64Type, Value, VectorType
+from torch_mlir.dialects import arith, scf, vector
+from torch_mlir.ir import F64Type, InsertionPoint, Value, VectorType
 
 from mlq import numerics
 from mlq.kernels import code, margins
@@ -166,12 +166,16 @@ def _simulated(x: Value, row: Sequence[Value]) -> Value:
     steps = code.call("llvm.roundeven", x.type, arith.divf(x, divisor))
     least, most = (code.splat(arith.subf(each, zero_point), lanes) for each in (low, high))
     steps = code.lesser(code.greater(steps, least), most)
-    halves = arith.cmpf(arith.CmpFPredicate.OLT, scale, zero)
-    return arith.select(on, arith.mulf(steps, divisor), arith.select(halves, _halved(x), x))
+    halves = scf.IfOp(arith.cmpf(arith.CmpFPredicate.OLT, scale, zero), [x.type], has_else=True)
+    with InsertionPoint(halves.then_block):
+        scf.YieldOp([_halved(x)])
+    with InsertionPoint(halves.else_block):
+        scf.YieldOp([x])
+    return arith.select(on, arith.mulf(steps, divisor), halves.results[0])
 
 
 def _halved(x: Value) -> Value:
-    """A vector rounded to the bits that f16 has, ties to even."""
+    """A vector rounded to the bits that f16 has, ties to even; few rows ask for it."""
     half, last, one = (
         code.splat(code.constant(number, "i32"), code.lanes_of(x))
         for number in (numerics.HALF_ULP, numerics.LAST_BIT, 1)
