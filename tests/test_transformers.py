@@ -24,6 +24,12 @@ from mlq.rounding import FILE, Rounding
 from mlq.simulation import Simulation
 
 TOKENS, WIDTH, OUTLIERS, HOW_MUCH = 6, 12, [3, 7], 40.0
+HEADS = """  q, k, v = Split <axis = 2> (c, parts)
+  t = Transpose <perm = [0,2,1]> (k)
+  s = MatMul (q, t)
+  scaled = Mul (s, scale)
+  p = Softmax <axis = -1> (scaled)
+  o = MatMul (p, v)"""
 # A block of attention behind a layer norm; a norm in pieces, as exporters wrote it before opset 17.
 GRAPH = f"""<ir_version: 8, opset_import: ["" : 17]>
 block (float[1,{TOKENS},{WIDTH}] input) => (float[1,{WIDTH}] output)
@@ -32,12 +38,7 @@ block (float[1,{TOKENS},{WIDTH}] input) => (float[1,{WIDTH}] output)
   a = LayerNormalization <axis = -1> (input, g1, b1)
   m = MatMul (a, w1)
   c = Add (m, c1)
-  q, k, v = Split <axis = 2> (c, parts)
-  t = Transpose <perm = [0,2,1]> (k)
-  s = MatMul (q, t)
-  scaled = Mul (s, scale)
-  p = Softmax <axis = -1> (scaled)
-  o = MatMul (p, v)
+{HEADS}
   w = MatMul (o, w2)
   r = Add (w, input)
   mean = ReduceMean <axes = [-1]> (r)
@@ -57,12 +58,7 @@ ATTENTION = f"""<ir_version: 8, opset_import: ["" : 17]>
 attention (float[1,{TOKENS},{WIDTH}] input) => (float[a,{TOKENS},{WIDTH}] output)
 <int64[3] parts = {{4, 4, 4}}, float scale = {{0.5}}> {{
   c = MatMul (input, w1)
-  q, k, v = Split <axis = 2> (c, parts)
-  t = Transpose <perm = [0,2,1]> (k)
-  s = MatMul (q, t)
-  scaled = Mul (s, scale)
-  p = Softmax <axis = -1> (scaled)
-  o = MatMul (p, v)
+{HEADS}
   output = MatMul (o, w2)
 }}"""
 SHAPES = {"w1": (WIDTH, 12), "c1": (12,), "w2": (4, WIDTH), "w3": (WIDTH, WIDTH)}
