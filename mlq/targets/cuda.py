@@ -107,7 +107,6 @@ PRESETS = {
         summary=f"{capability}: such as {card.name}; {_INT8[_features(capability)]}",
         iree_flags=_flags(capability),
         costs=card.peak(_features(capability)).costs(),
-        menu="f32,f16,w8a8" if "mma_s8" in _features(capability) else TARGET.menu,
         gpu_features=_features(capability),
         device=Device(driver="cuda", capability=_number(capability)),
         executable_target=_DESCRIBED.get(capability, ""),
