@@ -26,7 +26,7 @@ Array = NDArray[Any]
 # Float layers sum up in another order and contract differently; as `mlq check --numerics`.
 TOLERANCE = 1e-4
 # Then a result is now and then rounded to the neighbouring f16, and an integer after it, too.
-TOLERANCE_OF_HALVES, _STEPS = 4e-3, 2
+F16_TOLERANCE, _STEPS = 4e-3, 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Trial:
     def tolerance(self) -> float:
         """How far floats may be apart, as a share of a tensor's greatest."""
         halves = any(storage == "f16" for _, storage in self.exposed.tensors)
-        return TOLERANCE_OF_HALVES if halves else TOLERANCE
+        return F16_TOLERANCE if halves else TOLERANCE
 
     def on(self, target: Target) -> dict[str, Array]:
         """Every named tensor, and the network's own results, as a target computes them."""
@@ -65,7 +65,7 @@ def verify(
     """Compile the plan of OUT for targets (a list with commas), run each, and compare tensors.
 
     Integers must be equal bit for bit, floats within TOLERANCE of the tensor's greatest; in a plan
-    with f16 floats within TOLERANCE_OF_HALVES, and integers may be two steps apart. What they are
+    with f16 floats within F16_TOLERANCE, and integers may be two steps apart. What they are
     compared with is the first target of the list that runs here; one that cannot run is still
     compiled, and the result says why it was not run. With `save` the report in OUT says it too.
     """

@@ -73,7 +73,7 @@ class Machine:
 
     def __getitem__(self, value: Any) -> Array:
         """A tensor; of f16 in f32, in which ops compute."""
-        return numerics.real.widened(self.values[value])
+        return numerics.real.to_f32(self.values[value])
 
     def weight(self, key: str) -> Array:
         return (weights.current() if self._store is None else self._store)[key]
@@ -95,7 +95,7 @@ class Machine:
         results = execute(op, self)
         several = results if isinstance(results, list) else [results]
         pairs = zip(several, op.operation.results, strict=True)
-        return [numerics.real.halved(x) if quant.is_half(to.type) else x for x, to in pairs]
+        return [numerics.real.to_f16(x) if quant.is_half(to.type) else x for x, to in pairs]
 
 
 def _is_nhwc(op: Any) -> bool:

@@ -113,8 +113,8 @@ class StoredNetwork:
             if F32 in {precision, *made}:
                 continue
             stored = self.stored_activation(flow, precision, ranges)
-            halved = F16 in {precision, *made}
-            row[:] = numerics.HALVES if halved else numerics.table_row(stored)
+            is_half = F16 in {precision, *made}
+            row[:] = numerics.F16_ROW if is_half else numerics.table_row(stored)
         self._tables = [(ranges, dict(assignment), table), *self._tables][:_TABLES]
         return table
 
@@ -149,12 +149,16 @@ class StoredNetwork:
         weight, precision = self.network.weights[layer.weight], Precision.parse(name)
         if precision == F32:
             return weight
-        key = (layer.weight, -precision.weight_bits if precision == F16 else precision.weight_bits)
+        # Those of f16 are not integers of as many bits.
+        key = (layer.weight, 0 if precision == F16 else precision.weight_bits)
         if key in self._rounded:
             return self._rounded[key]
         if key not in self._stored:
-            params = None if precision == F16 else self.weight_params(layer, precision)
-            self._stored[key] = numerics.fake_quantize(weight, params)
+            self._stored[key] = (
+                numerics.fake_quantize_row(weight, np.array(numerics.F16_ROW, np.float32))
+                if precision == F16
+                else numerics.fake_quantize(weight, self.weight_params(layer, precision))
+            )
         return self._stored[key]
 
     def weight_params(self, layer: Layer, precision: Precision) -> numerics.QuantParams:

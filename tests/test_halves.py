@@ -417,8 +417,8 @@ def test_simulation_knows_f16(digits: Digits) -> None:
 def test_rounding_in_simulation_is_that_of_f16() -> None:
     x = RNG(3).normal(0, 10, 4096).astype(np.float32)
     x[:3] = [1 + UNIT, 1 + 3 * UNIT, -65504]
-    simulated = numerics.fake_quantize_row(x, np.array(numerics.HALVES, np.float32))
-    np.testing.assert_array_equal(simulated, numerics.real.halved(x).astype(np.float32))
+    simulated = numerics.fake_quantize_row(x, np.array(numerics.F16_ROW, np.float32))
+    np.testing.assert_array_equal(simulated, numerics.real.to_f16(x).astype(np.float32))
 
 
 def test_f16_is_offered_where_there_are_kernels_to_those_who_ask() -> None:

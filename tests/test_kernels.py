@@ -442,7 +442,7 @@ def real_convolution(
 
 def fake_quantize(isa: Isa, rng: np.random.Generator, row: int) -> Case:
     x = rng.normal(0, 3, (2, 9, 7, 13)).astype(np.float32)
-    table = np.array([[0, 0, 0, 0], [0.0173, 119, 0, 255], numerics.HALVES], np.float32)
+    table = np.array([[0, 0, 0, 0], [0.0173, 119, 0, 255], numerics.F16_ROW], np.float32)
     table = table[: row + 1]
     input, output = Image(2, 9, 7, 13, (1, 0, 0, 2)), Image(2, 9, 7, 13, (1, 1, 1, 1))
     kernel = FakeQuantize(isa, input, output, row)

@@ -71,7 +71,7 @@ _ACTIVATIONS: dict[type[OpView], tuple[str, ...]] = {
 }
 _WEIGHT: dict[type[OpView], str] = {Conv2dOp: "weight", MatmulOp: "rhs"}
 WEIGHT_OPERAND, BIAS_OPERAND = 1, 2
-_MOST_HALF = 65504.0
+_F16_MOST = 65504.0
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,11 @@ def tensor_name(value: Value) -> str | None:
     return StringAttr(attributes[NAME]).value if NAME in attributes else None
 
 
-def overflows_halves(op: OpView) -> bool:
+def overflows_f16(op: OpView) -> bool:
     """Whether a layer reads what is beyond f16, as far as that was calibrated."""
     ranges = (range_of(flow.value, F16.activation_bits) for flow in activations_of(op))
     most = max((max(map(abs, known)) for known in ranges if known is not None), default=0.0)
-    return most > _MOST_HALF
+    return most > _F16_MOST
 
 
 def made_in(value: Value) -> set[Precision | None]:

@@ -168,17 +168,17 @@ def _simulated(x: Value, row: Sequence[Value]) -> Value:
     steps = code.lesser(code.greater(steps, least), most)
     halves = scf.IfOp(arith.cmpf(arith.CmpFPredicate.OLT, scale, zero), [x.type], has_else=True)
     with InsertionPoint(halves.then_block):
-        scf.YieldOp([_halved(x)])
+        scf.YieldOp([_rounded_to_f16(x)])
     with InsertionPoint(halves.else_block):
         scf.YieldOp([x])
     return arith.select(on, arith.mulf(steps, divisor), halves.results[0])
 
 
-def _halved(x: Value) -> Value:
+def _rounded_to_f16(x: Value) -> Value:
     """A vector rounded to the bits that f16 has, ties to even; few rows ask for it."""
     half, last, one = (
         code.splat(code.constant(number, "i32"), code.lanes_of(x))
-        for number in (numerics.HALF_ULP, numerics.LAST_BIT, 1)
+        for number in (numerics.F16_HALF_ULP, numerics.F16_DROPPED_BITS, 1)
     )
     bits = code.view(x, "i32")
     rounded = arith.addi(bits, arith.addi(half, arith.andi(arith.shrui(bits, last), one)))

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from mlq.numerics import nonlinear, real
 from mlq.numerics.affine import (
-    HALF_ULP,
-    HALVES,
-    LAST_BIT,
+    F16_DROPPED_BITS,
+    F16_HALF_ULP,
+    F16_ROW,
     Integers,
     QuantParams,
     Reals,
@@ -62,9 +62,9 @@ from mlq.numerics.parameters import (
 )
 
 __all__ = [
-    "HALF_ULP",
-    "HALVES",
-    "LAST_BIT",
+    "F16_DROPPED_BITS",
+    "F16_HALF_ULP",
+    "F16_ROW",
     "UNBOUNDED",
     "WIDE_SUM_LIMIT",
     "Bounds",

@@ -98,28 +98,30 @@ def dequantize(stored: Integers, params: QuantParams) -> Reals:
     return centre(stored, params.zero_points(stored.ndim)).astype(np.float32) * scale
 
 
-def fake_quantize(x: Reals, params: QuantParams | None) -> Reals:
-    """Quantize, then dequantize: `x` as the quantized network sees it; None is f16."""
-    if params is None:
-        return fake_quantize_row(x, np.array(HALVES, np.float32))
+def fake_quantize(x: Reals, params: QuantParams) -> Reals:
+    """Quantize, then dequantize: `x` as the quantized network sees it."""
     if params.bits > _FLOAT32_STORAGE:
         return dequantize(quantize(x, params), params)
     scale = params.scales(x.ndim).astype(np.float32)
     return _simulated(x, scale, params.zero_points(x.ndim), params.limits)
 
 
-HALVES = (-1.0, 0.0, 0.0, 0.0)
+F16_ROW = (-1.0, 0.0, 0.0, 0.0)
 """The row that makes `mlq.fake_quantize` round to what f16 holds between 2^-14 and 65504."""
-HALF_ULP, LAST_BIT = 0x0FFF, 13  # of f16's 11 bits, among the 24 of f32
+F16_HALF_ULP, F16_DROPPED_BITS = 0x0FFF, 13  # of f16's 11 bits, among the 24 of f32
 
 
 def fake_quantize_row(x: Reals, row: Reals) -> Reals:
-    """`mlq.fake_quantize` by a row (scale, zero_point, qmin, qmax): HALVES, or none at scale 0."""
+    """`mlq.fake_quantize` by a row (scale, zero_point, qmin, qmax): F16_ROW, or none at scale 0."""
     scale = np.float32(row[0])
     if scale < 0:
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-        rounded = bits + np.uint32(HALF_ULP) + (bits >> np.uint32(LAST_BIT) & np.uint32(1))
-        halves: Reals = (rounded >> np.uint32(LAST_BIT) << np.uint32(LAST_BIT)).view(np.float32)
+        rounded = (
+            bits + np.uint32(F16_HALF_ULP) + (bits >> np.uint32(F16_DROPPED_BITS) & np.uint32(1))
+        )
+        halves: Reals = (
+            rounded >> np.uint32(F16_DROPPED_BITS) << np.uint32(F16_DROPPED_BITS)
+        ).view(np.float32)
         return halves
     if scale == 0:
         return x

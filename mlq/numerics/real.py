@@ -10,12 +10,12 @@ from mlq.numerics.affine import Reals
 from mlq.numerics.windows import convolve, counted, windows, with_ceil
 
 
-def widened(x: Reals) -> Reals:
+def to_f32(x: Reals) -> Reals:
     """An array of f16 in f32; others as they are."""
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
-def halved(x: Reals) -> Reals:
+def to_f16(x: Reals) -> Reals:
     """The nearest f16, ties to even; infinite from 65520 on.
 
     A layer of f16 is one of f32 whose input, weight and stored result were rounded so.

@@ -67,7 +67,7 @@ class InsertCasts(Pass):
             if weight is not None and layers.weight_key(weight) is None:
                 skip(op, "its weight is not a constant")
                 continue
-            if precision == F16 and layers.overflows_halves(op):
+            if precision == F16 and layers.overflows_f16(op):
                 skip(op, "reads numbers that f16 does not hold")
                 continue
             with InsertionPoint(op), op.location:

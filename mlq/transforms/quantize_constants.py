@@ -43,7 +43,7 @@ class QuantizeConstants(Pass):
         if 0 < self.max_elements < store[key].size:
             return skip(op, f"{store[key].size} elements, over max-elements")
         if quant.is_half(op.output.type):
-            halves = numerics.real.halved(store[key])
+            halves = numerics.real.to_f16(store[key])
             return build.weight(store.keep(f"{key}:f16", halves), op.output.type)
         params = quant.params_of(build.element_of(op.output))
         if params is None:

@@ -103,7 +103,7 @@ def _move(op: Any, isa: Device, part: dict[str, Any], images: Images) -> None:
     params, zero = params_of(op.output), images.zero(op.output)
     around = int(value.view(np.int32))
     if kind == "f16":
-        around = int(numerics.real.halved(np.asarray(value)).view(np.int16))
+        around = int(numerics.real.to_f16(np.asarray(value)).view(np.int16))
     if params is not None:
         around = isa.storage_of(kind).stored(int(numerics.quantize(np.asarray(value), params)))
     numbers = constant("surroundings", np.array([zero, around], np.int32))

@@ -162,16 +162,19 @@ def fake_quantize(op: FakeQuantizeOp, stored: Stored) -> Value:
         steps = at_least(steps, arith.subf(low, zero_point))
         steps = at_most(steps, arith.subf(high, zero_point))
         halves = arith.cmpf(arith.CmpFPredicate.OLT, scale, linalg.scalar(f32, 0.0))
-        return arith.select(on, product(steps, divisor), arith.select(halves, _halved(x), x))
+        return arith.select(
+            on, product(steps, divisor), arith.select(halves, _rounded_to_f16(x), x)
+        )
 
     return _map(op, stored(op.input), [], body)
 
 
-def _halved(x: Value) -> Value:
+def _rounded_to_f16(x: Value) -> Value:
     """Rounded to the bits that f16 has, ties to even."""
     i32 = linalg.integer_type(32)
     half, last, one = (
-        linalg.scalar(i32, number) for number in (numerics.HALF_ULP, numerics.LAST_BIT, 1)
+        linalg.scalar(i32, number)
+        for number in (numerics.F16_HALF_ULP, numerics.F16_DROPPED_BITS, 1)
     )
     bits = arith.bitcast(i32, x)
     rounded = arith.addi(bits, arith.addi(half, arith.andi(arith.shrui(bits, last), one)))
