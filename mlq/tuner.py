@@ -23,10 +23,9 @@ from mlq.frontends.data import Samples
 from mlq.judge import Judge
 from mlq.pages.trials import Watch
 from mlq.progress import Stages
-from mlq.recipe import Recipe
 from mlq.reporting import Findings
 from mlq.selection import Candidate
-from mlq.tuning import cluster, history, outcomes, summary
+from mlq.tuning import cluster, history, mixing, outcomes, summary
 from mlq.tuning import study as studies
 from mlq.tuning.cluster import Task
 from mlq.tuning.features import describe
@@ -269,19 +268,16 @@ class Search:
         """The artifact of a configuration, with the ranges that its trial was measured with."""
         objective, threads = self.objective, self.settings.threads
         target = targets.by_name(self.settings.target)
-        recipe = Recipe(
-            target=self.settings.target,
-            max_drop=None,
-            calibrator=configuration.calibrator,
-            scheme=configuration.scheme,
-            granularity=configuration.granularity,
-            rounding=configuration.rounding,
-            methods=configuration.methods.replace("+", ","),
-            costs="table",  # what trials were compared by
-            samples=configuration.samples,
-            seed=self.settings.seed,
-            threads=threads,
-        )
+        given = {
+            "calibrator": configuration.calibrator,
+            "rounding": configuration.rounding,
+            "methods": configuration.methods.replace("+", ","),
+            "costs": "table",  # what trials were compared by
+            "samples": configuration.samples,
+            "seed": self.settings.seed,
+            "threads": threads,
+        }
+        recipe = mixing.recipe(configuration, target).model_copy(update=given)
         data = objective.calib.first(configuration.samples)
         equalized = objective.network_of(configuration.equalized)
         subject = Subject(equalized, data, 1, target, recipe, self.stages)

@@ -31,6 +31,7 @@ from mlq.simulation import Simulation
 from mlq.tuning import study as studies
 from mlq.tuning.features import NOISE, describe, encode
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
+from mlq.tuning.mixing import Mixing
 from mlq.tuning.objective import Objective
 from mlq.tuning.outcomes import best, front, is_settled, outcomes
 from mlq.tuning.racing import (
@@ -513,8 +514,12 @@ def test_mixed_leaves_the_ends_in_float(objective: Objective) -> None:
     assert set(whole) - set(mixed) == {weighted[0], weighted[-1]}
 
 
-def test_the_allocator_leaves_the_noisiest_layers_in_float(objective: Objective) -> None:
+def test_the_allocator_leaves_the_noisiest_layers_in_float(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Noise is energy: a quarter of it is asked for of the calibration samples' KL."""
+    only_bytes = replace(targets.by_name("x86"), menu="f32,w8a8")
+    monkeypatch.setattr(objective, "mixing", Mixing(objective, only_bytes, threads=1))
     some = Configuration(200, "symmetric", "minmax", "per_tensor", "none")
     whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
     assert objective.mixing.known_us(mixed) is None
@@ -524,6 +529,17 @@ def test_the_allocator_leaves_the_noisiest_layers_in_float(objective: Objective)
     assert objective.predicted_us(whole) < objective.predicted_us(mixed)
     assert objective.mixing.known_us(mixed) == objective.predicted_us(mixed)
     assert all(objective.decision(mixed).reasons[name].startswith("f32") for name in left)
+
+
+def test_the_allocator_takes_words_where_they_are_as_fast_as_bytes(objective: Objective) -> None:
+    some = Configuration(200, "asymmetric", "minmax", "per_axis", "none")
+    whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
+    avx2 = Mixing(objective, targets.by_name("x86:avx2"), threads=1)
+    found = avx2.decision(mixed)
+    assert found.us < 1.05 * avx2.decision(whole).us
+    chosen = list(found.assignment.values())
+    assert chosen.count("w10a12") > len(chosen) / 2
+    assert objective.measure(mixed).kl_mnat < 0.2 * objective.measure(whole).kl_mnat
 
 
 def test_a_hopeless_trial_is_stopped_early(objective: Objective) -> None:

@@ -15,6 +15,7 @@ from mlq import alone, planning, sensitivity, targets
 from mlq.calibration import Batch, Observations
 from mlq.costs import TableCosts
 from mlq.network import Network
+from mlq.precision import Precision
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities
@@ -27,8 +28,21 @@ PRECISION = "w8a8"
 # The allocator's plan is the fastest with at most this part of the all-integer network's noise:
 # 6 dB less, which is what one more bit everywhere would bring.
 _NOISE_KEPT = 0.25
+# Plans that take at most so many times as long count as being as fast; the least noise decides.
+_AS_FAST = 1.02
 # More samples than these change little of what sensitivities say.
 _ENOUGH_SAMPLES = 32
+
+
+def recipe(configuration: Configuration, target: Target) -> Recipe:
+    """What layers are given precisions by; the allocator chooses from all that suit the target."""
+    return Recipe(
+        target=target.name,
+        max_drop=None,
+        precisions=target.menu if configuration.mixed == "quantunev2" else f"f32,{PRECISION}",
+        scheme=configuration.scheme,
+        granularity=configuration.granularity,
+    )
 
 
 class Decision(NamedTuple):
@@ -98,37 +112,35 @@ class Mixing:
         return Decision(precisions, why, us)
 
     def _allocated(self, configuration: Configuration) -> Decision:
-        """The fastest plan that keeps no more than a part of the noise.
+        """The fastest plan that keeps no more than a part of the noise, or one as fast with less.
 
         Source: QuantuneV2 (arXiv 2501.07161), which leaves the layers of the worst local metrics
-        in float; here they are weighed against their time.
+        in float; here each is weighed against its time in every precision that suits the target.
         """
-        recipe = Recipe(
-            target=self._target.name,
-            max_drop=None,
-            scheme=configuration.scheme,
-            granularity=configuration.granularity,
-        )
+        given = recipe(configuration, self._target)
         # The float half of the module that compares keeps the network's own weights.
         kept: Methods = "bias-correction" if configuration.uses("bias-correction") else "none"
         unscaled = replace(configuration, methods=kept)
-        found = self._sensitivities(unscaled, recipe.sensitivity_metric)
-        planner = planning.Planner.of(self._network, self._target, recipe, found)
-        plan = planner.solve(_NOISE_KEPT * found.kl_mnat)
+        found = self._sensitivities(unscaled, given)
+        planner = planning.Planner.of(self._network, self._target, given, found)
+        fastest = planner.solve(_NOISE_KEPT * found.kl_mnat)
+        limited = given.model_copy(update={"max_latency": fastest.us * _AS_FAST / 1000.0})
+        plan = replace(planner, recipe=limited).solve(None)
         return Decision(plan.precisions, plan.reasons, plan.us)
 
-    def _sensitivities(self, configuration: Configuration, metric: str) -> Sensitivities:
+    def _sensitivities(self, configuration: Configuration, given: Recipe) -> Sensitivities:
         """What each layer loses under a configuration."""
         known, samples = self._calibrated, min(configuration.samples, _ENOUGH_SAMPLES)
+        integer = given.reduced_precisions()
         simulation = known.simulated(configuration, self._simulation)
         ranges = known.ranges(configuration)
         together = sensitivity.measure(
             known.calibration(samples),
             simulation,
             ranges,
-            precisions=[PRECISION],
-            supported=self.supported,
-            metric=metric,
+            precisions=integer,
+            supported=planning.supported(self._network, self._target, integer),
+            metric=given.sensitivity_metric,
         )
         seen = known.observations(configuration.samples)
         few = alone.few(together, zip(known.calibration(samples), seen.outputs, strict=False))
@@ -137,5 +149,5 @@ class Mixing:
     @cached_property
     def _simulation(self) -> Simulation:
         """The network beside its float self; runs on this machine, whatever the target."""
-        host = targets.host_target()
-        return Simulation(self._network, host, chains=1, threads=self._threads)
+        host, chains = targets.host_target(), len(Precision.parse_list(self._target.menu)) - 1
+        return Simulation(self._network, host, chains=chains, threads=self._threads)

@@ -22,8 +22,8 @@ from mlq.precision import (
 )
 
 Mixed = Literal["none", "ends", "quantunev2"]
-"""Which layers stay float: none that can be quantized; the first and the last with weights; or
-those that the allocator chooses by the sensitivities under the rest of the configuration."""
+"""Which layers stay float: none that can be quantized; the first and the last with weights; or the
+allocator gives each layer a precision by the sensitivities under the rest of the configuration."""
 
 Methods = Literal["none", "equalize", "bias-correction", "equalize+bias-correction"]
 """The accuracy methods that are on (`mlq.precision.METHODS`)."""
