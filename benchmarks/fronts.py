@@ -4,7 +4,8 @@
 
 w8a8             layers in float or w8a8
 rounded borders  the same plans, but what an integer layer hands to a float one is rounded to 8 bits
-w8a16            layers may also read activations of 16 bits: the menu of x86
+w8a16            layers may also read activations of 16 bits
+w10a12           or, in the menu of x86, weights of 10 bits and activations of 12
 equalized        f32,w8a8 on the network whose channels were equalized
 methods          the menu of x86 with `--methods equalize,bias-correction`
 
@@ -47,12 +48,14 @@ from mlq.transforms.insert_casts import InsertCasts
 from mlq.transforms.pipelines import quantize_pipeline
 
 FOLDER = networks.OUT / "fronts"
+MENU = targets.by_name("x86").menu
 # What plans are made with: the menu and the accuracy methods.
 FORMS = {
     "w8a8": ("f32,w8a8", "none"),
     "w8a16": ("f32,w8a8,w8a16", "none"),
+    "w10a12": (MENU, "none"),
     "equalized": ("f32,w8a8", "equalize"),
-    "methods": ("f32,w8a8,w8a16", "equalize,bias-correction"),
+    "methods": (MENU, "equalize,bias-correction"),
 }
 ROUNDED = "rounded borders"
 # Of the milli-nats that the fastest plan is predicted to lose.

@@ -40,7 +40,7 @@ FOLDER = networks.OUT / "oracle"
 LEVELS = ("onnx", "folded", "fused")
 BASE = "w8a8"
 PRECISIONS = f"f32,{BASE}"
-MENU = "f32,w8a8,w8a16"  # what x86 has by default
+MENU = targets.by_name("x86").menu
 _HALVED = ("oracle_kl_mnat", "oracle_expected_mnat")
 T = TypeVar("T")
 

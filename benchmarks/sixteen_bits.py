@@ -5,7 +5,7 @@
 w8a8, ..., w12a12   every layer that can be, in that precision
 f32,w8a8            the plan that mlq quantize takes from these precisions; with --uniform none
 f32,w8a8,w8a16      the same with w8a16 among them; plans go by the same sensitivities
-f32,w8a8,w8a12      with w8a12
+f32,w8a8,w10a12     with w10a12: the menu of x86
 f32,...,w12a12      with w8a16 and w12a12
 
 Each is compiled and runs over the evaluation samples: layers in each precision, KL to float
@@ -37,7 +37,7 @@ from mlq.recipe import resolve
 from mlq.variant import Variant, build
 
 UNIFORM = ("w8a8", "w8a12", "w8a16", "w10a12", "w12a12")
-MENUS = ("f32,w8a8", "f32,w8a8,w8a16", "f32,w8a8,w8a12", "f32,w8a8,w8a16,w12a12")
+MENUS = ("f32,w8a8", "f32,w8a8,w8a16", "f32,w8a8,w10a12", "f32,w8a8,w8a16,w12a12")
 TARGET = targets.by_name("x86")
 
 

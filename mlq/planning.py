@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlq import numerics
 from mlq.allocation import (
@@ -32,6 +32,9 @@ from mlq.targets.base import Target
 # networks). A plan may predict a fifth of that; the rest is for what the samples do not show.
 MNAT_PER_UNIT_DROP = 4000.0
 _PART_TO_SPEND = 0.2
+# Plans whose times differ by less than this count as equally fast: measured again, a plan's time
+# differs by as much.
+_AS_FAST = 1.02
 
 
 def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
@@ -157,6 +160,16 @@ class Planner:
             return solve(self.problem, minimise=self._minimise, budget=budget)
         except PlanError:
             return None
+
+    def as_fast(self, plan: Allocation) -> Allocation:
+        """Of plans that take about as long as this one, that of the least noise.
+
+        The plan itself where not time is saved, or where limits leave no other.
+        """
+        if self._minimise != "us":
+            return plan
+        budget = replace(self._budget(None), us=plan.us * _AS_FAST)
+        return solve(self.problem, minimise="noise", budget=budget)
 
     def frontier(self, noise: float | None) -> tuple[Allocation, ...]:
         """The plans from `solve(noise)` on towards less noise, for when an accuracy is missed."""

@@ -36,7 +36,7 @@ _FLOAT_BITS = {"f32": 32, "f16": 16}
 _INTEGER = re.compile(r"w(\d+)a(\d+)")
 _LEAST_BITS, _MOST_BITS = 2, 16
 # What `Precision.parse` proposes when a name is misspelled.
-_USUAL = ("f32", "f16", "w8a8", "w4a8", "w8a16", "w16a16")
+_USUAL = ("f32", "f16", "w8a8", "w4a8", "w8a16", "w10a12")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
 
     Noise is additive, but a metric shares it out wrongly: simulating a plan, which needs no
     compiler, says by how much, and the next plan allows that much less, or more; between one that
-    keeps to the budget and one that does not, what they allowed is halved. Stricter plans follow.
+    keeps to the budget and one that does not, what they allowed is halved. Of plans as fast as
+    that, the one nearest to float is taken. Stricter plans follow.
     """
     budget = noise_budget(planner.recipe)
     rule = Rule.parse(planner.recipe.select)
@@ -69,12 +70,23 @@ def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
         allowed = (within + over) / 2
         if kept is None or math.isinf(over):
             allowed = _MARGIN * allocation.noise * budget / max(measured, _LEAST_KL)
+    if kept is None:
+        seen.reverse()
+        if planner.solve(allowed).precisions == seen[0].allocation.precisions:
+            return seen
+        return [*map(Candidate, planner.frontier(allowed)), *seen]
+    kept = _as_fast(kept, planner, found)
     others = [each for each in reversed(seen) if each is not kept]
-    if kept is not None:
-        return [kept, *map(Candidate, planner.frontier(kept.allocation.noise)[1:]), *others]
-    if planner.solve(allowed).precisions == seen[-1].allocation.precisions:
-        return others
-    return [*map(Candidate, planner.frontier(allowed)), *others]
+    return [kept, *map(Candidate, planner.frontier(kept.allocation.noise)[1:]), *others]
+
+
+def _as_fast(kept: Candidate, planner: Planner, found: Analysis) -> Candidate:
+    """A plan that takes about as long and loses less, if there is one."""
+    allocation = planner.as_fast(kept.allocation)
+    if allocation.precisions == kept.allocation.precisions:
+        return kept
+    tried = _simulated(allocation, found)
+    return min(kept, tried, key=lambda each: each.simulated_kl_mnat or 0.0)
 
 
 def _simulated(allocation: Allocation, found: Analysis) -> Candidate:

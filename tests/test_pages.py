@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from mlq import targets
 from mlq.pages import numbers
 from mlq.pages.blocks import (
     Bar,
@@ -37,6 +38,7 @@ from mlq.pages.html import html
 from mlq.pages.markdown import markdown
 from mlq.pages.svg import Linear, Logarithmic
 from mlq.pages.terminal import rendered
+from mlq.targets.base import Target
 
 PAGE = Page(
     "a|b <i> & c",
@@ -91,6 +93,17 @@ def test_html_is_whole_and_asks_nothing_of_a_network(page: Page) -> None:
     Balance().feed(text)
     assert not tags
     assert "url(" not in text
+
+
+@pytest.mark.parametrize("target", targets.all_targets(), ids=lambda target: target.name)
+def test_what_a_plan_mixes_is_told_apart_by_colour(target: Target) -> None:
+    style = html(PAGE)
+    tones = [
+        next(iter(re.findall(rf"\.t-{name}\b[^{{}}]*{{ --tone: var\((--\w+)\)", style)), None)
+        for name in target.menu.split(",")
+    ]
+    assert None not in tones
+    assert len(set(tones)) == len(tones)
 
 
 def test_html_escapes_and_suits_its_reader() -> None:

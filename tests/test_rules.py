@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mlq.allocation import LayerChoice, Option, Problem
@@ -104,6 +106,26 @@ def test_program_comes_close_to_the_budget(analysed: Analysis) -> None:
     first = candidates(planner, analysed)[0]
     assert first.simulated_kl_mnat is not None
     assert 0.3 * budget < first.simulated_kl_mnat <= budget
+
+
+@pytest.mark.parametrize(("us", "quieter"), [(101.0, 4), (103.0, 2), (109.0, 0)])
+def test_of_plans_as_fast_the_quietest_is_taken(
+    analysed: Analysis, us: float, quieter: int
+) -> None:
+    """A fiftieth of the time may go into it; where bytes are saved, nothing."""
+    subject, recipe = analysed.subject, resolve({"max_drop": 0.01})
+    options = {"w8a8": Option(1.0, 100.0), "w10a12": Option(0.1, us), "f32": Option(0.0, 200.0)}
+    planner = replace(
+        Planner.of(subject.network, subject.target, recipe, analysed.sensitivities),
+        problem=Problem([LayerChoice(name, options) for name in "abcd"]),
+    )
+    fastest = planner.solve(None)
+    assert set(fastest.precisions.values()) == {"w8a8"}
+    found = planner.as_fast(fastest)
+    assert list(found.precisions.values()).count("w10a12") == quieter
+    assert found.noise == pytest.approx(4.0 - 0.9 * quieter)
+    small = replace(planner, target=replace(subject.target, minimise="bytes"))
+    assert small.as_fast(fastest) is fastest
 
 
 def test_plans_of_a_rule_are_simulated_and_tried_in_order(analysed: Analysis) -> None:

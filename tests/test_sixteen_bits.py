@@ -21,7 +21,13 @@ from mlq.variant import build
 from mlq.verification import check_device
 
 X86 = targets.by_name("x86:avx2")
-OPTIONS = {"calibrator": "percentile", "effort": "quick", "max_drop": None, "target": "x86"}
+OPTIONS = {
+    "calibrator": "percentile",
+    "effort": "quick",
+    "max_drop": None,
+    "target": "x86",
+    "costs": "table",
+}
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_file_is_measured_by_itself(demo: Path) -> None:
     found = timing.measure_model(demo / "digits.onnx", resolve({}))
-    assert {name for each in found.layers for name in each.us} == {"f32", "w8a8", "w8a16"}
+    assert {name for each in found.layers for name in each.us} == {"f32", "w8a8", "w10a12"}
     assert all(us > 0.0 for each in found.layers for us in each.us.values())
     with pytest.raises(TargetError, match="target cuda:sm_80 cannot be timed: "):
         timing.measure_model(demo / "digits.onnx", resolve({"target": "cuda:sm_80"}))

@@ -133,7 +133,7 @@ TARGET = Target(
         "w10a12": Storage(weight=2, activation=2),
     },
     cpu_features=cpu_features(),
-    menu="f32,w8a8,w8a16",
+    menu="f32,w8a8,w10a12",
     device=Device(machines=X86_MACHINES),
     formats=("vmfb", "vmfb+irpa", "static-library", "c-array"),
 )

@@ -28,8 +28,6 @@ PRECISION = "w8a8"
 # The allocator's plan is the fastest with at most this part of the all-integer network's noise:
 # 6 dB less, which is what one more bit everywhere would bring.
 _NOISE_KEPT = 0.25
-# Plans that take at most so many times as long count as being as fast; the least noise decides.
-_AS_FAST = 1.02
 # More samples than these change little of what sensitivities say.
 _ENOUGH_SAMPLES = 32
 
@@ -123,9 +121,7 @@ class Mixing:
         unscaled = replace(configuration, methods=kept)
         found = self._sensitivities(unscaled, given)
         planner = planning.Planner.of(self._network, self._target, given, found)
-        fastest = planner.solve(_NOISE_KEPT * found.kl_mnat)
-        limited = given.model_copy(update={"max_latency": fastest.us * _AS_FAST / 1000.0})
-        plan = replace(planner, recipe=limited).solve(None)
+        plan = planner.as_fast(planner.solve(_NOISE_KEPT * found.kl_mnat))
         return Decision(plan.precisions, plan.reasons, plan.us)
 
     def _sensitivities(self, configuration: Configuration, given: Recipe) -> Sensitivities:
