@@ -12,11 +12,12 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise, Run
 from mlq.kernels.executable import workers
 from mlq.kernels.reduction import Part
+from mlq.kernels.sized import Sized
 from mlq.kernels.tiling import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizedConv(Conv):
+class SizedConv(Conv, Sized):
     """A convolution of floats whose sizes are known at run time, all but those of its tiles.
 
     Its result is that of Conv, bit for bit: tiles do not change the order of a sum.
@@ -33,6 +34,7 @@ class SizedConv(Conv):
         "strides",
         "pads",
     )
+    framed: ClassVar[str] = "input"
 
     @property
     def label(self) -> str:
@@ -99,10 +101,11 @@ def _single(run: int) -> Part:
 
 
 @dataclass(frozen=True)
-class SizedDepthwise(Depthwise):
+class SizedDepthwise(Depthwise, Sized):
     """A depthwise convolution of floats whose sizes are known at run time, all but its window's."""
 
     sizes: ClassVar[tuple[str, ...]] = ("input", "output", "pads")
+    framed: ClassVar[str] = "input"
 
     @property
     def label(self) -> str:
