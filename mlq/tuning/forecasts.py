@@ -10,6 +10,7 @@ asked: every layer counts the same.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from mlq import numerics
 from mlq.network import Layer
-from mlq.precision import Granularity, Precision, Scheme
+from mlq.precision import GRANULARITIES, SCHEMES, Granularity, Precision, Scheme
 from mlq.squared_error import Spreads
 from mlq.stored import StoredNetwork
 from mlq.tuning.features import NOISE
@@ -96,6 +97,11 @@ class Forecasts:
             identity = "" if chosen else self._identity(configuration)
             self._known[configuration] = Forecast(noise, identity)
         return self._known[configuration]
+
+    def weigh(self) -> None:
+        """Store the weights in every way, which needs no samples."""
+        for scheme, granularity in itertools.product(SCHEMES, GRANULARITIES):
+            self._weights(scheme, granularity)
 
     @cached_property
     def _least(self) -> Reals:
