@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +77,7 @@ class Observing:
 
     def run(self, *arrays: Array) -> list[Array]:
         """Float outputs of one batch, and statistics."""
-        return self.simulation.observe(*arrays)
+        return self.simulation.observers()[0](*arrays)
 
 
 @dataclass(frozen=True)
@@ -107,22 +108,43 @@ def observe(
     advance: Advance = lambda _samples: None,
 ) -> Observations:
     """Run what `instrument` made once over the samples; memory does not grow with their number."""
+    results = ((len(batch[0]), executable.run(*batch)) for batch in batches)
+    *_, last = observe_each(network, results, advance=advance)
+    return last
+
+
+def observe_each(
+    network: Network,
+    results: Iterable[tuple[int, list[Array]]],
+    counts: Container[int] = (),
+    *,
+    advance: Advance = lambda _samples: None,
+) -> Iterator[Observations]:
+    """The same of results, each of so many samples: of the first `counts` samples, then of all."""
     names = network.observed
     seen = HistogramAccumulator(names)
     outputs: list[NDArray[Any]] = []
     samples = 0
-    for batch in batches:
-        results = executable.run(*batch)
+    for size, result in results:
+        if samples and samples in counts:
+            # What was seen so far is merged in a copy, so that the rest is merged as it would be.
+            yield _observations(copy.deepcopy(seen), outputs, samples)
         if names:
-            statistics = results[-1].reshape(len(names), -1)
+            statistics = result[-1].reshape(len(names), -1)
             seen.add(statistics[:, 0], statistics[:, 1], statistics[:, 2:])
         if samples < CHECK_SAMPLES:
-            outputs.append(results[0])
-        samples += len(batch[0])
-        advance(len(batch[0]))
+            outputs.append(result[0])
+        samples += size
+        advance(size)
+    yield _observations(seen, outputs, samples)
+
+
+def _observations(
+    seen: HistogramAccumulator, outputs: Sequence[NDArray[Any]], samples: int
+) -> Observations:
     tensors = {
         name: Observation(float(seen.minimum[i]), float(seen.maximum[i]), seen.histogram(i))
-        for i, name in enumerate(names)
+        for i, name in enumerate(seen.names)
     }
     return Observations(samples, tensors, tuple(outputs))
 

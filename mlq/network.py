@@ -25,7 +25,7 @@ from mlq.errors import ModelError
 from mlq.frontends.onnx import ImportedModel, import_model
 from mlq.frontends.specs import Batch, TensorSpec
 from mlq.hardware import Layer as Product
-from mlq.transforms import parse_pipeline
+from mlq.transforms import run_pipeline
 from mlq.transforms.base import Skip, collected_skips, walk
 from mlq.transforms.leftovers import float_nodes
 
@@ -154,10 +154,7 @@ def transform(
     store = weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(text)
-        passes = parse_pipeline(pipeline)
-        passes.enable_verifier(enable=False)  # after each pass takes a quarter of the time
-        passes.run(module.operation)
-        module.operation.verify()
+        run_pipeline(pipeline, module.operation)
         counts = Counter(op.operation.name for op in walk(module.operation))
         out = module.operation.get_asm(print_generic_op_form=generic, enable_debug_info=not generic)
         return Transformed(out, store, tuple(skips), counts, _notes(module))
@@ -226,7 +223,7 @@ def load(path: Path, *, batch: Batch | None = 1, ir_level: str = "fused") -> Net
     store = model.weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(model.text)
-        parse_pipeline(f"@raise-{ir_level}").run(module.operation)
+        run_pipeline(f"@raise-{ir_level}", module.operation)
         found = tuple(_describe(op) for op in walk(module.operation) if layers.is_layer(op))
         if not found:
             raise ModelError(

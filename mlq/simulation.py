@@ -7,6 +7,7 @@ a layer reads is stored) and the weights that layers compute with; neither needs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Simulation(StoredNetwork):
 
     Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
     each layer alone makes of float operands. With `observed` the module serves calibration, too.
+    While the compiler, a process of its own, is at it, work `beside` it is done.
     """
 
     def __init__(
@@ -45,17 +47,20 @@ class Simulation(StoredNetwork):
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
         threads: int = 1,
+        beside: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
         self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
-        self._modules = {"simulated": self._compiled("simulated", target)}
+        self._modules = {"simulated": self._compiled("simulated", target, beside)}
         if chains:
             self._modules["lockstep"] = self._compiled("lockstep", target)
         self._loaded: dict[str, list[runtime.Executable]] = {}
         self._bound: dict[str, tuple[Any, ...]] = {}
         self._made: Made = {}
 
-    def _compiled(self, entry: str, target: Target) -> tuple[bytes, WeightStore, list[str]]:
+    def _compiled(
+        self, entry: str, target: Target, beside: Callable[[], object] = lambda: None
+    ) -> tuple[bytes, WeightStore, list[str]]:
         """The module with one function, its weights, and the keys of those that are arguments."""
         lower, batch = lowering(target.features), self.network.batch
         if self._observed and entry == "simulated":
@@ -69,8 +74,11 @@ class Simulation(StoredNetwork):
         )
         lowered = self.network.transform(pipeline)
         text, given = lowered.text, [key for (key,) in lowered.notes["mlq.given"]]
-        vmfb = compile_module(text, target, embed=False, extra_flags=input_flags(text))
-        return vmfb, lowered.weights, given
+        with ThreadPoolExecutor(1) as pool:
+            flags = input_flags(text)
+            vmfb = pool.submit(compile_module, text, target, embed=False, extra_flags=flags)
+            beside()
+            return vmfb.result(), lowered.weights, given
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""
@@ -95,15 +103,17 @@ class Simulation(StoredNetwork):
 
     def runners(self, ranges: Ranges, assignment: Assignment, count: int = 1) -> list[Runner]:
         """What computes that, for each of some threads, until something else is run."""
+        last = self.table(ranges, assignment), *((0,) if self._observed else ())
+        return self._runners(assignment, last, count)
+
+    def observers(self, count: int = 1) -> list[Runner]:
+        """What makes of one batch what `calibration.instrument` does, in the same way."""
+        return self._runners({}, (np.zeros((len(self._rows), 4), np.float32), 1), count)
+
+    def _runners(self, assignment: Assignment, last: tuple[Any, ...], count: int) -> list[Runner]:
         executables = self._prepared("simulated", {":simulated": assignment})
         executables += [executables[0].twin() for _ in range(len(executables), count)]
-        last = self.table(ranges, assignment), *((0,) if self._observed else ())
         return [lambda *inputs, one=one: one.run(*inputs, *last) for one in executables[:count]]
-
-    def observe(self, *inputs: Array) -> list[Array]:
-        """What `calibration.instrument` makes of one batch: float outputs, and statistics."""
-        table = np.zeros((len(self._rows), 4), np.float32)
-        return self._prepared("simulated", {":simulated": {}})[0].run(*inputs, table, 1)
 
     def lockstep(
         self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]

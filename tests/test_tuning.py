@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from mlq.frontends.data import load_data
 from mlq.network import load
 from mlq.pages.trials import _short
 from mlq.simulation import Simulation
+from mlq.tuning import lanes
 from mlq.tuning import study as studies
 from mlq.tuning.features import NOISE, describe, encode
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
@@ -461,6 +463,33 @@ def test_the_simulation_observes_what_the_float_network_holds(objective: Objecti
     here = objective.observations(8)
     assert here.tensors == found.tensors
     np.testing.assert_array_equal(np.concatenate(here.outputs), np.concatenate(found.outputs))
+
+
+def test_the_first_samples_are_observed_on_the_way(objective: Objective) -> None:
+    objective.observations(objective.calib.samples)
+    for samples in SPACES["quantune96"].fitted(objective.calib.samples).samples:
+        observing = calibration.Observing(objective.simulation)
+        alone = calibration.observe(objective.network, observing, objective.calibration(samples))
+        here = objective.observations(samples)
+        assert here.tensors == alone.tensors
+        np.testing.assert_array_equal(here.outputs, alone.outputs)
+
+
+@pytest.mark.parametrize(("count", "ahead", "begun"), [(1, 0, 10), (2, 15, 10), (3, 45, 20)])
+def test_samples_are_run_ahead_where_they_are_asked_for(count: int, ahead: int, begun: int) -> None:
+    seen: list[int] = []
+
+    def runner(sample: np.ndarray) -> list[np.ndarray]:
+        seen.append(int(sample))
+        return [sample + 1]
+
+    inputs = ([np.array(i)] for i in range(47))
+    with closing(lanes.run(inputs, lambda: [runner] * count, count, ahead=ahead)) as every:
+        first = next(every)
+    assert sorted(seen) == list(range(begun))
+    rest = lanes.run(inputs, lambda: [runner] * count, count, ahead=ahead)
+    made = [int(result[0]) for some in (first, *rest) for result in some]
+    assert made == [*range(1, 11), *range(begun + 1, 48)]
 
 
 def test_configurations_differ_and_come_back(objective: Objective) -> None:

@@ -78,13 +78,13 @@ class Dataset:
         digest = _sha256(self._source, picked, labels)
         return replace(self, samples=len(picked), labels=labels, sha256=digest, _picked=picked)
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """All samples by input name, `size` at a time; the last batch may be smaller.
+    def batches(self, size: int, first: int = 0) -> Iterator[Batch]:
+        """Samples by input name, from the `first`, `size` at a time; the last batch may be smaller.
 
         A model of static batch always gets that many. DataError for an image that does not decode.
         """
         step = self._batch or size
-        for start in range(0, self.samples, step):
+        for start in range(first, self.samples, step):
             yield self._source.read(self._picked[start : start + step])
 
 

@@ -117,7 +117,12 @@ _OF_GPUS = Library(
 )
 
 
-_SIZED = replace(_OF_CPUS, conv=sized_conv.conv, depthwise=sized_conv.depthwise)
+_SIZED = replace(
+    _OF_CPUS,
+    conv=sized_conv.conv,
+    depthwise=sized_conv.depthwise,
+    max_pool=sized_conv.max_pool,
+)
 
 
 def of(isa: Device, *, sized: bool = False) -> Library:

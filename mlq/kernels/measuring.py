@@ -16,13 +16,14 @@ from mlq.kernels.executable import Buffer, workers
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import SIDE_BY_SIDE, each_part, each_vector
+from mlq.kernels.sized import Sized
 
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 
 
 @dataclass(frozen=True)
-class FakeQuantize:
+class FakeQuantize(Sized):
     """numerics.fake_quantize_row of an image of floats, by a `row` that is chosen at run time."""
 
     isa: Isa
@@ -30,6 +31,7 @@ class FakeQuantize:
     output: Image
     row: int
     sizes: ClassVar[tuple[str, ...]] = ("input", "output", "row")
+    framed: ClassVar[str] = "output"
     label: ClassVar[str] = "fake_quantize"
 
     @property

@@ -17,12 +17,13 @@ from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import SIDE_BY_SIDE
+from mlq.kernels.sized import Sized
 
 _EXTREMES = 2  # numbers before the counts
 
 
 @dataclass(frozen=True)
-class Observe:
+class Observe(Sized):
     """Least and greatest of an image of floats, then counts of every `stride`-th element.
 
     The `bins` of equal width lie between least and greatest; all numbers are f32.

@@ -36,6 +36,10 @@ class _Pool:
         work = self.output.size * self.window[0] * self.window[1]
         return max(1, min(4, work // _GRAIN, self.output.height)), 1, self.output.batch
 
+    def workers(self) -> Sequence[Index]:
+        """The grid, as code knows it."""
+        return self.grid
+
     @property
     def _size(self) -> str:
         height, width = self.window
@@ -49,7 +53,7 @@ class _Pool:
 
     def _each_pixel(self, group: Sequence[Index], body: Callable[[Index, Index], None]) -> None:
         """`body(y, x)` for the output pixels of a workgroup."""
-        low, high = code.share(self.output.height, group[0], self.grid[0])
+        low, high = code.share(self.output.height, group[0], self.workers()[0])
 
         def row(y: Index) -> None:
             def pixel(x: Index) -> None:
@@ -62,7 +66,8 @@ class _Pool:
     def _origin(self, y: Index, x: Index) -> tuple[Index, Index]:
         """Where the window of an output pixel begins; within the margin, perhaps."""
         (top, left), (down, right) = self.pads, self.strides
-        return code.plus(code.times(y, down), -top), code.plus(code.times(x, right), -left)
+        row, pixel = code.times(y, down), code.times(x, right)
+        return code.plus(row, code.times(top, -1)), code.plus(pixel, code.times(left, -1))
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class MaxPool(_Pool):
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
-        margins.fill(self.output, memory[-1], code.scalar(memory[1], 0), group, self.grid)
+        margins.fill(self.output, memory[-1], code.scalar(memory[1], 0), group, self.workers())
         self._each_pixel(group, partial(self._greatest, memory, group[2]))
 
     def _greatest(self, memory: Sequence[Value], batch: Index, y: Index, x: Index) -> None:
@@ -106,7 +111,10 @@ class MaxPool(_Pool):
                 greatest = code.greater(greatest, value, signed=signed)
             code.store(greatest, memory[-1], code.plus(target, channel))
 
-        each_block(self._channels, self.isa.width(self.kind), block)
+        self._each_block(block)
+
+    def _each_block(self, body: Callable[[int, Index], None]) -> None:
+        each_block(self._channels, self.isa.width(self.kind), body)
 
 
 @dataclass(frozen=True)
@@ -181,5 +189,5 @@ class MeanPool(_Pool):
         return [storage.extended(value)] if count == 1 else lanes.unpacked(storage, value)
 
 
-def _within(at: Index, size: int) -> Index:
-    return code.at_least(code.at_most(at, size - 1), 0)
+def _within(at: Index, size: Index) -> Index:
+    return code.at_least(code.at_most(at, code.plus(size, -1)), 0)

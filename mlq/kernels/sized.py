@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, TypeVar
 
 from mlq.kernels import code
 from mlq.kernels.code import Index
@@ -36,13 +36,15 @@ class Size(code.Beyond):
     __radd__, __rmul__ = __add__, __mul__
 
 
-@runtime_checkable
-class Sized(Protocol):
-    """A kernel whose code takes the numbers in some of its fields as sizes, too."""
+class Sized:
+    """A kernel whose code takes the numbers in the fields called `sizes` as sizes, too.
 
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """The names of these fields."""
+    An image without a margin is told none, and has code of its own; but for the one that is
+    `framed`, whose margin may be of no width.
+    """
+
+    sizes: ClassVar[tuple[str, ...]]
+    framed: ClassVar[str] = ""
 
 
 KernelT = TypeVar("KernelT")
@@ -50,8 +52,10 @@ KernelT = TypeVar("KernelT")
 
 def numbers(kernel: object) -> list[int]:
     """The sizes of a kernel, one after the other; of one that is not sized there are none."""
-    fields = kernel.sizes if isinstance(kernel, Sized) else ()
-    return [number for name in fields for number in _numbers(getattr(kernel, name))]
+    if not isinstance(kernel, Sized):
+        return []
+    fields = [(getattr(kernel, name), name == kernel.framed) for name in kernel.sizes]
+    return [number for value, framed in fields for number in _numbers(value, framed=framed)]
 
 
 def form(kernel: KernelT) -> KernelT:
@@ -61,27 +65,30 @@ def form(kernel: KernelT) -> KernelT:
 
 def filled(kernel: KernelT, sizes: Iterator[Any]) -> KernelT:
     """The kernel with other sizes, each in the place that `numbers` has it from."""
-    fields = kernel.sizes if isinstance(kernel, Sized) else ()
-    changes = {name: _filled(getattr(kernel, name), sizes) for name in fields}
-    return replace(kernel, **changes) if changes else kernel  # type: ignore[type-var]  # a dataclass
+    if not isinstance(kernel, Sized):
+        return kernel
+    changes = {
+        name: _filled(getattr(kernel, name), sizes, framed=name == kernel.framed)
+        for name in kernel.sizes
+    }
+    return replace(kernel, **changes)  # type: ignore[type-var]  # a dataclass
 
 
-def _numbers(value: Any) -> list[int]:
+def _numbers(value: Any, *, framed: bool) -> list[int]:
     if isinstance(value, int):
         return [value]
-    if value == NO_MARGIN:
+    if value == NO_MARGIN and not framed:
         return []
     parts = value if isinstance(value, tuple) else vars(value).values() if value else ()
-    return [number for part in parts for number in _numbers(part)]
+    return [number for part in parts for number in _numbers(part, framed=framed)]
 
 
-def _filled(value: Any, sizes: Iterator[Any]) -> Any:
+def _filled(value: Any, sizes: Iterator[Any], *, framed: bool) -> Any:
     if isinstance(value, int):
         return next(sizes)
-    if value == NO_MARGIN:
+    if value is None or (value == NO_MARGIN and not framed):
         return value
     if isinstance(value, tuple):
-        return tuple(_filled(part, sizes) for part in value)
-    if value is None:
-        return None
-    return replace(value, **{name: _filled(part, sizes) for name, part in vars(value).items()})
+        return tuple(_filled(part, sizes, framed=framed) for part in value)
+    parts = {name: _filled(part, sizes, framed=framed) for name, part in vars(value).items()}
+    return replace(value, **parts)

@@ -1,22 +1,25 @@
-"""Convolutions of floats that share their code, whatever their sizes."""
+"""Convolutions and pools of floats that share their code, whatever their sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
-from mlq.kernels import tiling
+from mlq.kernels import code, tiling
 from mlq.kernels.code import Index
 from mlq.kernels.conv import Conv
 from mlq.kernels.depthwise import Depthwise, Run
 from mlq.kernels.executable import workers
+from mlq.kernels.pools import MaxPool
 from mlq.kernels.reduction import Part
+from mlq.kernels.sized import Sized
 from mlq.kernels.tiling import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizedConv(Conv):
+class SizedConv(Conv, Sized):
     """A convolution of floats whose sizes are known at run time, all but those of its tiles.
 
     Its result is that of Conv, bit for bit: tiles do not change the order of a sum.
@@ -33,6 +36,7 @@ class SizedConv(Conv):
         "strides",
         "pads",
     )
+    framed: ClassVar[str] = "input"
 
     @property
     def label(self) -> str:
@@ -99,10 +103,11 @@ def _single(run: int) -> Part:
 
 
 @dataclass(frozen=True)
-class SizedDepthwise(Depthwise):
+class SizedDepthwise(Depthwise, Sized):
     """A depthwise convolution of floats whose sizes are known at run time, all but its window's."""
 
     sizes: ClassVar[tuple[str, ...]] = ("input", "output", "pads")
+    framed: ClassVar[str] = "input"
 
     @property
     def label(self) -> str:
@@ -128,3 +133,33 @@ def depthwise(**description: Any) -> Depthwise:
     known = Depthwise(**description)
     whole = known.output.channels % known.isa.lanes == 0
     return SizedDepthwise(**description) if known.kind == "f32" and whole else known
+
+
+@dataclass(frozen=True)
+class SizedMaxPool(MaxPool, Sized):
+    """The maxima of windows of floats of an image whose sizes are known at run time."""
+
+    sizes: ClassVar[tuple[str, ...]] = ("input", "output", "pads")
+
+    @property
+    def label(self) -> str:
+        """As `real_max_pool3x3s2`."""
+        return f"real_max_pool{self.window[0]}x{self.window[1]}s{self.strides[0]}"
+
+    def workers(self) -> Sequence[Index]:
+        """The grid that a call has."""
+        return workers()
+
+    def _each_block(self, body: Callable[[int, Index], None]) -> None:
+        lanes = self.isa.lanes
+        code.loop(0, self.output.channels, lanes, partial(body, lanes))
+
+
+def max_pool(**description: Any) -> MaxPool:
+    """A pool that shares its code if it can: its channels must fill vectors."""
+    known = MaxPool(**description)
+    whole = (
+        known.input.channels == known.output.channels
+        and known.output.channels % known.isa.lanes == 0
+    )
+    return SizedMaxPool(**description) if known.kind == "f32" and whole else known

@@ -82,13 +82,32 @@ def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
 
 @cache
 def alike(isa: Isa, work: Work) -> Columns:
-    """The cheapest cover by blocks that are all alike, on tiles of as many pixels as fit a row."""
+    """A cover by blocks that are all alike, on tiles of as many pixels as fit a row.
+
+    By the tile that most others have, if it fits: one more takes longer to compile than it spares.
+    """
+    usual = _usual(isa, work.unit)
+    if work.vectors % usual.vectors == 0 and work.width >= usual.pixels:
+        return replace(usual, blocks=work.vectors // usual.vectors)
+    most = min(usual.pixels, work.width)
     options = [
-        Columns(0, work.vectors // vectors, vectors, min(fitting, work.width), by_row=False)
+        Columns(0, work.vectors // vectors, vectors, min(fitting, most), by_row=False)
         for vectors in range(1, _MOST_VECTORS + 1)
         if work.vectors % vectors == 0 and (fitting := _fitting(isa, work, vectors))
     ]
     return min(options, key=lambda option: _cost(isa, work, option))
+
+
+@cache
+def _usual(isa: Isa, unit: Unit) -> Columns:
+    """The cheapest tile of powers of two of vectors where there is much of everything."""
+    much = Work(unit, 64, 64, 8, 256, 256, packs=False, part=8)
+    options = [
+        Columns(0, 1, vectors, fitting, by_row=False)
+        for vectors in (1, 2, 4, 8)
+        if (fitting := _fitting(isa, much, vectors))
+    ]
+    return min(options, key=lambda option: _cost(isa, much, option) / option.vectors)
 
 
 def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
+from torch_mlir.ir import Operation
 from torch_mlir.passmanager import PassManager
 
 from mlq.errors import PipelineError
@@ -153,3 +154,11 @@ def steps(text: str) -> list[Pass | str]:
         PASSES[e.name].from_options(_options(e)) if e.name in PASSES else str(e)
         for e in _flatten(_Parser(text).whole())
     ]
+
+
+def run_pipeline(text: str, module: Operation) -> None:
+    """Run a pipeline, and verify what it made: to do so after each pass takes a quarter of it."""
+    passes = parse_pipeline(text)
+    passes.enable_verifier(enable=False)
+    passes.run(module)
+    module.verify()

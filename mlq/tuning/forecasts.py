@@ -10,6 +10,7 @@ asked: every layer counts the same.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
@@ -20,13 +21,15 @@ from numpy.typing import NDArray
 
 from mlq import numerics
 from mlq.network import Layer
-from mlq.precision import Granularity, Precision, Scheme
+from mlq.precision import GRANULARITIES, SCHEMES, Granularity, Precision, Scheme
 from mlq.squared_error import Spreads
 from mlq.stored import StoredNetwork
 from mlq.tuning.features import NOISE
 from mlq.tuning.mixing import PRECISION, Calibrated, Mixing
 from mlq.tuning.space import SPACES, Configuration
 from mlq.tuning.trials import Forecast
+
+Reals = NDArray[np.float64]
 
 # Noise in parts of the signal that is taken for none: far below what storing 16 bits costs.
 _NONE = 1e-9
@@ -39,6 +42,21 @@ class _Weight(NamedTuple):
     noise: float
     channels: float
     digest: bytes
+
+
+class _Row(NamedTuple):
+    """A row of the table, and whose activation it stores."""
+
+    tensor: str
+    scale: float
+    zero_point: float
+    low: float
+    high: float
+
+    @property
+    def levels(self) -> int:
+        """How many steps lie between the least and the greatest integer."""
+        return int(self.high - self.low)
 
 
 class Forecasts:
@@ -57,11 +75,13 @@ class Forecasts:
         self._calibrated, self._mixing, self._samples = calibrated, mixing, samples
         self._stored = StoredNetwork(calibrated.network)
         self._known: dict[Configuration, Forecast] = {}
+        # Many configurations share the one half of what they store or the other.
         self._sums = cache(self._added)
+        self._table, self._read = cache(self._one_table), cache(self._all_read)
+        self._weights, self._weighed = cache(self._all_weights), cache(self._all_weighed)
         self._configured = cache(self._stored.configured)
-        self._weights = cache(self._all_weights)
-        self._activation = cache(self._one_activation)
         self._weight = cache(self._one_weight)
+        self._rows: dict[_Row, Reals] = {}
 
     def of(self, configuration: Configuration) -> Forecast:
         """The forecast, without methods; where the allocator chooses, of what it starts from.
@@ -78,57 +98,86 @@ class Forecasts:
             self._known[configuration] = Forecast(noise, identity)
         return self._known[configuration]
 
+    def weigh(self) -> None:
+        """Store the weights in every way, which needs no samples."""
+        for scheme, granularity in itertools.product(SCHEMES, GRANULARITIES):
+            self._weights(scheme, granularity)
+
     @cached_property
-    def _least(self) -> NDArray[np.float64]:
+    def _least(self) -> Reals:
         """The least of each noise among the configurations of Quantune's space."""
         points = SPACES["quantune96"].fitted(self._samples).points()
-        least: NDArray[np.float64] = np.min([self._sums(point) for point in points], axis=0)
+        least: Reals = np.min([self._sums(point) for point in points], axis=0)
         return least
 
     @cached_property
-    def _spreads(self) -> Mapping[str, Spreads]:
-        """The values of every tensor, over all samples."""
+    def _spreads(self) -> tuple[list[str], Spreads]:
+        """Names of the tensors, and their values over all samples."""
         observed = self._calibrated.observations(self._samples).tensors
-        return {name: Spreads([each.cumulative]) for name, each in observed.items()}
+        return list(observed), Spreads([each.cumulative for each in observed.values()])
 
-    def _added(self, configuration: Configuration) -> NDArray[np.float64]:
+    def _added(self, configuration: Configuration) -> Reals:
         """Noise by `NOISE`, added up over layers."""
-        stored = self._configured(configuration.scheme, configuration.granularity)
-        total = np.zeros(len(NOISE))
-        for row, (_, flow) in zip(self._table(configuration), stored.operands, strict=True):
-            if row.any():
-                total[:2] += self._activation(flow.tensor, *row.tolist())
-        weights = self._weights(configuration.scheme, configuration.granularity)
-        for name in self._mixing.decision(configuration).assignment:
-            if name in weights:
-                total[2:] += weights[name].noise, weights[name].channels
-        return np.maximum(total, _NONE)
+        plain = replace(configuration, rounding="nearest", methods="none")
+        read = self._read(replace(plain, granularity="per_axis"))
+        weighed = self._weighed(replace(plain, samples=1, calibrator="minmax"))
+        total: Reals = np.maximum(np.concatenate([read, weighed]), _NONE)
+        return total
 
     def _identity(self, configuration: Configuration) -> str:
         """A hash of how everything is stored, and of all that changes weights or biases."""
-        digest = hashlib.sha256(self._table(replace(configuration, methods="none")).tobytes())
+        plain = replace(configuration, rounding="nearest", methods="none")
+        digest = hashlib.sha256(self._table(replace(plain, granularity="per_axis")).tobytes())
         weights = self._weights(configuration.scheme, configuration.granularity)
         for name in sorted(self._mixing.decision(configuration).assignment):
             digest.update(name.encode() + (weights[name].digest if name in weights else b""))
-        if (configuration.rounding, configuration.methods) != ("nearest", "none"):
+        if plain != configuration:
             digest.update(str(configuration).encode())
         return digest.hexdigest()[:_IDENTITY_DIGITS]
 
-    def _table(self, configuration: Configuration) -> NDArray[np.float32]:
+    def _one_table(self, configuration: Configuration) -> NDArray[np.float32]:
         stored = self._configured(configuration.scheme, configuration.granularity)
         assignment = self._mixing.decision(configuration).assignment
         return stored.table(self._calibrated.ranges(configuration), assignment)
 
-    def _one_activation(
-        self, tensor: str, scale: float, zero_point: float, low: float, high: float
-    ) -> tuple[float, float]:
-        """Rounding and clipping noise of a row of the table, in parts of the tensor's energy."""
-        spread = self._spreads[tensor]
-        below, levels, only = int(zero_point - low), int(high - low), np.array([0])
-        stored = spread.stored(np.array([[scale]]), np.array([[below]]), levels)
-        errors, energy = (stored.rounded(only, only), stored.clipped), spread.energy.item() or 1.0
-        kept, clipped = (max(each.item(), 0.0) / energy for each in errors)
-        return kept, clipped
+    def _all_read(self, configuration: Configuration) -> Reals:
+        """Rounding and clipping noise of all activations that integer layers read."""
+        operands, total = self._stored.operands, np.zeros(2)
+        pairs = zip(self._table(configuration), operands, strict=True)
+        rows = [_Row(flow.tensor, *row.tolist()) for row, (_, flow) in pairs if row.any()]
+        unknown = {row for row in rows if row not in self._rows}
+        while unknown:
+            # One of each tensor: it is calls of numpy that take time, not what they do.
+            alike = next(iter(unknown)).levels
+            some = {row.tensor: row for row in unknown if row.levels == alike}
+            self._rows.update(self._noises(some, alike))
+            unknown -= set(some.values())
+        for row in rows:
+            total += self._rows[row]
+        return total
+
+    def _noises(self, rows: Mapping[str, _Row], levels: int) -> dict[_Row, Reals]:
+        """Rounding and clipping noise by rows, in parts of their tensors' energies."""
+        names, spreads = self._spreads
+        scales, below = np.ones((len(names), 1)), np.zeros((len(names), 1), np.int64)
+        chosen = np.array([names.index(name) for name in rows])
+        scales[chosen, 0] = [row.scale for row in rows.values()]
+        below[chosen, 0] = [int(row.zero_point - row.low) for row in rows.values()]
+        stored = spreads.stored(scales, below, levels)
+        kept = stored.rounded(chosen, np.zeros_like(chosen))[:, 0]
+        errors = np.maximum(np.stack([kept, stored.clipped[chosen, 0, 0]], axis=1), 0.0)
+        energy = spreads.energy[chosen, None]
+        found = errors / np.where(energy == 0.0, 1.0, energy)
+        return dict(zip(rows.values(), found, strict=True))
+
+    def _all_weighed(self, configuration: Configuration) -> Reals:
+        """Noise of the weights of all integer layers, by layer and by channel."""
+        weights = self._weights(configuration.scheme, configuration.granularity)
+        total = np.zeros(2)
+        for name in self._mixing.decision(configuration).assignment:
+            if name in weights:
+                total += weights[name].noise, weights[name].channels
+        return total
 
     def _all_weights(self, scheme: Scheme, granularity: Granularity) -> dict[str, _Weight]:
         """The stored weights by layer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple, Protocol
 
 from mlq import alone, planning, sensitivity, targets
@@ -82,12 +82,15 @@ class Mixing:
         self._target, self._threads = target, threads
         self.supported = planning.supported(self._network, target, [PRECISION])
         self._decided: dict[Configuration, Decision] = {}
+        self._by_rule = cache(self._ruled)
 
     def decision(self, configuration: Configuration) -> Decision:
         """What is decided for a configuration; decided once."""
         if configuration not in self._decided:
-            decide = self._allocated if configuration.mixed == "quantunev2" else self._by_rule
-            self._decided[configuration] = decide(configuration)
+            chosen = configuration.mixed == "quantunev2"
+            self._decided[configuration] = (
+                self._allocated(configuration) if chosen else self._by_rule(configuration.mixed)
+            )
         return self._decided[configuration]
 
     def known_us(self, configuration: Configuration) -> float | None:
@@ -96,11 +99,11 @@ class Mixing:
             return None
         return self.decision(configuration).us
 
-    def _by_rule(self, configuration: Configuration) -> Decision:
+    def _ruled(self, mixed: str) -> Decision:
         """All that can be is integer, but for the ends where these are to be float."""
         integer = uniform(self._network, PRECISION, self.supported)
         weighted = [layer.name for layer in self._network.layers if layer.weight is not None]
-        ends = weighted[:1] + weighted[-1:] if configuration.mixed == "ends" else []
+        ends = weighted[:1] + weighted[-1:] if mixed == "ends" else []
         names = [layer.name for layer in self._network.layers]
         precisions = {**dict.fromkeys(names, "f32"), **integer, **dict.fromkeys(ends, "f32")}
         why = dict.fromkeys(names, "f32: the target has no integer precision for it")

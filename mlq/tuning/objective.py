@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,12 @@ from mlq.network import Network
 from mlq.precision import Calibrator, Precision, Scheme
 from mlq.ranges import Ranges
 from mlq.rounding import Rounding, round_weights
-from mlq.simulation import Runner, Simulation
+from mlq.simulation import Simulation
 from mlq.stored import Assignment
 from mlq.targets.base import Target
+from mlq.tuning import lanes
 from mlq.tuning.forecasts import Forecasts
+from mlq.tuning.inputs import Inputs
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
 from mlq.tuning.mixing import PRECISION, Decision, Mixing
 from mlq.tuning.space import SPACES, Configuration, Equalized
@@ -40,9 +41,6 @@ _Calibrated = tuple[int, Calibrator, Scheme, Equalized]
 _FEWEST = 30
 # So many multiplications are done in any case: they take a second. Of small networks that is all.
 _CHEAP_MACS = 4 * 10**10
-# Samples between two looks at how a trial does.
-_TOGETHER = 10
-_MOST_LANES = 8  # are given samples of a small network by Python as fast as they run them
 # Sets of rounded weights that are kept, each as large as the network: the last ones.
 _ROUNDINGS_KEPT = 4
 
@@ -70,20 +68,22 @@ class Objective:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
         self._threads, self._tolerance = threads, tolerance
-        self._lanes = max(min(os.cpu_count() or 1, _MOST_LANES) // threads, 1)
+        self._lanes = lanes.most(threads)
         self.mixing = Mixing(self, target, threads=threads)
+        self._names = [spec.name for spec in network.model.inputs]
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
         self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
         self._ranges: dict[_Calibrated, Ranges] = {}
         self._rounding: dict[Configuration, Rounding] = {}
         # Measurements that were not lost, by what is computed.
         self._measured: dict[str, Measurement] = {}
+        self._beside: Callable[[], object] = lambda: None
 
     @cached_property
     def simulation(self) -> Simulation:
         """The module that calibrates and serves every trial, compiled when it is needed."""
-        host = targets.host_target()
-        return Simulation(self.network, host, chains=0, observed=True, threads=self._threads)
+        make = partial(Simulation, chains=0, observed=True, threads=self._threads)
+        return make(self.network, targets.host_target(), beside=self._beside)
 
     @cached_property
     def fewest(self) -> int:
@@ -97,15 +97,20 @@ class Objective:
 
     def compile_beside(self, work: Callable[[], object]) -> None:
         """Compile, and do other work meanwhile: the compiler is a process of its own."""
-        with ThreadPoolExecutor(1) as pool:
-            working = pool.submit(work)
-            _ = self.simulation
-            working.result()
+
+        def beside() -> None:
+            work()
+            self.forecasts.weigh()
+            _ = self._evaluated.first
+
+        self._beside = beside
+        _ = self.simulation
 
     def foresee(self, points: Sequence[Configuration], work: Callable[[], object]) -> None:
         """Forecast these configurations, and do other work meanwhile, such as to `prepare`."""
-        paper = SPACES["quantune96"].fitted(self.calib.samples).points()
-        for samples in {each.samples for each in (*points, *paper) if points}:
+        if points:
+            self.observations(self.calib.samples)
+        for samples in {each.samples for each in points}:
             self.observations(samples)
         with ThreadPoolExecutor(1) as pool:
             working = pool.submit(work)
@@ -132,12 +137,14 @@ class Objective:
                 f"{samples}; list fewer calibration samples or give more data"
             )
         if (samples, equalized) not in self._observations:
-            observing = calibration.Observing(
-                self.simulation.reweighted(self.network_of(equalized))
-            )
-            self._observations[samples, equalized] = calibration.observe(
-                self.network, observing, self.calibration(samples)
-            )
+            simulation = self.simulation.reweighted(self.network_of(equalized))
+            inputs, runners = self.calibration(samples), partial(simulation.observers, self._lanes)
+            every = lanes.run(inputs, runners, self._lanes, ahead=samples)
+            results = ((1, result) for some in every for result in some)
+            # The first of them are what configurations of few samples know.
+            few = SPACES["quantune96"].fitted(self.calib.samples).samples
+            for found in calibration.observe_each(self.network, results, few):
+                self._observations.setdefault((found.samples, equalized), found)
         return self._observations[samples, equalized]
 
     def network_of(self, equalized: Equalized) -> Network:
@@ -248,36 +255,35 @@ class Objective:
         )
         measured = self._measured.get(computed)
         if measured is None:
-            outputs = self._outputs(simulation, ranges, assignment)
-            measured = self.reference.measure(
-                outputs, racing, tolerance=self._tolerance, fewest=self.fewest
-            )
+            with closing(self._outputs(simulation, ranges, assignment)) as outputs:
+                measured = self.reference.measure(
+                    outputs, racing, tolerance=self._tolerance, fewest=self.fewest
+                )
         if not measured.lost:
             self._measured[computed] = measured
         return replace(measured, seconds=time.perf_counter() - start)
 
     def _outputs(
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
-    ) -> Iterator[Array]:
-        """Logits of some samples after the other."""
-        inputs, lanes = self._inputs(self.data), self._lanes
-
-        def run(runner: Runner, some: Sequence[list[Array]]) -> list[Array]:
-            return [evaluation.logits(runner(*each)[0]) for each in some]
-
-        with ThreadPoolExecutor(lanes) as pool:
-            while few := list(itertools.islice(inputs, _TOGETHER)):
-                shares = [few[lane::lanes] for lane in range(lanes)]
-                found = list(pool.map(run, simulation.runners(ranges, assignment, lanes), shares))
-                yield np.concatenate([found[i % lanes][i // lanes] for i in range(len(few))])
+    ) -> Generator[Array]:
+        """Logits of some samples after the other; of the `fewest` in any case, or until closed."""
+        runners = partial(simulation.runners, ranges, assignment, self._lanes)
+        every = lanes.run(iter(self._evaluated), runners, self._lanes, ahead=self.fewest)
+        with closing(every):
+            for some in every:
+                yield np.concatenate([evaluation.logits(each[0]) for each in some])
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""
         return itertools.islice(self._inputs(self.calib), samples)
 
+    @cached_property
+    def _evaluated(self) -> Inputs:
+        """The samples of trials, the first of which all trials go over."""
+        return Inputs(self.data, self._names, self.fewest)
+
     def _inputs(self, data: Dataset) -> Iterator[list[Array]]:
-        names = [spec.name for spec in self.network.model.inputs]
-        return ([batch[name] for name in names] for batch in data.batches(1))
+        return iter(Inputs(data, self._names))
 
 
 def _calibrated(configuration: Configuration) -> _Calibrated:

@@ -50,7 +50,7 @@ def avg_pool2d(op: AvgPool2dOp, isa: Device, images: Images) -> Lower | str:
 def _max_pool(op: MaxPool2dOp, isa: Device, images: Images) -> None:
     source, output = images.read(op.input, BLOCK), images.result(op.output)
     pads = tuple(op.pads)[:2]
-    kernel = library.of(isa).max_pool(
+    kernel = library.of(isa, sized=images.sized).max_pool(
         isa=isa,
         input=source.image,
         output=output,
