@@ -43,6 +43,8 @@ def files(cpu: str) -> Files:
             f"romimage: file={_ROM}\n"
             f"ata0-master: type=disk, path={_DISK}, mode=flat\n"
             'display_library: rfb, options="timeout=0"\n'
+            # Where there is no sound card, what opens it ends Bochs.
+            "sound: waveoutdrv=dummy\n"
             "clock: sync=none\nport_e9_hack: enabled=1\npanic: action=fatal\n"
             f"log: {LOG}\n"
         ),

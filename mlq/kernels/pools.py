@@ -178,10 +178,13 @@ class MeanPool(_Pool):
 
     @property
     def _width(self) -> int:
-        """Channels at once: a register of them where packing leaves their order, or of sums."""
+        """Channels at once: a register of them where packing leaves their order, or of sums.
+
+        Of fewer channels than fill a register, unpacking would make sums that fill none.
+        """
         whole = self.isa.width(self.kind)
         order = lanes.interleaved(self.isa.lanes, whole // self.isa.lanes)
-        return whole if order == sorted(order) else self.isa.lanes
+        return whole if order == sorted(order) and whole <= self._channels else self.isa.lanes
 
     def _extended(self, value: Value, count: int) -> list[Value]:
         """Elements as so many vectors of i32."""
