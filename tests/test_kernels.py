@@ -527,19 +527,24 @@ def max_pool(isa: Device, rng: np.random.Generator, *, kind: Kind = "u8") -> Cas
 
 
 def mean_pool(
-    isa: Device, rng: np.random.Generator, *, result: Kind = "u8", kind: Kind = "u8"
+    isa: Device,
+    rng: np.random.Generator,
+    *,
+    channels: int = 40,
+    result: Kind = "u8",
+    kind: Kind = "u8",
 ) -> Case:
     bits, real = {"u8": 8, "u16": 16}, result == "f32"
     reads = QuantParams(bits[kind], signed=False, scale=(0.02,), zero_point=(77,))
     writes = None
     if result != "f32":
         writes = QuantParams(bits[result], signed=False, scale=(0.013,), zero_point=(31,))
-    x = stored_at_random(rng, kind, (2, 7, 6, 40))
+    x = stored_at_random(rng, kind, (2, 7, 6, channels))
     keys = {"kernel": (3, 3), "strides": (2, 2), "pads": (1,) * 4}
     sums, counts = numerics.avg_pool2d(x.transpose(0, 3, 1, 2), zero_point=77, **keys)
     scale = numerics.pool_scale(counts, reads, writes)
     expected = numerics.finish(sums, scale, writes).transpose(0, 2, 3, 1)
-    input, output = Image(2, 7, 6, 40, (1,) * 4), Image(2, *counts.shape, 40)
+    input, output = Image(2, 7, 6, channels, (1,) * 4), Image(2, *counts.shape, channels)
     finish = Finish(result)
     kernel = library.of(isa).mean_pool(
         isa=isa, input=input, output=output, finish=finish, scales=counts.size, kind=kind, **WINDOW
@@ -614,6 +619,7 @@ def cases(isa: Isa) -> Iterator[Case]:
     yield from (concat(isa, rng, (24, 3, 100), kind=kind) for kind in kinds)
     yield from measured(isa, rng)
     yield from (mean_pool(isa, rng, result=kind) for kind in kinds)
+    yield from (mean_pool(isa, rng, channels=each) for each in (8, 5))
     yield quantize(isa, rng, channels=3, width=35)
     yield quantize(isa, rng, channels=1, width=9)
     yield from (quantize(isa, rng, channels=n, width=35, stored=n) for n in (1, 2, 3))

@@ -139,7 +139,7 @@ def test_report_fits_the_window_and_can_be_read(
 def test_long_names_do_not_widen_the_report(browser: Chromium, page: Path, name: str) -> None:
     named = page.with_name("named.html")
     named.write_text(page.read_text().replace("<wbr>", "").replace("block2/expand/conv", name))
-    assert named.read_text().count(name) > 6
+    assert named.read_text().count(name) >= 4
     browser.open(named, PHONE)
     browser.evaluate(UNFOLD)
     assert browser.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
@@ -223,7 +223,7 @@ def test_borders_are_where_the_plan_changes_its_mind(result: Result) -> None:
     assert kinds["requantize"] == casts.requantize == 0
     assert kinds["unrounded"] > 0
     names = {layer.name for layer in result.report.layers} | {RESULT}
-    stored = {"w8a8": "u8", "w8a16": "u16"}
+    stored = {"w8a8": "u8", "w10a12": "u16"}
     for border in casts.borders:
         readers = set(border.consumers)
         assert readers <= names
@@ -254,7 +254,7 @@ def test_what_stayed_float_says_why(result: Result) -> None:
     (table,) = [block for block in under("Stayed float", result) if isinstance(block, Table)]
     said = {row[0]: row[2] for row in table.rows}
     assert said == {layer.name: layer.reason.removeprefix("f32: ") for layer in kept}
-    assert len(kept) > 1
+    assert kept
     changed = tuple(
         layer.model_copy(update={"precision": "w8a8"}) for layer in result.report.layers
     )
