@@ -259,6 +259,21 @@ def test_quantune_starts_where_other_networks_ended() -> None:
         assert goal in toy.measured
 
 
+def test_values_that_no_trial_had_are_tried_once_beside_the_best() -> None:
+    goal = replace(POINTS[40], mixed="quantunev2", rounding="least-squares", calibrator="mse")
+    chooser = QuantuneSampler(SPACES["full"], Trials(trials_of("a", POINTS[40])))
+    study = optuna.create_study(sampler=chooser)
+    studies.run(study, toy := Toy(goal), SPACES["full"], trials=6)
+    first, *others = toy.measured
+    assert first == POINTS[40]
+    assert others[0] == replace(first, mixed="quantunev2")
+    assert others[1] == replace(others[0], rounding="least-squares")
+    # Of least squares biases are not corrected, so but one set of methods is left.
+    assert others[2] == replace(others[1], methods="equalize")
+    assert {each.calibrator for each in others[3:]} == {"percentile", "mse"}
+    assert goal in others
+
+
 def test_unknown_sampler_is_named() -> None:
     with pytest.raises(UsageError, match="did you mean 'quantune'"):
         sampler("quantum", SMALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -31,6 +32,8 @@ SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 _TAKEN = (*_TOLD, TrialState.RUNNING)
 _POPULATION = 8
+# Knobs whose values no number orders, those first that matter most: a value is seen or it is not.
+_TRIED_ONCE = ("mixed", "rounding", "methods", "calibrator", "granularity", "scheme")
 # Trials that tell a cold sampler something.
 _COLD = 2
 # The loss and the time are weighed differently in every trial: multiples of the golden ratio are
@@ -133,7 +136,9 @@ class OrderedSampler(_PointSampler):
 class QuantuneSampler(_PointSampler):
     """The configuration that trees, grown on other networks' trials and on this one's, rank first.
 
-    Without trials of other networks (cold) the first two are random. With `caution` above zero the
+    Without trials of other networks (cold) the first two are random. With them, a value that none
+    of them had, nor any trial of this one, is tried once beside the best so far: trees cannot rank
+    what they were not grown on. With `caution` above zero the
     choice is by mean plus so many deviations, which explores what the ensemble is unsure of.
 
     With `known_us` the trees rank by loss only, for the time needs no trial; each proposal weighs
@@ -164,6 +169,8 @@ class QuantuneSampler(_PointSampler):
     def _next(self, free: Sequence[Configuration], told: Sequence[Told]) -> Configuration:
         if len(told) < _COLD and not self.surrogate.prior.trials:
             return free[int(self._random.integers(len(free)))]
+        if (unseen := self._unseen(free, told)) is not None:
+            return unseen
         predicted = self.surrogate.predict([each[:2] for each in told], free)
         scores = predicted.mean + self._caution * predicted.deviation
         if self._known_us is not None:
@@ -171,6 +178,21 @@ class QuantuneSampler(_PointSampler):
             scores = _weighed(scores, self._times(free, told), weight)
         # Of equally good ones the first: the space lists the cheaper ones before the others.
         return free[int(np.argmax(scores))]
+
+    def _unseen(self, free: Sequence[Configuration], told: Sequence[Told]) -> Configuration | None:
+        """The best configuration so far but for one knob, whose value no trial had."""
+        prior = [each.configuration for each in self.surrogate.prior.trials]
+        if not told or not prior:
+            return None
+        best = min(told, key=lambda each: each.loss).configuration
+        tried = [*prior, *(each.configuration for each in told)]
+        for knob in _TRIED_ONCE:
+            known = {getattr(each, knob) for each in tried}
+            for point in free:
+                same = replace(point, **{knob: getattr(best, knob)}) == best
+                if same and getattr(point, knob) not in known:
+                    return point
+        return None
 
     def _left(self, taken: Container[Configuration | None]) -> list[Configuration]:
         left, forecasts = super()._left(taken), self._forecasts
