@@ -12,7 +12,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -606,6 +606,23 @@ def test_finished_trials_outlive_the_process(tmp_path: Path) -> None:
     assert len(toy.measured) == 4
     with pytest.raises(UsageError, match="tunes another network"):
         studies.run(study, Toy(goal), SMALL, trials=99, subject="another")
+
+
+def test_an_interrupt_that_python_drops_still_ends_the_search() -> None:
+    """As where it meets a finalizer, whose exceptions are printed and ignored."""
+
+    class Deaf(Toy):
+        def measure(self, configuration: Configuration, racing: Racing = never) -> Measurement:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            return super().measure(configuration, racing)
+
+    study = optuna.create_study(sampler=sampler("grid", SMALL))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        studies.run(study, Deaf(SMALL.points()[9]), SMALL, trials=16)
+    assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 1
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_known_configurations_are_not_measured_again() -> None:

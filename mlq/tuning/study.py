@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -122,17 +124,39 @@ def run(
 
     def told(study: optuna.Study, trial: FrozenTrial) -> None:
         advance(trial)
+        if pressed.is_set():
+            raise KeyboardInterrupt
         if len(finished(study)) >= goal:
             study.stop()
 
-    if len(finished(study)) < goal:
-        try:
-            study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[told])
-        except UnboundLocalError as error:
-            # What Optuna 5.0 makes of an interrupt while it stores a trial.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
+    if len(finished(study)) >= goal:
+        return
+    with _interrupts() as pressed:
+        study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[told])
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set once Ctrl-C was pressed: Python drops the exception where it meets a finalizer."""
+    pressed, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield pressed
+        return
+
+    def press(number: int, frame: Any) -> None:
+        pressed.set()
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    except UnboundLocalError as error:
+        # What Optuna 5.0 makes of an interrupt while it stores a trial.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _evaluate(
