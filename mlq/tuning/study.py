@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from mlq.errors import UsageError
 from mlq.tuning.measurement import Measurement, Racing
 from mlq.tuning.outcomes import Loss, finished, is_settled
-from mlq.tuning.racing import pack, pack_divergences
+from mlq.tuning.racing import Divergences, Hits, pack, pack_divergences
 from mlq.tuning.rivalry import Rivalry
 from mlq.tuning.sampler import distributions
 from mlq.tuning.space import Configuration, Space, configuration
@@ -120,11 +120,11 @@ def run(
     def objective(trial: optuna.Trial) -> list[float]:
         choices = distributions(space).items()
         knobs = {knob: trial.suggest_categorical(knob, each.choices) for knob, each in choices}
-        return _evaluate(trial, measuring, configuration(knobs), loss)
+        return _evaluate(trial, measuring, configuration(knobs), loss, pressed)
 
     def told(study: optuna.Study, trial: FrozenTrial) -> None:
         advance(trial)
-        if pressed.is_set():
+        if pressed is not None and pressed.is_set():
             raise KeyboardInterrupt
         if len(finished(study)) >= goal:
             study.stop()
@@ -136,31 +136,41 @@ def run(
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Set once Ctrl-C was pressed: Python drops the exception where it meets a finalizer."""
+def _interrupts() -> Iterator[threading.Event | None]:
+    """Set once Ctrl-C was pressed, for where a trial can end; None where it is heard otherwise.
+
+    Raised anywhere, an interrupt can meet a finalizer, where Python drops it, or a lock; so it is
+    from the second time on only.
+    """
     pressed, before = threading.Event(), signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield pressed
-        return
+    on_main = threading.current_thread() is threading.main_thread()
+    waits = on_main and before is signal.default_int_handler
 
     def press(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            signal.default_int_handler(number, frame)
         pressed.set()
-        before(number, frame)
 
-    signal.signal(signal.SIGINT, press)
+    if waits:
+        signal.signal(signal.SIGINT, press)
     try:
-        yield pressed
+        yield pressed if waits else None
     except UnboundLocalError as error:
         # What Optuna 5.0 makes of an interrupt while it stores a trial.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        if waits:
+            signal.signal(signal.SIGINT, before)
 
 
 def _evaluate(
-    trial: optuna.Trial, measuring: Measuring, point: Configuration, loss: Loss
+    trial: optuna.Trial,
+    measuring: Measuring,
+    point: Configuration,
+    loss: Loss,
+    pressed: threading.Event | None,
 ) -> list[float]:
     """The objectives' values; what the study knows already is not measured again."""
     earlier = finished(trial.study)
@@ -169,7 +179,13 @@ def _evaluate(
         return _tell(trial, same[0].user_attrs, same[0].values[0])
     us = measuring.predicted_us(point)
     race = Rivalry.of(earlier, loss, us if len(trial.study.directions) > 1 else None)
-    found = measuring.measure(point, race.is_lost)
+
+    def is_lost(hits: Hits, divergences: Divergences) -> bool:
+        if pressed is not None and pressed.is_set():
+            raise KeyboardInterrupt
+        return race.is_lost(hits, divergences)
+
+    found = measuring.measure(point, race.is_lost if pressed is None else is_lost)
     figures = found.accuracy, found.lost_points, found.kl_mnat
     accuracy, lost, kl = race.estimates(found) if found.lost else figures
     facts = {
