@@ -139,9 +139,7 @@ def observe_each(
     yield _observations(seen, outputs, samples)
 
 
-def _observations(
-    seen: HistogramAccumulator, outputs: Sequence[NDArray[Any]], samples: int
-) -> Observations:
+def _observations(seen: HistogramAccumulator, outputs: list[Array], samples: int) -> Observations:
     tensors = {
         name: Observation(float(seen.minimum[i]), float(seen.maximum[i]), seen.histogram(i))
         for i, name in enumerate(seen.names)

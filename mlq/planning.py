@@ -162,10 +162,7 @@ class Planner:
             return None
 
     def as_fast(self, plan: Allocation) -> Allocation:
-        """Of plans that take about as long as this one, that of the least noise.
-
-        The plan itself where not time is saved, or where limits leave no other.
-        """
+        """The plan of least noise that takes about as long; itself where time is not saved."""
         if self._minimise != "us":
             return plan
         budget = replace(self._budget(None), us=plan.us * _AS_FAST)

@@ -447,7 +447,7 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     again = Simulation(
         objective.network, targets.by_name("x86"), scheme="symmetric", granularity="per_tensor"
     )
-    batch = next(objective._inputs(objective.data))
+    batch = next(iter(objective._evaluated))
     arguments = (batch, objective.ranges(point), objective.decision(point).assignment)
     configured = objective.simulation.configured("symmetric", "per_tensor")
     np.testing.assert_array_equal(again.run(*arguments)[0], configured.run(*arguments)[0])
@@ -459,7 +459,7 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_samples_beside_each_other_are_samples(objective: Objective, lanes: int) -> None:
     point = Configuration(8, "symmetric", "minmax", "per_tensor", "none")
-    batches = list(itertools.islice(objective._inputs(objective.data), 7))
+    batches = list(itertools.islice(objective._evaluated, 7))
     simulation = objective.simulation.configured("symmetric", "per_tensor")
     how = objective.ranges(point), objective.decision(point).assignment
     expected = [simulation.run(batch, *how)[0] for batch in batches]

@@ -31,7 +31,7 @@ class FakeQuantize(Sized):
     output: Image
     row: int
     sizes: ClassVar[tuple[str, ...]] = ("input", "output", "row")
-    framed: ClassVar[str] = "output"
+    with_margin: ClassVar[str] = "output"
     label: ClassVar[str] = "fake_quantize"
 
     @property

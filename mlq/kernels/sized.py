@@ -40,11 +40,11 @@ class Sized:
     """A kernel whose code takes the numbers in the fields called `sizes` as sizes, too.
 
     An image without a margin is told none, and has code of its own; but for the one that is
-    `framed`, whose margin may be of no width.
+    `with_margin`, whose margin may be of no width.
     """
 
     sizes: ClassVar[tuple[str, ...]]
-    framed: ClassVar[str] = ""
+    with_margin: ClassVar[str] = ""
 
 
 KernelT = TypeVar("KernelT")
@@ -54,8 +54,8 @@ def numbers(kernel: object) -> list[int]:
     """The sizes of a kernel, one after the other; of one that is not sized there are none."""
     if not isinstance(kernel, Sized):
         return []
-    fields = [(getattr(kernel, name), name == kernel.framed) for name in kernel.sizes]
-    return [number for value, framed in fields for number in _numbers(value, framed=framed)]
+    fields = [(getattr(kernel, name), name == kernel.with_margin) for name in kernel.sizes]
+    return [number for value, margin in fields for number in _numbers(value, margin=margin)]
 
 
 def form(kernel: KernelT) -> KernelT:
@@ -68,27 +68,27 @@ def filled(kernel: KernelT, sizes: Iterator[Any]) -> KernelT:
     if not isinstance(kernel, Sized):
         return kernel
     changes = {
-        name: _filled(getattr(kernel, name), sizes, framed=name == kernel.framed)
+        name: _filled(getattr(kernel, name), sizes, margin=name == kernel.with_margin)
         for name in kernel.sizes
     }
     return replace(kernel, **changes)  # type: ignore[type-var]  # a dataclass
 
 
-def _numbers(value: Any, *, framed: bool) -> list[int]:
+def _numbers(value: Any, *, margin: bool) -> list[int]:
     if isinstance(value, int):
         return [value]
-    if value == NO_MARGIN and not framed:
+    if value == NO_MARGIN and not margin:
         return []
     parts = value if isinstance(value, tuple) else vars(value).values() if value else ()
-    return [number for part in parts for number in _numbers(part, framed=framed)]
+    return [number for part in parts for number in _numbers(part, margin=margin)]
 
 
-def _filled(value: Any, sizes: Iterator[Any], *, framed: bool) -> Any:
+def _filled(value: Any, sizes: Iterator[Any], *, margin: bool) -> Any:
     if isinstance(value, int):
         return next(sizes)
-    if value is None or (value == NO_MARGIN and not framed):
+    if value is None or (value == NO_MARGIN and not margin):
         return value
     if isinstance(value, tuple):
-        return tuple(_filled(part, sizes, framed=framed) for part in value)
-    parts = {name: _filled(part, sizes, framed=framed) for name, part in vars(value).items()}
+        return tuple(_filled(part, sizes, margin=margin) for part in value)
+    parts = {name: _filled(part, sizes, margin=margin) for name, part in vars(value).items()}
     return replace(value, **parts)

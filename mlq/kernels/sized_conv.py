@@ -36,7 +36,7 @@ class SizedConv(Conv, Sized):
         "strides",
         "pads",
     )
-    framed: ClassVar[str] = "input"
+    with_margin: ClassVar[str] = "input"
 
     @property
     def label(self) -> str:
@@ -107,7 +107,7 @@ class SizedDepthwise(Depthwise, Sized):
     """A depthwise convolution of floats whose sizes are known at run time, all but its window's."""
 
     sizes: ClassVar[tuple[str, ...]] = ("input", "output", "pads")
-    framed: ClassVar[str] = "input"
+    with_margin: ClassVar[str] = "input"
 
     @property
     def label(self) -> str:

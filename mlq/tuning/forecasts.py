@@ -77,8 +77,11 @@ class Forecasts:
         self._known: dict[Configuration, Forecast] = {}
         # Many configurations share the one half of what they store or the other.
         self._sums = cache(self._added)
-        self._table, self._read = cache(self._one_table), cache(self._all_read)
-        self._weights, self._weighed = cache(self._all_weights), cache(self._all_weighed)
+        self._table, self._activation_noise = (
+            cache(self._one_table),
+            cache(self._noise_of_activations),
+        )
+        self._weights, self._weight_noise = cache(self._all_weights), cache(self._noise_of_weights)
         self._configured = cache(self._stored.configured)
         self._weight = cache(self._one_weight)
         self._rows: dict[_Row, Reals] = {}
@@ -98,7 +101,7 @@ class Forecasts:
             self._known[configuration] = Forecast(noise, identity)
         return self._known[configuration]
 
-    def weigh(self) -> None:
+    def store_weights(self) -> None:
         """Store the weights in every way, which needs no samples."""
         for scheme, granularity in itertools.product(SCHEMES, GRANULARITIES):
             self._weights(scheme, granularity)
@@ -119,9 +122,9 @@ class Forecasts:
     def _added(self, configuration: Configuration) -> Reals:
         """Noise by `NOISE`, added up over layers."""
         plain = replace(configuration, rounding="nearest", methods="none")
-        read = self._read(replace(plain, granularity="per_axis"))
-        weighed = self._weighed(replace(plain, samples=1, calibrator="minmax"))
-        total: Reals = np.maximum(np.concatenate([read, weighed]), _NONE)
+        activations = self._activation_noise(replace(plain, granularity="per_axis"))
+        weights = self._weight_noise(replace(plain, samples=1, calibrator="minmax"))
+        total: Reals = np.maximum(np.concatenate([activations, weights]), _NONE)
         return total
 
     def _identity(self, configuration: Configuration) -> str:
@@ -140,7 +143,7 @@ class Forecasts:
         assignment = self._mixing.decision(configuration).assignment
         return stored.table(self._calibrated.ranges(configuration), assignment)
 
-    def _all_read(self, configuration: Configuration) -> Reals:
+    def _noise_of_activations(self, configuration: Configuration) -> Reals:
         """Rounding and clipping noise of all activations that integer layers read."""
         operands, total = self._stored.operands, np.zeros(2)
         pairs = zip(self._table(configuration), operands, strict=True)
@@ -170,7 +173,7 @@ class Forecasts:
         found = errors / np.where(energy == 0.0, 1.0, energy)
         return dict(zip(rows.values(), found, strict=True))
 
-    def _all_weighed(self, configuration: Configuration) -> Reals:
+    def _noise_of_weights(self, configuration: Configuration) -> Reals:
         """Noise of the weights of all integer layers, by layer and by channel."""
         weights = self._weights(configuration.scheme, configuration.granularity)
         total = np.zeros(2)

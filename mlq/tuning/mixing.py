@@ -15,7 +15,6 @@ from mlq import alone, planning, sensitivity, targets
 from mlq.calibration import Batch, Observations
 from mlq.costs import TableCosts
 from mlq.network import Network
-from mlq.precision import Precision
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
 from mlq.sensitivities import Sensitivities
@@ -86,11 +85,10 @@ class Mixing:
 
     def decision(self, configuration: Configuration) -> Decision:
         """What is decided for a configuration; decided once."""
+        if configuration.mixed != "quantunev2":
+            return self._by_rule(configuration.mixed)
         if configuration not in self._decided:
-            chosen = configuration.mixed == "quantunev2"
-            self._decided[configuration] = (
-                self._allocated(configuration) if chosen else self._by_rule(configuration.mixed)
-            )
+            self._decided[configuration] = self._allocated(configuration)
         return self._decided[configuration]
 
     def known_us(self, configuration: Configuration) -> float | None:
@@ -148,5 +146,6 @@ class Mixing:
     @cached_property
     def _simulation(self) -> Simulation:
         """The network beside its float self; runs on this machine, whatever the target."""
-        host, chains = targets.host_target(), len(Precision.parse_list(self._target.menu)) - 1
+        host, menu = targets.host_target(), Recipe(precisions=self._target.menu)
+        chains = len(menu.reduced_precisions())
         return Simulation(self._network, host, chains=chains, threads=self._threads)

@@ -100,7 +100,7 @@ class Objective:
 
         def beside() -> None:
             work()
-            self.forecasts.weigh()
+            self.forecasts.store_weights()
             _ = self._evaluated.first
 
         self._beside = beside
@@ -275,15 +275,12 @@ class Objective:
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""
-        return itertools.islice(self._inputs(self.calib), samples)
+        return itertools.islice(Inputs(self.calib, self._names), samples)
 
     @cached_property
     def _evaluated(self) -> Inputs:
         """The samples of trials, the first of which all trials go over."""
         return Inputs(self.data, self._names, self.fewest)
-
-    def _inputs(self, data: Dataset) -> Iterator[list[Array]]:
-        return iter(Inputs(data, self._names))
 
 
 def _calibrated(configuration: Configuration) -> _Calibrated:

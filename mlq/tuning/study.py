@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,41 +121,50 @@ def run(
     def objective(trial: optuna.Trial) -> list[float]:
         choices = distributions(space).items()
         knobs = {knob: trial.suggest_categorical(knob, each.choices) for knob, each in choices}
-        return _evaluate(trial, measuring, configuration(knobs), loss, pressed)
+        return _evaluate(trial, measuring, configuration(knobs), loss, interrupt)
 
     def told(study: optuna.Study, trial: FrozenTrial) -> None:
         advance(trial)
-        if pressed is not None and pressed.is_set():
-            raise KeyboardInterrupt
+        interrupt.check()
         if len(finished(study)) >= goal:
             study.stop()
 
     if len(finished(study)) >= goal:
         return
-    with _interrupts() as pressed:
+    with _interrupts() as interrupt:
         study.optimize(objective, timeout=seconds, n_jobs=jobs, callbacks=[told])
 
 
-@contextmanager
-def _interrupts() -> Iterator[threading.Event | None]:
-    """Set once Ctrl-C was pressed, for where a trial can end; None where it is heard otherwise.
+@dataclass
+class _Interrupt:
+    """Whether Ctrl-C was pressed, which is asked for where a trial can end."""
 
-    Raised anywhere, an interrupt can meet a finalizer, where Python drops it, or a lock; so it is
-    from the second time on only.
+    pressed: bool = False
+
+    def check(self) -> None:
+        """KeyboardInterrupt if it was."""
+        if self.pressed:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts() -> Iterator[_Interrupt]:
+    """What hears Ctrl-C; the second time it is raised at once.
+
+    Raised anywhere, it can meet a finalizer, where Python drops it, or a lock.
     """
-    pressed, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    interrupt, before = _Interrupt(), signal.getsignal(signal.SIGINT)
     on_main = threading.current_thread() is threading.main_thread()
     waits = on_main and before is signal.default_int_handler
 
-    def press(number: int, frame: Any) -> None:
-        if pressed.is_set():
-            signal.default_int_handler(number, frame)
-        pressed.set()
+    def press(_number: int, _frame: Any) -> None:
+        interrupt.check()
+        interrupt.pressed = True
 
     if waits:
         signal.signal(signal.SIGINT, press)
     try:
-        yield pressed if waits else None
+        yield interrupt
     except UnboundLocalError as error:
         # What Optuna 5.0 makes of an interrupt while it stores a trial.
         if isinstance(error.__context__, KeyboardInterrupt):
@@ -170,7 +180,7 @@ def _evaluate(
     measuring: Measuring,
     point: Configuration,
     loss: Loss,
-    pressed: threading.Event | None,
+    interrupt: _Interrupt,
 ) -> list[float]:
     """The objectives' values; what the study knows already is not measured again."""
     earlier = finished(trial.study)
@@ -181,11 +191,10 @@ def _evaluate(
     race = Rivalry.of(earlier, loss, us if len(trial.study.directions) > 1 else None)
 
     def is_lost(hits: Hits, divergences: Divergences) -> bool:
-        if pressed is not None and pressed.is_set():
-            raise KeyboardInterrupt
+        interrupt.check()
         return race.is_lost(hits, divergences)
 
-    found = measuring.measure(point, race.is_lost if pressed is None else is_lost)
+    found = measuring.measure(point, is_lost)
     figures = found.accuracy, found.lost_points, found.kl_mnat
     accuracy, lost, kl = race.estimates(found) if found.lost else figures
     facts = {
