@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +27,41 @@ Array = NDArray[Any]
 
 # A call takes about so many nanoseconds for each multiply-accumulate; calls fill about a second.
 _NS_PER_MAC, _NS = 0.05, 1e9
-_LEAST_CALLS, _MOST_CALLS = 20, 200
+_LEAST_CALLS, _MOST_CALLS = 21, 201
+_ROUNDS = 3
+
+Times = Mapping[str, float]
+"""Microseconds of one call by kernel."""
 
 
-def profile(
-    text: str, compiled: Callable[[], bytes], inputs: Sequence[Array], *, macs: int
-) -> Mapping[str, float]:
-    """Microseconds of one call by kernel, of the module that `compiled` makes of LOWERED `text`.
+@dataclass(frozen=True)
+class Program:
+    """LOWERED text, and what makes a module of it."""
+
+    text: str = field(repr=False)
+    compiled: Callable[[], bytes]
+
+
+def profile(programs: Sequence[Program], inputs: Sequence[Array], *, macs: int) -> list[Times]:
+    """How long each kernel takes in each of some programs that are to be compared.
 
     A kernel's time is the least that any of its dispatches took, times how often a call needs it:
-    what else the machine does only adds to it. It does not depend on weights, so it is cached by
-    the text; the module is not compiled then. TargetError where the profiler does not run.
+    what else the machine does only adds to it, and may go on for seconds, so programs take turns.
+    It does not depend on weights, so it is cached by the text; the module is not compiled then.
+    TargetError where the profiler does not run.
     """
-    folder, name = caching.folder_of(), f"{_key(text)}.kernels.json"
-    if folder is not None and (known := caching.lookup(folder / name)) is not None:
-        found: Mapping[str, float] = json.loads(known)
-        return found
+    folder = caching.folder_of()
+    names = [f"{_key(each.text)}.kernels.json" for each in programs]
+    known = [None if folder is None else caching.lookup(folder / name) for name in names]
+    unknown = [i for i, each in enumerate(known) if each is None]
     enough = int(_NS / (_NS_PER_MAC * max(macs, 1)))
-    calls = max(_LEAST_CALLS, min(enough, _MOST_CALLS))
-    times = _measured(compiled(), inputs, calls)
-    if folder is not None:
-        caching.store(folder, name, json.dumps(times).encode())
-    return times
+    calls = max(_LEAST_CALLS, min(enough, _MOST_CALLS)) // _ROUNDS
+    vmfbs = (programs[i].compiled() for i in unknown)
+    found = dict(zip(unknown, _measured(vmfbs, inputs, calls), strict=True))
+    for i, times in found.items():
+        if folder is not None:
+            caching.store(folder, names[i], json.dumps(times).encode())
+    return [found[i] if each is None else json.loads(each) for i, each in enumerate(known)]
 
 
 def _key(text: str) -> str:
@@ -53,18 +70,32 @@ def _key(text: str) -> str:
     return hashlib.sha256(machine.encode() + text.encode()).hexdigest()
 
 
-def _measured(vmfb: bytes, inputs: Sequence[Array], calls: int) -> dict[str, float]:
+def _measured(
+    vmfbs: Iterable[bytes], inputs: Sequence[Array], calls: int
+) -> list[dict[str, float]]:
+    """The least times of some modules, of so many calls of each in each round."""
+    found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="mlq-") as temporary:
         folder = Path(temporary)
-        (folder / "module.vmfb").write_bytes(vmfb)
         for index, array in enumerate(inputs):
             np.save(folder / f"{index}.npy", array)
-        command = ["--module=module.vmfb", "--function=main", "--device=local-sync"]
-        command += [f"--input=@{index}.npy" for index in range(len(inputs))]
-        command += [f"--benchmark_min_time={calls}x", "--device_profiling_mode=host-execution"]
-        command += ["--device_profiling_output=profile.ireeprof"]
-        _run("iree-benchmark-module", command, folder)
-        report = _run("iree-profile", ["dispatch", "--format=jsonl", "profile.ireeprof"], folder)
+        for index, vmfb in enumerate(vmfbs):
+            (folder / f"{index}.vmfb").write_bytes(vmfb)
+            found.append(defaultdict(lambda: math.inf))
+        for _, (index, least) in product(range(_ROUNDS), enumerate(found)):
+            times = _once(folder, index, len(inputs), calls)
+            least.update((kernel, min(us, least[kernel])) for kernel, us in times.items())
+    return found
+
+
+def _once(folder: Path, module: int, inputs: int, calls: int) -> dict[str, float]:
+    """Microseconds of one call of a module by kernel, of so many calls in a row."""
+    command = [f"--module={module}.vmfb", "--function=main", "--device=local-sync"]
+    command += [f"--input=@{index}.npy" for index in range(inputs)]
+    command += [f"--benchmark_min_time={calls}x", "--device_profiling_mode=host-execution"]
+    command += ["--device_profiling_output=profile.ireeprof"]
+    _run("iree-benchmark-module", command, folder)
+    report = _run("iree-profile", ["dispatch", "--format=jsonl", "profile.ireeprof"], folder)
     groups = [json.loads(line) for line in report.splitlines()]
     return {
         each["key"]: each["min_ns"] / 1e3 * each["count"] / calls

@@ -18,6 +18,7 @@ from mlq.frontends.data import Dataset, load_data
 from mlq.kernels import library
 from mlq.network import Network, Transformed, load
 from mlq.plan import Plan
+from mlq.profiling import Program
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
@@ -54,13 +55,12 @@ def measure(
         plans[each] = planning.uniform_plan(network, recipe, each, allowed)
     layers: dict[str, dict[str, float]] = defaultdict(dict)
     macs = sum(layer.macs for layer in network.layers)
-    batch = _batch(network, data)
-    for precision, plan in plans.items():
-        with stages.stage(f"time {precision}"):
-            lowered = variant.lower(network, plan, ranges, target)
-            compiled = partial(variant.compiled, lowered, target)
-            times = profiling.profile(lowered.text, compiled, batch, macs=macs)
-        for name, us in _by_layer(network, plan, table, lowered, times).items():
+    with stages.stage("time layers"):
+        lowered = [variant.lower(network, plan, ranges, target) for plan in plans.values()]
+        programs = [Program(each.text, partial(variant.compiled, each, target)) for each in lowered]
+        times = profiling.profile(programs, _batch(network, data), macs=macs)
+    for (precision, plan), made, took in zip(plans.items(), lowered, times, strict=True):
+        for name, us in _by_layer(network, plan, table, made, took).items():
             if plan.precision(name) == precision:
                 layers[name][precision] = us
     return MeasuredCosts(table, layers, _SOURCE.format(cpu=cpu_model()))
@@ -144,8 +144,9 @@ def _by_layer(
 ) -> dict[str, float]:
     """Microseconds of each layer: of its kernels, or its part of what no layer's kernels took.
 
-    A kernel that layers share takes each of them the same. What IREE's own code took is shared
-    among the layers that have no kernel as the table would have it.
+    A kernel that layers share takes each of them the same; one that moves what a layer reads is
+    the layer's. What IREE's own code took is shared among the layers that have no kernel as the
+    table would have it.
     """
     calls = lowered.notes.get("mlq.kernels", [])
     often: dict[str, int] = defaultdict(int)

@@ -92,7 +92,7 @@ def test_the_table_serves_where_nothing_can_be_timed(analysed: Analysis) -> None
 def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLQ_CACHE", "off")
     with pytest.raises(TargetError, match="iree-benchmark-module cannot time the module: "):
-        profiling.profile("", lambda: b"no module", [], macs=1)
+        profiling.profile([profiling.Program("", lambda: b"no module")], [], macs=1)
 
 
 def test_a_file_is_measured_by_itself(demo: Path) -> None:

@@ -106,15 +106,18 @@ func.func @gated(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, %g: tensor<
 
 // -----
 
-// Channels are joined by a kernel, with the margin that the next one reads.
+// Channels are joined by a kernel, with the margin that the next one reads. What is only moved
+// counts as the work of the layer that reads it.
 // CHECK-LABEL: func.func @joined(
+// CHECK-SAME:    mlq.kernels = {{\[\[}}"gate", "concat_16_16x8x8"], ["gate", "max_pool1x1_32x8x8"], ["gate", "lookup_32x8x8"]]
 // CHECK:         %[[B:.*]] = "flow.dispatch"(%{{.*}}@concat_16_16x8x8::@concat_16_16x8x8]{{.*}} -> tensor<1x8x8x32xi8>
 // CHECK:         "flow.dispatch"(%[[B]], %{{.*}}@max_pool1x1_32x8x8
 // AVX2-LABEL:  func.func @joined(
 func.func @joined(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>> {
-  %y = "mlq.concat"(%x, %x) {axis = 3 : i64} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
-  %z = "mlq.max_pool2d"(%y) {kernel = array<i64: 1, 1>, strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nhwc"} : (tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
-  return %z : tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  %y = "mlq.concat"(%x, %x) {axis = 3 : i64, mlq.name = "both"} : (tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  %z = "mlq.max_pool2d"(%y) {kernel = array<i64: 1, 1>, strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nhwc", mlq.name = "pool"} : (tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  %g = "mlq.nonlinearity"(%z) {function = "hard_swish", mlq.name = "gate"} : (tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
+  return %g : tensor<1x8x8x32x!quant.uniform<u8:f32, 0.5:7>>
 }
 
 // -----

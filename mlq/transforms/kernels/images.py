@@ -53,7 +53,7 @@ class Images:
         self._made: set[Value] = set()
         self._plain: dict[Value, Value] = {}
         self.unpadded: set[Value] = set()  # images of integers whose pixels are no whole words
-        self.caller = ""  # the layer that is being lowered
+        self.caller = ""  # the layer that is being lowered, or that reads what is moved
 
     @property
     def calls(self) -> Sequence[tuple[str, str]]:
