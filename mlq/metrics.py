@@ -160,19 +160,6 @@ def paired_interval(
     return low, high
 
 
-def mcnemar(reference: NDArray[np.bool_], value: NDArray[np.bool_]) -> float:
-    """Probability, were both networks equally good, of a split of disagreements at least as uneven.
-
-    The exact two-sided test (McNemar 1947) on `correct` of each, [N]; 1 when they never disagree.
-    """
-    only_reference = int(np.sum(reference & ~value))
-    only_value = int(np.sum(value & ~reference))
-    disagreements = only_reference + only_value
-    fewer = min(only_reference, only_value)
-    tail = sum(math.comb(disagreements, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / (1 << disagreements))
-
-
 def _difference(reference: Array, value: Array) -> NDArray[np.float64]:
     return np.subtract(reference, value, dtype=np.float64)
 

@@ -16,7 +16,6 @@ from numpy.typing import DTypeLike, NDArray
 from mlq import devices
 from mlq.devices import call_error, instance, load_error, reason_of
 from mlq.errors import DataError
-from mlq.latency import Latency, time_calls
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Array] | Path
@@ -59,11 +58,6 @@ class Executable:
         self._read = devices.mapped if shares_memory else devices.download
         self._device = device
         self._context = self._bind()
-
-    @property
-    def peak_bytes(self) -> int:
-        """Most memory the device held at once since loading: inputs, activations, constants."""
-        return int(self._device.allocator.statistics["device_bytes_peak"])
 
     def run(self, *arrays: Array | int) -> list[Array]:
         """Results of one call, each an array of its own; DataError where inputs do not fit.
@@ -261,14 +255,6 @@ def save_parameters(path: Path, parameters: Mapping[str, Array]) -> None:
     part = path.with_name(path.name + ".part")
     _index(parameters).create_archive_file(str(part))
     part.replace(path)
-
-
-def time_interleaved(
-    executables: Sequence[Executable], inputs: Sequence[Array], *, runs: int, warmup: int = 3
-) -> list[Latency]:
-    """Time executables side by side on the same inputs, one call of each in turn."""
-    calls = [executable.prepare(*inputs) for executable in executables]
-    return time_calls(calls, runs=runs, warmup=warmup)
 
 
 def _index(parameters: Parameters) -> Any:

@@ -132,14 +132,6 @@ def test_interval_widens_with_confidence() -> None:
     assert wide[0] < narrow[0] <= narrow[1] < wide[1]
 
 
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_mcnemar_is_the_binomial_test(only_reference: int, only_value: int) -> None:
-    reference, value = _paired(5, only_reference, only_value, 5)
-    disagreements = only_reference + only_value
-    expected = stats.binomtest(only_value, disagreements, 0.5).pvalue if disagreements else 1.0
-    assert metrics.mcnemar(reference, value) == pytest.approx(expected, rel=RELATIVE)
-
-
 @given(SEEDS, st.integers(1, 3))
 def test_expected_divergence_is_half_the_variance_of_each_change_where_it_is_met(
     seed: int, rows: int

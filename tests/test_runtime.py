@@ -231,18 +231,9 @@ def test_a_module_for_another_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert CPU_FEATURES
 
 
-def test_peak_memory_is_that_of_one_executable(vmfb: bytes) -> None:
-    small = runtime.load(vmfb, parameters={"w": W})
-    large = runtime.load(vmfb, parameters={"w": W})
-    large.run(np.zeros((100_000, 4), np.float32))
-    small.run(X)
-    assert large.peak_bytes >= 100_000 * 16
-    assert small.peak_bytes < 10_000
-
-
 def test_latencies_are_those_of_the_measured_runs(vmfb: bytes) -> None:
     executables = [runtime.load(vmfb, parameters={"w": W}, threads=n) for n in (1, 2)]
-    latencies = runtime.time_interleaved(executables, [X], runs=9, warmup=2)
+    latencies = time_calls([each.prepare(X) for each in executables], runs=9, warmup=2)
     assert len(latencies) == 2
     for latency in latencies:
         assert latency.runs == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -227,3 +228,15 @@ def _argument_attributes(argument: BlockArgument) -> dict[str, Any]:
         return {}
     attributes = DictAttr(function.attributes["arg_attrs"][argument.arg_number])
     return {named.name: named.attr for named in attributes}
+
+
+def served(program: Sequence[OpView]) -> list[str]:
+    """For which layer each op works: itself, or the first to read what is only moved; or none."""
+    readers, found = dict[Value, str](), list[str]()
+    for op in reversed(program):
+        reader = next((readers.get(each, "") for each in op.operation.results), "")
+        name = reader if isinstance(op, MOVES) else name_of(op) or ""
+        found.append(name)
+        if name or reader:
+            readers.update(dict.fromkeys(op.operands, name or reader))
+    return found[::-1]

@@ -132,7 +132,7 @@ class LowerToKernels(Pass):
         measures = any(isinstance(op, _MEASURES) for op in program)
         images = Images(module, isa, sized=measures)
         chosen = _chosen(program, isa, images)
-        for op, images.caller in zip(program, _callers(program), strict=True):
+        for op, images.caller in zip(program, layers.served(program), strict=True):
             with InsertionPoint(op), op.location:
                 _lowered(op, chosen, images)
         for op in reversed(program):
@@ -140,18 +140,6 @@ class LowerToKernels(Pass):
                 op.operation.erase()
         joining.join(module, images.executables, isa)
         _note(module, images.calls)
-
-
-def _callers(program: Sequence[OpView]) -> list[str]:
-    """For which layer each op works: itself, or the first to read what is only moved; or none."""
-    readers, callers = dict[Value, str](), list[str]()
-    for op in reversed(program):
-        reader, moves = readers.get(_result(op), ""), isinstance(op, layers.MOVES)
-        name = "" if moves else build.name_of(op) or ""
-        callers.append(reader if moves else name)
-        if name or reader:
-            readers.update(dict.fromkeys(op.operands, name or reader))
-    return callers[::-1]
 
 
 def _note(module: Operation, calls: Sequence[tuple[str, str]]) -> None:
