@@ -17,8 +17,8 @@ _MOST = 8  # are given samples of a small network by Python as fast as they run 
 
 
 def most(threads: int) -> int:
-    """As many lanes as there are processors for, each of so many threads."""
-    return max(min(os.cpu_count() or 1, _MOST) // threads, 1)
+    """As many lanes as there are processors for, each taking so many threads of the machine's."""
+    return max(min((os.cpu_count() or 1) // threads, _MOST), 1)
 
 
 def run(
