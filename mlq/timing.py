@@ -55,9 +55,15 @@ def measure(
         plans[each] = planning.uniform_plan(network, recipe, each, allowed)
     layers: dict[str, dict[str, float]] = defaultdict(dict)
     macs = sum(layer.macs for layer in network.layers)
-    with stages.stage("time layers"):
+    with stages.stage("time layers", len(plans)) as advance:
+
+        def compiled(made: Transformed) -> bytes:
+            vmfb = variant.compiled(made, target)
+            advance(1)
+            return vmfb
+
         lowered = [variant.lower(network, plan, ranges, target) for plan in plans.values()]
-        programs = [Program(each.text, partial(variant.compiled, each, target)) for each in lowered]
+        programs = [Program(each.text, partial(compiled, each)) for each in lowered]
         times = profiling.profile(programs, _batch(network, data), macs=macs)
     for (precision, plan), made, took in zip(plans.items(), lowered, times, strict=True):
         for name, us in _by_layer(network, plan, table, made, took).items():

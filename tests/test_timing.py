@@ -89,6 +89,21 @@ def test_the_table_serves_where_nothing_can_be_timed(analysed: Analysis) -> None
     assert measured(analysed, cortex) == TableCosts(cortex)
 
 
+def test_programs_take_turns_and_the_least_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else the machine does for a second meets all programs, and none for good."""
+    monkeypatch.setenv("MLQ_CACHE", "off")
+    order, took = list[int](), iter([9.0, 7.0, 2.0, 8.0, 3.0, 6.0])
+
+    def once(_folder: Path, module: int, _inputs: int, _calls: int) -> dict[str, float]:
+        order.append(module)
+        return {"kernel": next(took)}
+
+    monkeypatch.setattr(profiling, "_once", once)
+    programs = [profiling.Program(text, lambda: b"") for text in ("one", "other")]
+    assert profiling.profile(programs, [], macs=1) == [{"kernel": 2.0}, {"kernel": 6.0}]
+    assert order == [0, 1, 0, 1, 0, 1]
+
+
 def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLQ_CACHE", "off")
     with pytest.raises(TargetError, match="iree-benchmark-module cannot time the module: "):
