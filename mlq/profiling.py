@@ -35,14 +35,14 @@ Times = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Program:
+class Lowered:
     """LOWERED text, and what makes a module of it."""
 
     text: str = field(repr=False)
     compiled: Callable[[], bytes]
 
 
-def profile(programs: Sequence[Program], inputs: Sequence[Array], *, macs: int) -> list[Times]:
+def profile(programs: Sequence[Lowered], inputs: Sequence[Array], *, macs: int) -> list[Times]:
     """How long each kernel takes in each of some programs that are to be compared.
 
     A kernel's time is the least that any of its dispatches took, times how often a call needs it:

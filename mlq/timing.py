@@ -18,7 +18,7 @@ from mlq.frontends.data import Dataset, load_data
 from mlq.kernels import library
 from mlq.network import Network, Transformed, load
 from mlq.plan import Plan
-from mlq.profiling import Program
+from mlq.profiling import Lowered
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
@@ -63,7 +63,7 @@ def measure(
             return vmfb
 
         lowered = [variant.lower(network, plan, ranges, target) for plan in plans.values()]
-        programs = [Program(each.text, partial(compiled, each)) for each in lowered]
+        programs = [Lowered(each.text, partial(compiled, each)) for each in lowered]
         times = profiling.profile(programs, _batch(network, data), macs=macs)
     for (precision, plan), made, took in zip(plans.items(), lowered, times, strict=True):
         for name, us in _by_layer(network, plan, table, made, took).items():

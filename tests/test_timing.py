@@ -99,7 +99,7 @@ def test_programs_take_turns_and_the_least_counts(monkeypatch: pytest.MonkeyPatc
         return {"kernel": next(took)}
 
     monkeypatch.setattr(profiling, "_once", once)
-    programs = [profiling.Program(text, lambda: b"") for text in ("one", "other")]
+    programs = [profiling.Lowered(text, lambda: b"") for text in ("one", "other")]
     assert profiling.profile(programs, [], macs=1) == [{"kernel": 2.0}, {"kernel": 6.0}]
     assert order == [0, 1, 0, 1, 0, 1]
 
@@ -107,7 +107,7 @@ def test_programs_take_turns_and_the_least_counts(monkeypatch: pytest.MonkeyPatc
 def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLQ_CACHE", "off")
     with pytest.raises(TargetError, match="iree-benchmark-module cannot time the module: "):
-        profiling.profile([profiling.Program("", lambda: b"no module")], [], macs=1)
+        profiling.profile([profiling.Lowered("", lambda: b"no module")], [], macs=1)
 
 
 def test_a_file_is_measured_by_itself(demo: Path) -> None:

@@ -230,8 +230,8 @@ def _argument_attributes(argument: BlockArgument) -> dict[str, Any]:
     return {named.name: named.attr for named in attributes}
 
 
-def served(program: Sequence[OpView]) -> list[str]:
-    """For which layer each op works: itself, or the first to read what is only moved; or none."""
+def attribution(program: Sequence[OpView]) -> list[str]:
+    """The layer each op's time is put to: itself, the first to read what is only moved, or none."""
     readers, found = dict[Value, str](), list[str]()
     for op in reversed(program):
         reader = next((readers.get(each, "") for each in op.operation.results), "")

@@ -132,7 +132,7 @@ class LowerToKernels(Pass):
         measures = any(isinstance(op, _MEASURES) for op in program)
         images = Images(module, isa, sized=measures)
         chosen = _chosen(program, isa, images)
-        for op, images.caller in zip(program, layers.served(program), strict=True):
+        for op, images.caller in zip(program, layers.attribution(program), strict=True):
             with InsertionPoint(op), op.location:
                 _lowered(op, chosen, images)
         for op in reversed(program):

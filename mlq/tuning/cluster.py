@@ -37,7 +37,7 @@ class Task:
     """What is to be tuned, in a form that travels; paths mean the same on every machine.
 
     `tolerance` is how well the KL of a trial is to be known, in milli-nats; 0: over all samples.
-    So many processes `sharing` a machine measure at once.
+    So many `processes` measure at once on one machine.
     """
 
     model: Path
@@ -48,7 +48,7 @@ class Task:
     seed: int = 0
     threads: int = 1
     tolerance: float = 0.0
-    sharing: int = 1
+    processes: int = 1
 
     def absolute(self) -> Task:
         """The same for a process that runs in another folder."""
@@ -73,7 +73,7 @@ class Task:
             threads=self.threads,
             seed=self.seed,
             tolerance=self.tolerance,
-            sharing=self.sharing,
+            processes=self.processes,
         )
 
 
@@ -182,7 +182,7 @@ def opened(
             stack.enter_context(ours)
             # On a busy machine Dask gives up on those that start too slowly.
             attend = partial(ours.scale, workers)
-            task = replace(task, sharing=workers)
+            task = replace(task, processes=workers)
         client = stack.enter_context(_client(address or ours))
         if address is not None:
             attend = _WorkerCheck(client, address, say)

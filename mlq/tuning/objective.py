@@ -51,7 +51,7 @@ class Objective:
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
     stand for all of them. It runs on this machine; `target` says what layers may be and cost. A
     trial ends when its KL is known within `tolerance` milli-nats; with 0, after all samples.
-    Samples run side by side, on `threads` threads each, where `sharing` processes do so at once.
+    Samples run side by side, on `threads` threads each, where `processes` do so at once.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Objective:
         threads: int = 1,
         seed: int = 0,
         tolerance: float = 0.0,
-        sharing: int = 1,
+        processes: int = 1,
     ) -> None:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
         self._threads, self._tolerance = threads, tolerance
-        self._lanes = lanes.most(threads * sharing)
+        self._lanes = lanes.most(threads * processes)
         self.mixing = Mixing(self, target, threads=threads)
         self._names = [spec.name for spec in network.model.inputs]
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
