@@ -1,9 +1,10 @@
 """Mixed plans at equal accuracy: mlq's integer program beside the rules that others select by.
 
-    python benchmarks/comparison.py [NETWORK ...] [--part 0.5] [--seconds 10]
+    python benchmarks/comparison.py [NETWORK ...] [--part 0.5] [--equal] [--seconds 10]
         [--onnxruntime] [--nncf PYTHON]
 
-Each may lose at most so much KL on the calibration samples, as a part of what all-int8 loses there.
+Each may lose at most so much KL on the calibration samples, as a part of what all-int8 loses there;
+with --equal, all but `menu` only as much as the plan of `menu` does that keeps to it.
 
 int8             every layer that can be
 ends             all but the first and the last layer with weights, whatever that loses
@@ -22,7 +23,7 @@ ORT, NNCF        with --onnxruntime, --nncf: networks of other tools (peer_plans
 KL (milli-nats) is simulated, on the calibration and on the evaluation images; `x int8` is the time
 that measured costs of layers predict, over all-int8's. `ms` is the median CPU time of a call of
 what was compiled, all plans called in turn, with one thread. Then the other way about: what the
-program loses, without methods and with them, in the predicted time of each other plan.
+program loses, without methods, with them and with words, in the predicted time of each other plan.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ STRATEGIES = (
 # A plan keeps to the budget if it is over by no more than figures are rounded to.
 _SLACK = 1.001
 PROGRAM, AUTO, MENU = "program default", "program default, auto", "program default, auto, menu"
+PROGRAMS = (PROGRAM, AUTO, MENU)
 # What is not a plan of the program's.
 OTHERS = ("ends", "AMP, O1", "threshold", "knee")
 
@@ -106,13 +108,13 @@ class Row:
 class Compared:
     """The budget in milli-nats, a row for each plan, and what `auto` took of the methods.
 
-    `timed` are plans of the program in the predicted time of another, by its name: without
-    methods, with those of `auto`.
+    `timed` are plans of the program in the predicted time of another, by its name: those of
+    `PROGRAMS`.
     """
 
     budget: float
     rows: list[Row]
-    timed: dict[str, tuple[Row, Row]]
+    timed: dict[str, list[Row]]
     taken: str
 
 
@@ -123,35 +125,40 @@ def compare(network: networks.Network, arguments: argparse.Namespace) -> Compare
     known = oracle.measured(network).sensitivities
     found = Analysis(subject, made.simulation, made.observations, made.choice, known)
     base = uniform(subject.network, oracle.BASE, subject.allowed)
-    budget = arguments.part * found.divergence(base)
     single = load(network.model, batch=1)
     specs = single.sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model, samples=1)
     stages, recipe = Stages(visible=False), resolve({"precisions": oracle.MENU})
     costs = timing.measure(single, subject.target, recipe, made.choice.ranges, data, stages=stages)
-    plain = Form(found, single)
+    forms = {
+        PROGRAM: Form(found, single),
+        AUTO: with_methods(subject, single),
+        MENU: with_methods(oracle.subject_of(network, precisions=oracle.MENU), single),
+    }
+    metric, plain = METRICS["output-expected"], forms[PROGRAM]
+    budget = arguments.part * found.divergence(base)
+    limit = {"max_drop": budget / per_unit()}
+    menu = planned(forms[MENU], metric, resolve({"precisions": oracle.MENU, **limit}), costs)
+    if arguments.equal:
+        budget = forms[MENU].found.divergence(menu.integers)
+        limit = {"max_drop": budget / per_unit()}
     plans = {
         "int8": Planned(plain, base),
         "ends": Planned(plain, ends(subject.network, base)),
     }
-    for name, metric, rule in STRATEGIES:
-        recipe = resolve({"select": rule, "max_drop": budget / per_unit()})
-        plans[name] = planned(plain, metric, recipe, costs)
-    helped, metric = with_methods(subject, single), METRICS["output-expected"]
-    plans[AUTO] = planned(helped, metric, resolve({"max_drop": budget / per_unit()}), costs)
-    words = with_methods(oracle.subject_of(network, precisions=oracle.MENU), single)
-    recipe = resolve({"precisions": oracle.MENU, "max_drop": budget / per_unit()})
-    plans[MENU] = planned(words, metric, recipe, costs)
+    for name, by, rule in STRATEGIES:
+        plans[name] = planned(plain, by, resolve({"select": rule, **limit}), costs)
+    plans[AUTO] = planned(forms[AUTO], metric, resolve(limit), costs)
+    plans[MENU] = menu
     for other in OTHERS:
         us = predicted_us(plans[other], costs)
-        recipe = resolve({}).model_copy(update={"max_drop": None, "max_latency": us / 1000.0})
-        plans[f"{PROGRAM} @ {other}"] = planned(plain, metric, recipe, costs)
-        plans[f"{AUTO} @ {other}"] = planned(helped, metric, recipe, costs)
+        for name, form in forms.items():
+            recipe = form.found.subject.recipe
+            recipe = recipe.model_copy(update={"max_drop": None, "max_latency": us / 1000.0})
+            plans[f"{name} @ {other}"] = planned(form, metric, recipe, costs)
     judged = _judged(network, plans, costs=costs, budget=budget, arguments=arguments)
-    timed = {
-        each: (judged.pop(f"{PROGRAM} @ {each}"), judged.pop(f"{AUTO} @ {each}")) for each in OTHERS
-    }
-    return Compared(budget, list(judged.values()), timed, helped.found.methods.taken)
+    timed = {each: [judged.pop(f"{name} @ {each}") for name in PROGRAMS] for each in OTHERS}
+    return Compared(budget, list(judged.values()), timed, forms[AUTO].found.methods.taken)
 
 
 def with_methods(subject: Subject, single: Network) -> Form:
@@ -263,6 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--part", type=float, default=0.5, help="of all-int8's KL that may be lost")
+    parser.add_argument("--equal", action="store_true", help="others may lose what menu loses")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing a network")
     parser.add_argument("--onnxruntime", action="store_true", help="measure its float lists too")
     parser.add_argument("--nncf", type=Path, metavar="PYTHON", help="measure NNCF too")
@@ -291,13 +299,13 @@ def show(found: Compared) -> None:
     ]
     best = min(kept, key=lambda row: row.ms)
     print(f"auto took {found.taken}; time over that of the fastest other, {best.form}:", end="")
-    print(*(f" {each} {by_name[each].ms / best.ms:.3f}" for each in (PROGRAM, AUTO, MENU)), sep=",")
+    print(*(f" {each} {by_name[each].ms / best.ms:.3f}" for each in PROGRAMS), sep=",")
     print(f"{'in the predicted time of':28}{'eval mn':>9}{'ms':>9}", end="")
-    print(*(f"{each:>24}{'eval mn':>9}{'ms':>9}" for each in (PROGRAM, AUTO)), sep="")
+    print(*(f"{each:>28}{'eval mn':>9}{'ms':>9}" for each in PROGRAMS), sep="")
     for name, programs in found.timed.items():
         print(f"{name:28}{by_name[name].eval_mnat:9.2f}{by_name[name].ms:9.3f}", end="")
         shown = (
-            f"{row.float_layers:18} float{row.eval_mnat:9.2f}{row.ms:9.3f}" for row in programs
+            f"{row.float_layers:22} float{row.eval_mnat:9.2f}{row.ms:9.3f}" for row in programs
         )
         print(*shown, sep="", flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mlq import numerics
 from mlq.allocation import (
@@ -35,6 +36,8 @@ _PART_TO_SPEND = 0.2
 # Plans whose times differ by less than this count as equally fast: measured again, a plan's time
 # differs by as much.
 _AS_FAST = 1.02
+# A plan that is tried because another lost too much has at most this part of its noise.
+_STRICTER = 0.9
 
 
 def supported(network: Network, target: Target, precisions: Sequence[str]) -> dict[str, list[str]]:
@@ -168,14 +171,19 @@ class Planner:
         budget = replace(self._budget(None), us=plan.us * _AS_FAST)
         return solve(self.problem, minimise="noise", budget=budget)
 
-    def frontier(self, noise: float | None) -> tuple[Allocation, ...]:
-        """The plans from `solve(noise)` on towards less noise, for when an accuracy is missed."""
+    def stricter(self, noise: float | None) -> tuple[Allocation, ...]:
+        """Plans of less and less noise than this, for when an accuracy is missed."""
         budget = self._budget(noise)
-        try:
-            return frontier(self.problem, minimise=self.target.minimise, budget=budget)
-        except PlanError:
-            return (self.solve(noise),)
+        if budget == Budget(noise=noise):
+            plans = self.front
+        else:
+            try:
+                plans = frontier(self.problem, minimise=self.target.minimise, budget=budget)
+            except PlanError:
+                plans = ()
+        return tuple(plan for plan in plans if noise is None or plan.noise < _STRICTER * noise)
 
+    @cached_property
     def front(self) -> tuple[Allocation, ...]:
         """The plans that no other plan beats, whatever the limits: cheapest first, float last."""
         return frontier(self.problem, minimise=self.target.minimise)

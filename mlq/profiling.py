@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -48,6 +50,7 @@ def profile(programs: Sequence[Lowered], inputs: Sequence[Array], *, macs: int) 
     A kernel's time is the least that any of its dispatches took, times how often a call needs it:
     what else the machine does only adds to it, and may go on for seconds, so programs take turns.
     It does not depend on weights, so it is cached by the text; the module is not compiled then.
+    Those that are, are compiled side by side.
     TargetError where the profiler does not run.
     """
     folder = caching.folder_of()
@@ -56,8 +59,9 @@ def profile(programs: Sequence[Lowered], inputs: Sequence[Array], *, macs: int) 
     unknown = [i for i, each in enumerate(known) if each is None]
     enough = int(_NS / (_NS_PER_MAC * max(macs, 1)))
     calls = max(_LEAST_CALLS, min(enough, _MOST_CALLS)) // _ROUNDS
-    vmfbs = (programs[i].compiled() for i in unknown)
-    found = dict(zip(unknown, _measured(vmfbs, inputs, calls), strict=True))
+    with ThreadPoolExecutor(min(len(programs), os.cpu_count() or 1)) as pool:
+        vmfbs = pool.map(lambda i: programs[i].compiled(), unknown)
+        found = dict(zip(unknown, _measured(vmfbs, inputs, calls), strict=True))
     for i, times in found.items():
         if folder is not None:
             caching.store(folder, names[i], json.dumps(times).encode())

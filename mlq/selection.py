@@ -72,12 +72,13 @@ def candidates(planner: Planner, found: Analysis) -> list[Candidate]:
             allowed = _MARGIN * allocation.noise * budget / max(measured, _LEAST_KL)
     if kept is None:
         seen.reverse()
-        if planner.solve(allowed).precisions == seen[0].allocation.precisions:
+        first = planner.solve(allowed)
+        if first.precisions == seen[0].allocation.precisions:
             return seen
-        return [*map(Candidate, planner.frontier(allowed)), *seen]
+        return [*map(Candidate, (first, *planner.stricter(first.noise))), *seen]
     kept = _as_fast(kept, planner, found)
     others = [each for each in reversed(seen) if each is not kept]
-    return [kept, *map(Candidate, planner.frontier(kept.allocation.noise)[1:]), *others]
+    return [kept, *map(Candidate, planner.stricter(kept.allocation.noise)), *others]
 
 
 def _as_fast(kept: Candidate, planner: Planner, found: Analysis) -> Candidate:
@@ -144,7 +145,7 @@ def points(
     """
     predicted = {n: planner.predict(each.plan) for n, each in variants.items() if n != "mixed"}
     forms = {_key(allocation): name for name, allocation in predicted.items()}
-    others = [*predicted.values(), *planner.front()]
+    others = [*predicted.values(), *planner.front]
     known: dict[tuple[str, ...], Candidate] = {}
     for each in (*tried, *map(Candidate, others)):
         first = known.setdefault(_key(each.allocation), each)

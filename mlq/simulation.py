@@ -14,7 +14,7 @@ import numpy as np
 
 from mlq import runtime
 from mlq.dialect.weights import Made, WeightStore
-from mlq.network import Network
+from mlq.network import Network, Transformed
 from mlq.precision import Granularity, Scheme
 from mlq.ranges import Ranges
 from mlq.stored import Array, Assignment, StoredNetwork
@@ -51,17 +51,36 @@ class Simulation(StoredNetwork):
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
         self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
-        self._modules = {"simulated": self._compiled("simulated", target, beside)}
-        if chains:
-            self._modules["lockstep"] = self._compiled("lockstep", target)
+        entries = ("simulated", "lockstep") if chains else ("simulated",)
+        self._modules = self._compiled(entries, target, beside)
         self._loaded: dict[str, list[runtime.Executable]] = {}
         self._bound: dict[str, tuple[Any, ...]] = {}
         self._made: Made = {}
 
     def _compiled(
-        self, entry: str, target: Target, beside: Callable[[], object] = lambda: None
-    ) -> tuple[bytes, WeightStore, list[str]]:
-        """The module with one function, its weights, and the keys of those that are arguments."""
+        self, entries: Sequence[str], target: Target, beside: Callable[[], object]
+    ) -> dict[str, tuple[bytes, WeightStore, list[str]]]:
+        """Modules with one function each, their weights, and the keys of those given as arguments.
+
+        They are compiled side by side.
+        """
+        with ThreadPoolExecutor(len(entries)) as pool:
+            found = []
+            for entry in entries:
+                made = self._lowered(entry, target)
+                flags = input_flags(made.text)
+                vmfb = pool.submit(
+                    compile_module, made.text, target, embed=False, extra_flags=flags
+                )
+                found.append((entry, made, vmfb))
+            beside()
+            return {
+                entry: (vmfb.result(), made.weights, [key for (key,) in made.notes["mlq.given"]])
+                for entry, made, vmfb in found
+            }
+
+    def _lowered(self, entry: str, target: Target) -> Transformed:
+        """The program of one function."""
         lower, batch = lowering(target.features), self.network.batch
         if self._observed and entry == "simulated":
             lower = instrument_pipeline(batch=batch, lower=lower, function="simulated")
@@ -72,13 +91,7 @@ class Simulation(StoredNetwork):
             chains=self._chains if entry == "lockstep" else 0,
             own=self._own,
         )
-        lowered = self.network.transform(pipeline)
-        text, given = lowered.text, [key for (key,) in lowered.notes["mlq.given"]]
-        with ThreadPoolExecutor(1) as pool:
-            flags = input_flags(text)
-            vmfb = pool.submit(compile_module, text, target, embed=False, extra_flags=flags)
-            beside()
-            return vmfb.result(), lowered.weights, given
+        return self.network.transform(pipeline)
 
     def release(self) -> None:
         """Give back the memory of what can be made again; the next run makes it."""

@@ -466,7 +466,9 @@ def energies(
         for each, image in zip((one, other[:, rows] if thin else other), images, strict=True)
     ]
     expected = (scale * np.array(exact)).astype(np.float32).reshape(1, 1, 1, 2)
-    return Case(Energies(isa, *images, step), Image(1, 1, 1, 2), arguments, expected, error=1e-5)
+    return Case(
+        Energies(isa, *images, step, thin), Image(1, 1, 1, 2), arguments, expected, error=1e-5
+    )
 
 
 def observe(isa: Isa, rng: np.random.Generator, image: Image, stride: int) -> Case:

@@ -23,18 +23,15 @@ def explain(
     count; `measure` is what the plan saves.
     """
     options = {layer.name: layer.options for layer in problem.layers}
-    total = problem.totals(precisions)
-
-    def change(members: frozenset[str], precision: str) -> Option:
-        """What the plan would cost more if `members` had another precision."""
-        changed = problem.totals({**precisions, **dict.fromkeys(members, precision)})
-        return Option(*(new - old for new, old in zip(changed, total, strict=True)))
-
     reasons: dict[str, str] = {}
     for name, members in _tied(problem).items():
         chosen = precisions[name]
         shared = set.intersection(*(set(options[member]) for member in members)) - {chosen}
-        others = {other: change(members, other) for other in options[name] if other in shared}
+        others = {
+            other: problem.change(precisions, members, other)
+            for other in options[name]
+            if other in shared
+        }
         reason = _reason(options[name][chosen].noise, others, measure, noise_budget)
         partners = ", ".join(sorted(members - {name}))
         together = f"; together with {partners}" if partners else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -123,6 +124,40 @@ class Problem:
         bits = {OUTSIDE: 0} | {name: stored_bits(each) for name, each in precisions.items()}
         us += sum(border.us(bits) for border in self.borders)
         return Option(noise, us, size)
+
+    def change(
+        self, precisions: Mapping[str, str], members: Iterable[str], precision: str
+    ) -> Option:
+        """What a complete choice would cost more if `members` had another precision."""
+        changed = dict.fromkeys(members, precision)
+        more = Option(0.0, 0.0)
+        for name in changed:
+            new, old = (self._options[name][each] for each in (precision, precisions[name]))
+            more = Option(*(m + n - o for m, n, o in zip(more, new, old, strict=True)))
+        touched = sorted({place for name in changed for place in self._places[name]})
+        casts = 0.0
+        for border in (self.borders[place] for place in touched):
+            ends = {border.producer, *border.consumers} - {OUTSIDE}
+            old_bits, new_bits = (
+                {OUTSIDE: 0} | {end: stored_bits(how(end)) for end in ends}
+                for how in (precisions.__getitem__, lambda end: changed.get(end, precisions[end]))
+            )
+            casts += border.us(new_bits) - border.us(old_bits)
+        return more._replace(us=more.us + casts)
+
+    @cached_property
+    def _options(self) -> dict[str, Mapping[str, Option]]:
+        """The options of each layer."""
+        return {layer.name: layer.options for layer in self.layers}
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        """The borders that each layer is at."""
+        found: dict[str, list[int]] = {layer.name: [] for layer in self.layers}
+        for place, border in enumerate(self.borders):
+            for end in {border.producer, *border.consumers} - {OUTSIDE}:
+                found[end].append(place)
+        return found
 
 
 def stored_bits(precision: str) -> int:

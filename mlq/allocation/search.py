@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from mlq.allocation.explanation import amount, explain
@@ -21,17 +22,20 @@ def solve(
     *,
     minimise: Measure = "us",
     budget: Budget = Budget(),  # noqa: B008 - frozen
+    any_of_ties: bool = False,
 ) -> Allocation:
     """The plan with the least `minimise` within `budget`; PlanError says what is achievable.
 
     Plans that tie are told apart by their noise (their time, if noise is minimised), then the
-    number of float layers, then by who takes the first of its options first.
+    number of float layers, then by who takes the first of its options first: the last two take
+    longer than the others, and `any_of_ties` spares them.
     """
     program = Program(problem)
     limits = [(program.costs[measure], limit) for measure, limit in budget.limits()]
     other: Measure = "us" if minimise == "noise" else "noise"
     chosen = None
-    for weights in (program.costs[minimise], program.costs[other], program.floats, program.late):
+    objectives = (program.costs[minimise], program.costs[other], program.floats, program.late)
+    for weights in objectives[: 2 if any_of_ties else None]:
         found = program.minimise(weights, limits)
         if found is None:
             break
@@ -56,14 +60,16 @@ def frontier(
     """Plans no other plan beats in both noise and `minimise`, from the cheapest to the least noisy.
 
     Each is solved exactly for at most `ratio` of the noise of the one before; with ratio 1 every
-    such plan down to a negligible noise is found. `budget` holds for all of them.
+    such plan down to a negligible noise is found. `budget` holds for all of them. Plans that tie in
+    both are not told apart.
     """
-    plans = [solve(problem, minimise=minimise, budget=budget)]
-    quietest = solve(problem, minimise="noise", budget=budget)
+    best = partial(solve, problem, any_of_ties=True)
+    plans = [best(minimise=minimise, budget=budget)]
+    quietest = best(minimise="noise", budget=budget)
     least = max(quietest.noise, _NEGLIGIBLE * plans[0].noise)
     step = min(ratio, 1.0 - 10.0 * TIE)
     while (allowed := plans[-1].noise * step) > least:
-        quieter = solve(problem, minimise=minimise, budget=replace(budget, noise=allowed))
+        quieter = best(minimise=minimise, budget=replace(budget, noise=allowed))
         if quieter.noise >= plans[-1].noise:
             break
         plans.append(quieter)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 from torch_mlir.dialects import arith, scf, vector
@@ -15,7 +16,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer, workers
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
-from mlq.kernels.movement import SIDE_BY_SIDE, each_part, each_vector
+from mlq.kernels.movement import SIDE_BY_SIDE, each_part
 from mlq.kernels.sized import Sized
 
 _ROW = 4  # numbers of a row: scale, zero point, least, greatest
@@ -67,32 +68,20 @@ class FakeQuantize(Sized):
 
 
 @dataclass(frozen=True)
-class Energies:
+class Energies(Sized):
     """The energy of an image of floats, and of its difference to another, added up in f64.
 
-    Of every `step`-th row, scaled to all of them; `value` may have these rows only.
+    Of every `step`-th row, scaled to all of them; of a `thin` value these rows are all there is.
     """
 
     isa: Isa
     reference: Image
     value: Image
     step: int = 1
-
-    def __post_init__(self) -> None:
-        ours, theirs = self.reference, self.value
-        assert theirs.height in (ours.height, -(-ours.height // self.step))
-        assert replace(theirs, height=ours.height, margin=ours.margin) == ours
-
-    @property
-    def label(self) -> str:
-        """As `energies_64x56x56`."""
-        every = "" if self.step == 1 else f"_every{self.step}"
-        return f"energies{every}{'_thin' * self.is_thin}_{_size(self.reference)}"
-
-    @property
-    def is_thin(self) -> bool:
-        """Whether `value` has only the rows that are looked at."""
-        return self.value.height < self.reference.height
+    thin: bool = False
+    sizes: ClassVar[tuple[str, ...]] = ("reference", "value", "step")
+    with_margin: ClassVar[str] = "reference"
+    label: ClassVar[str] = "energies"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -109,53 +98,69 @@ class Energies:
         """The code of the workgroup: f32 within a row, f64 over rows."""
         wide = VectorType.get([self.isa.lanes], F64Type.get())
         zero = arith.extf(wide, code.splat(code.constant(0.0, "f32"), self.isa.lanes))
+        rows = self.reference.height
+        looked_at = code.split(code.plus(rows, code.plus(self.step, -1)), self.step)[0]
 
         def image(batch: Index, *totals: Value) -> list[Value]:
-            def row(y: Index, *totals: Value) -> list[Value]:
-                sums = self._row(memory, (batch, y))
+            def row(number: Index, *totals: Value) -> list[Value]:
+                sums = self._row(memory, batch, number)
                 pairs = zip(totals, sums, strict=True)
                 return [arith.addf(total, arith.extf(wide, each)) for total, each in pairs]
 
-            return code.loop(0, self.reference.height, self.step, row, totals)
+            return code.loop(0, looked_at, 1, row, totals)
 
         totals = code.loop(0, self.reference.batch, 1, image, [zero, zero])
-        rows = self.reference.height
-        scale = code.constant(rows / -(-rows // self.step), "f32")
+        scale = arith.divf(_real(rows), _real(looked_at))
         for place, total in enumerate(totals):
             value = vector.reduction(F64Type.get(), "add", total)
             narrow = arith.mulf(arith.truncf(code.element("f32"), value), scale)
             code.store(code.splat(narrow, 1), memory[-1], place)
 
-    def _row(self, memory: Sequence[Value], at: tuple[Index, Index]) -> list[Value]:
-        """Signal and noise of one row, a vector of each."""
-        batch, y = at
-        row = code.split(y, self.step)[0] if self.is_thin else y
-        places = [self.reference.at(batch, y, 0), self.value.at(batch, row, 0)]
+    def _row(self, memory: Sequence[Value], batch: Index, number: Index) -> list[Value]:
+        """Signal and noise of one of the rows that are looked at, a vector of each."""
+        y = code.times(number, self.step)
+        places = (
+            self.reference.at(batch, y, 0),
+            self.value.at(batch, number if self.thin else y, 0),
+        )
         lanes, elements = self.isa.lanes, self.reference.width * self.reference.channels
         zero = code.splat(code.constant(0.0, "f32"), lanes)
 
-        def loaded(offset: Index, lanes: int) -> list[Value]:
-            pairs = zip(memory[:2], places, strict=True)
-            return [code.load(each, code.plus(place, offset), lanes) for each, place in pairs]
+        def several(offset: Index, *sums: Value) -> list[Value]:
+            """A vector for each pair of sums: an addition takes longer than its operands' loads."""
+            pairs = zip(sums[::2], sums[1::2], strict=True)
+            added = (
+                more(code.plus(offset, i * lanes), lanes, *pair) for i, pair in enumerate(pairs)
+            )
+            return [each for pair in added for each in pair]
 
-        def added(sums: Sequence[Value], operands: Sequence[Value]) -> list[Value]:
-            (signal, noise), (reference, value) = sums, operands
+        def more(offset: Index, width: int, signal: Value, noise: Value) -> list[Value]:
+            """Sums of `width` elements more; those of one are in the first lane."""
+            images = zip(memory, places, strict=False)
+            loaded = [code.load(each, code.plus(at, offset), width) for each, at in images]
+            if width < lanes:
+                loaded = [code.inserted(each, zero, 0) for each in loaded]
+            reference, value = loaded
             difference = arith.subf(reference, value)
             return [
                 vector.fma(reference, reference, signal),
                 vector.fma(difference, difference, noise),
             ]
 
-        def step(offset: Index, *sums: Value) -> list[Value]:
-            return added(sums, loaded(offset, lanes))
+        sums = [zero, zero] * SIDE_BY_SIDE
+        reached: Index = 0
+        for together in (SIDE_BY_SIDE, 1):
+            end = code.times(code.split(elements, together * lanes)[0], together * lanes)
+            few = code.loop(reached, end, together * lanes, several, sums[: 2 * together])
+            sums[: 2 * together], reached = few, end
+        sums[:2] = code.loop(reached, elements, 1, lambda at, *pair: more(at, 1, *pair), sums[:2])
+        return [reduce(arith.addf, sums[place::2]) for place in range(2)]
 
-        sums, whole = each_vector(elements, lanes, step, [zero, zero] * SIDE_BY_SIDE)
-        for done, piece in code.pieces(elements - whole, lanes):
-            rest = [code.inserted(each, zero, 0) for each in loaded(whole + done, piece)]
-            sums[:2] = added(sums[:2], rest)
-        for place in range(2, len(sums), 2):
-            sums[:2] = map(arith.addf, sums[:2], sums[place : place + 2])
-        return sums[:2]
+
+def _real(number: Index) -> Value:
+    """A count as f32."""
+    word = arith.index_cast(code.element("i32"), code.index(number))
+    return arith.sitofp(code.element("f32"), word)
 
 
 def _simulated(x: Value, row: Sequence[Value]) -> Value:
@@ -185,7 +190,3 @@ def _rounded_to_f16(x: Value) -> Value:
     bits = code.view(x, "i32")
     rounded = arith.addi(bits, arith.addi(half, arith.andi(arith.shrui(bits, last), one)))
     return code.view(arith.shli(arith.shrui(rounded, last), last), "f32")
-
-
-def _size(image: Image) -> str:
-    return f"{image.channels}x{image.height}x{image.width}"

@@ -40,30 +40,6 @@ def each_part(elements: Index, lanes: int, body: Callable[[Index, int], None]) -
             body(whole + done + start, min(piece, lanes))
 
 
-def each_vector(
-    elements: int, lanes: int, step: Callable[..., list[Value]], carried: Sequence[Value]
-) -> tuple[list[Value], int]:
-    """`step(offset, *pair)` at each whole vector; what is carried on, and where the vectors end.
-
-    `carried` are `SIDE_BY_SIDE` pairs, which take turns: an addition takes longer than its operands
-    take to load.
-    """
-
-    def several(first: Index, *found: Value) -> list[Value]:
-        parts = (
-            step(code.plus(first, i * lanes), *found[2 * i : 2 * i + 2])
-            for i in range(SIDE_BY_SIDE)
-        )
-        return [value for part in parts for value in part]
-
-    together = SIDE_BY_SIDE * lanes
-    many, whole = elements // together * together, elements // lanes * lanes
-    found = code.loop(0, many, together, several, carried)
-    for i, offset in enumerate(range(many, whole, lanes)):
-        found[2 * i : 2 * i + 2] = step(offset, *found[2 * i : 2 * i + 2])
-    return found, whole
-
-
 def each_block(channels: int, width: int, body: Callable[[int, Index], None]) -> None:
     """`body(width, first)` for blocks that cover the channels; the last ones may overlap."""
     while width > channels:

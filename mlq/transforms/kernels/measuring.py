@@ -46,7 +46,8 @@ def _fake_quantize(op: FakeQuantizeOp, isa: Isa, images: Images) -> None:
 def _compare(op: CompareOp, isa: Isa, images: Images) -> None:
     reference, value = (images.read(each) for each in (op.reference, op.value))
     step = row_step(build.shape_of(op.reference), op.max_elements.value)
-    kernel = Energies(isa, reference.image, value.image, step)
+    thin = value.image.height < reference.image.height
+    kernel = Energies(isa, reference.image, value.image, step, thin)
     made = images.dispatch(kernel, [reference.value, value.value], op.energies.type)
     op.energies.replace_all_uses_with(made)
 
