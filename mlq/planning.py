@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -171,17 +172,15 @@ class Planner:
         budget = replace(self._budget(None), us=plan.us * _AS_FAST)
         return solve(self.problem, minimise="noise", budget=budget)
 
-    def stricter(self, noise: float | None) -> tuple[Allocation, ...]:
+    def stricter(self, noise: float) -> tuple[Allocation, ...]:
         """Plans of less and less noise than this, for when an accuracy is missed."""
-        budget = self._budget(noise)
+        budget, plans = self._budget(noise), tuple[Allocation, ...]()
         if budget == Budget(noise=noise):
             plans = self.front
         else:
-            try:
+            with suppress(PlanError):
                 plans = frontier(self.problem, minimise=self.target.minimise, budget=budget)
-            except PlanError:
-                plans = ()
-        return tuple(plan for plan in plans if noise is None or plan.noise < _STRICTER * noise)
+        return tuple(plan for plan in plans if plan.noise < _STRICTER * noise)
 
     @cached_property
     def front(self) -> tuple[Allocation, ...]:

@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mlq.allocation import (
@@ -169,6 +169,19 @@ def test_frontier_is_the_pareto_front(problem: Problem) -> None:
     }
     found = [(plan.noise, plan.us) for plan in frontier(problem, ratio=1.0)]
     assert found == sorted(front, reverse=True)
+
+
+@given(problems(), st.data())
+def test_a_change_costs_what_the_totals_differ_by(problem: Problem, data: st.DataObject) -> None:
+    options = {layer.name: sorted(layer.options) for layer in problem.layers}
+    before = {name: data.draw(st.sampled_from(each)) for name, each in options.items()}
+    members = data.draw(st.sets(st.sampled_from(sorted(options)), min_size=1))
+    shared = set.intersection(*(set(options[name]) for name in members))
+    assume(shared)
+    to = data.draw(st.sampled_from(sorted(shared)))
+    after = problem.totals({**before, **dict.fromkeys(members, to)})
+    more = [new - old for new, old in zip(after, problem.totals(before), strict=True)]
+    assert problem.change(before, members, to) == pytest.approx(more, abs=1e-6)
 
 
 def chain(count: int) -> Problem:
