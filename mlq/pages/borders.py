@@ -32,6 +32,6 @@ def section(casts: Casts) -> list[Block]:
 def _row(border: Border, *, moved: bool) -> tuple[Cell, ...]:
     """`moved`: some tensors were reshaped or pooled since they were made; who made them is told."""
     kind = "none" if border.kind == "unrounded" else border.kind
-    stored = f"{border.before} > {border.after}"
+    stored = f"{border.before}\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{border.after}"
     made = [border.producer] if moved else []
     return (border.tensor, *made, stored, ", ".join(border.consumers), kind)
