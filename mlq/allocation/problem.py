@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -119,31 +119,27 @@ class Problem:
 
     def totals(self, precisions: Mapping[str, str]) -> Option:
         """What a complete choice costs, borders included."""
-        chosen = [layer.options[precisions[layer.name]] for layer in self.layers]
-        noise, us, size = (float(sum(column)) for column in zip(*chosen, strict=True))
-        bits = {OUTSIDE: 0} | {name: stored_bits(each) for name, each in precisions.items()}
-        us += sum(border.us(bits) for border in self.borders)
-        return Option(noise, us, size)
+        return self._cost(precisions, self._options, self.borders)
 
     def change(
-        self, precisions: Mapping[str, str], members: Iterable[str], precision: str
+        self, precisions: Mapping[str, str], members: Collection[str], precision: str
     ) -> Option:
         """What a complete choice would cost more if `members` had another precision."""
-        changed = dict.fromkeys(members, precision)
-        more = Option(0.0, 0.0)
-        for name in changed:
-            new, old = (self._options[name][each] for each in (precision, precisions[name]))
-            more = Option(*(m + n - o for m, n, o in zip(more, new, old, strict=True)))
-        touched = sorted({place for name in changed for place in self._places[name]})
-        casts = 0.0
-        for border in (self.borders[place] for place in touched):
-            ends = {border.producer, *border.consumers} - {OUTSIDE}
-            old_bits, new_bits = (
-                {OUTSIDE: 0} | {end: stored_bits(how(end)) for end in ends}
-                for how in (precisions.__getitem__, lambda end: changed.get(end, precisions[end]))
-            )
-            casts += border.us(new_bits) - border.us(old_bits)
-        return more._replace(us=more.us + casts)
+        changed = {**precisions, **dict.fromkeys(members, precision)}
+        touched = sorted({place for name in members for place in self._places[name]})
+        borders = [self.borders[place] for place in touched]
+        new, old = (self._cost(each, members, borders) for each in (changed, precisions))
+        return Option(*(n - o for n, o in zip(new, old, strict=True)))
+
+    def _cost(
+        self, precisions: Mapping[str, str], names: Iterable[str], borders: Sequence[Border]
+    ) -> Option:
+        """What some layers and some borders cost in a complete choice."""
+        chosen = [self._options[name][precisions[name]] for name in names]
+        noise, us, size = (float(sum(column)) for column in zip(*chosen, strict=True))
+        ends = {end for border in borders for end in (border.producer, *border.consumers)}
+        bits = {OUTSIDE: 0} | {end: stored_bits(precisions[end]) for end in ends - {OUTSIDE}}
+        return Option(noise, us + sum(border.us(bits) for border in borders), size)
 
     @cached_property
     def _options(self) -> dict[str, Mapping[str, Option]]:
