@@ -199,7 +199,7 @@ def _nonlinearity(op: Any, at: Machine) -> Array:
     function, input, x = nonlinear.parse(op.function.value), _params(op.input), at[op.input]
     if input is None:
         return nonlinear.evaluate(function, x)
-    return nonlinear.table(function, input, _params(op.output))[x.view(np.uint8)]
+    return nonlinear.table(function, input, _params(op.output))[x.view(f"u{x.itemsize}")]
 
 
 def _resize_nearest(op: Any, at: Machine) -> Array:

@@ -60,9 +60,16 @@ class Program:
     store: WeightStore = field(default_factory=WeightStore)
     convolves: bool = True
     reals: bool = True
+    words: bool = False
+    "whether integers of more than a byte are in it, too"
     is_open: bool = False
     "whether the batch is known at run time only"
     results: list[Any] = field(default_factory=list)
+
+    def some(self, *more_bits: int) -> QuantParams:
+        """Bytes, or integers of 12 bits or of more, where there are words."""
+        bits = self.rng.choice([8, 12, *more_bits]) if self.words else 8
+        return self.stored(int(bits))
 
     def stored(self, bits: int = 8) -> QuantParams:
         """Some quantization: extreme zero points, and scales of which half make ties."""
@@ -112,27 +119,34 @@ class Program:
 
 
 def fill(program: Program, shape: Shape) -> None:
-    """Each op on images of one shape, with stored and with real results."""
+    """Each op on images of one shape, with stored and with real results.
+
+    What a convolution reads has no more than 12 bits: its sums would not fit 32.
+    """
     rng, sizes = program.rng, shape.sizes
     activations = (NO_ACTIVATION, Activation.relu(), Activation.clip(-0.7, 3.1))
     point = (shape.n, shape.c, 1, 1) if shape.h else sizes
     for real in (False, True):
-        element = None if real else quant.type_of(program.stored())
+        element = None if real else quant.type_of(program.some())
         activation = activations[rng.integers(3)]
         for made, name, other in (
             (build.add, "add", sizes),
             (build.mul, "mul", sizes),
             (build.mul, "gate", point),
         ):
-            lhs, rhs = program.input(sizes), program.input(other)
+            lhs = program.input(sizes, program.some(16))
+            rhs = program.input(other, program.some(16))
             value = made(lhs, rhs, activation=activation, element=element)
             program.result(value, f"{name} {activation} {element}")
             if shape.h and name == "gate" and not real:
                 program.convolved(value, shape.window)
     function = nonlinear.parse(FUNCTIONS[rng.integers(len(FUNCTIONS))])
-    element = quant.type_of(program.stored())
-    value = build.nonlinearity(program.input(sizes), function, element)
-    program.result(value, str(element))
+    value = build.nonlinearity(program.input(sizes, program.some()), function, None)
+    program.result(value, "function, real")
+    value = build.nonlinearity(
+        program.input(sizes, program.some()), function, quant.type_of(program.some())
+    )
+    program.result(value, f"function {value.type}")
     if shape.h:
         program.convolved(value, shape.window)
         factors = rng.integers(1, 4, 2).tolist()
@@ -170,8 +184,9 @@ def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:
 
     def each(program: Program) -> None:
         program.convolves = not without_convolutions(isa)
-        for shape in shapes:
-            fill(program, shape)
+        for program.words in sorted({False, "u16" in isa.kinds}):
+            for shape in shapes:
+                fill(program, shape)
 
     def check(found: Array, expected: Array, name: str) -> None:
         np.testing.assert_array_equal(found.view(expected.dtype), expected, name)

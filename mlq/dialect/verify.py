@@ -12,7 +12,6 @@ from torch_mlir.ir import RankedTensorType, Value
 from mlq.dialect import demands, quant, shapes
 from mlq.dialect.demands import Complaint
 from mlq.numerics import nonlinear
-from mlq.precision import BYTE_BITS
 
 
 def quantize(op: Any) -> Complaint:
@@ -109,8 +108,8 @@ def nonlinearity(op: Any) -> Complaint:
     except ValueError as error:
         return f"has no function: {error}"
     params = quant.params_of(op.input.type.element_type)
-    if demands.is_quantized(op.input) and (params is None or params.bits > BYTE_BITS):
-        return f"looks up integers of at most 8 bits, got {op.input.type}"
+    if demands.is_quantized(op.input) and (params is None or not nonlinear.is_looked_up(params)):
+        return f"looks up integers of at most 12 bits, got {op.input.type}"
     return (
         demands.well_quantized(op.input, "operand")
         or demands.result_storage(op, op.input)

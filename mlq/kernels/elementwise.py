@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from torch_mlir.dialects import arith
-from torch_mlir.ir import Value
+from torch_mlir.ir import IndexType, Value
 
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
@@ -17,13 +17,15 @@ from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import each_block
+from mlq.kernels.storage import Kind
 
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
+_UNROLLED = 8  # elements that are looked up without a loop
 
 
 @dataclass(frozen=True)
 class Pairwise:
-    """`lhs` plus or times `rhs`, both u8; `rhs` may be one pixel, and one for all images.
+    """`lhs` plus or times `rhs`, of u8 or u16; `rhs` may be one pixel, and one for all images.
 
     Of the coefficients, the biases are the two zero points as they are stored. The scales are those
     of the terms of a sum, or, the first one, of a product.
@@ -35,21 +37,22 @@ class Pairwise:
     rhs: Image
     output: Image
     finish: Finish
+    kinds: tuple[Kind, Kind] = ("u8", "u8")
 
     @property
     def label(self) -> str:
-        """As `add_64x56x56`, `mul_64x56x56_by_1x1`."""
+        """As `add_64x56x56`, `wide_mul_64x56x56_by_1x1`."""
         gated = f"_by_{self.rhs.height}x{self.rhs.width}" * (self.rhs.pixels < self.lhs.pixels)
-        image = self.output
-        return f"{self.operation}_{image.channels}x{image.height}x{image.width}{gated}"
+        image, wide = self.output, "wide_" * ("u16" in self.kinds)
+        return f"{wide}{self.operation}_{image.channels}x{image.height}x{image.width}{gated}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Images, coefficients; the result."""
-        element = self.isa.element("u8")
+        left, right = map(self.isa.element, self.kinds)
         return (
-            Buffer(element, self.lhs.batch * self.lhs.size),
-            Buffer(element, self.rhs.batch * self.rhs.size),
+            Buffer(left, self.lhs.batch * self.lhs.size),
+            Buffer(right, self.rhs.batch * self.rhs.size),
             Buffer("i32", coefficient_count(2)),
             Buffer(self.isa.element(self.finish.result), self.output.batch * self.output.size),
         )
@@ -76,9 +79,14 @@ class Pairwise:
         code.loop(*code.share(self.output.height, group[0], self.grid[0]), 1, row)
 
     @property
+    def _packs(self) -> bool:
+        """Whether results are packed, in the order that they were in: elements are as wide then."""
+        return {*map(self.isa.element, self.kinds)} == {self.isa.element(self.finish.result)}
+
+    @property
     def _width(self) -> int:
-        """Elements of a register; of floats, which are not packed, as many as it has lanes."""
-        return self.isa.lanes if self.finish.result == "f32" else self.isa.width("u8")
+        """Elements of a register; where none are packed, as many as it has lanes."""
+        return self.isa.width(self.finish.result) if self._packs else self.isa.lanes
 
     def _begin(self, image: Image, batch: Index, y: Index) -> Index:
         """Where the row that meets row y begins."""
@@ -107,10 +115,10 @@ class Pairwise:
                 place = code.plus(right, code.times(x, self.rhs.channels))
                 others = self._terms(memory[1], place, size, finisher, 1)
             results = [self._joined(finisher, *pair) for pair in zip(terms, others, strict=True)]
-            if self.finish.result == "f32":
-                (made,) = (finisher.stored(each, "f32") for each in results)
-            else:
+            if self._packs:
                 made = finisher.packed(results)
+            else:
+                (made,) = (finisher.stored(r, code.element_of(memory[-1])) for r in results)
             place = code.plus(target, code.times(x, self.output.channels))
             code.store(made, memory[-1], place)
 
@@ -120,9 +128,9 @@ class Pairwise:
         self, memory: Value, place: Index, size: int, finisher: Finisher, side: int
     ) -> list[Value]:
         """Elements less their zero point, as reals, in the order that packing undoes."""
-        storage, stored = self.isa.storage, code.load(memory, place, size)
-        single = self.finish.result == "f32"
-        whole = [storage.extended(stored)] if single else lanes.unpacked(storage, stored)
+        storage, stored = self.isa.storage_of(self.kinds[side]), code.load(memory, place, size)
+        packs = self._packs
+        whole = lanes.unpacked(storage, stored) if packs else [storage.extended(stored)]
         zero = code.splat(code.lane(finisher.biases(side, 1), 0), code.lanes_of(whole[0]))
         real = code.vector_type(code.lanes_of(whole[0]), "f32")
         terms = [arith.sitofp(real, arith.subi(each, zero)) for each in whole]
@@ -139,27 +147,38 @@ class Pairwise:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Bytes of an image looked up in a table."""
+    """Elements of an image looked up in a table of so many `entries`.
+
+    Where bytes are looked up for bytes, that is what the table holds, as the CPU's `Tables` see
+    it; otherwise what memory holds of results, by the elements of the image as they are stored.
+    """
 
     isa: Isa
     input: Image
     output: Image
+    kinds: tuple[Kind, Kind] = ("u8", "u8")
+    entries: int = 256
 
     @property
     def label(self) -> str:
-        """As `lookup_64x56x56`."""
-        return f"lookup_{self.output.channels}x{self.output.height}x{self.output.width}"
+        """As `lookup_64x56x56`, `lookup_u16_f32_64x56x56`."""
+        kinds = "" if self._of_bytes else f"_{self.kinds[0]}_{self.kinds[1]}"
+        return f"lookup{kinds}_{self.output.channels}x{self.output.height}x{self.output.width}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """The image, the table, what stands for zero in the margin (an i32); the result."""
-        element = self.isa.element("u8")
+        element, result = map(self.isa.element, self.kinds)
         return (
             Buffer(element, self.input.batch * self.input.size),
-            Buffer("i8", 256),
+            Buffer("i8" if self._of_bytes else result, self.entries),
             MARGIN_VALUE,
-            Buffer(element, self.output.batch * self.output.size),
+            Buffer(result, self.output.batch * self.output.size),
         )
+
+    @property
+    def _of_bytes(self) -> bool:
+        return self.kinds == ("u8", "u8")
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -176,7 +195,10 @@ class Lookup:
         def row(y: Index) -> None:
             def pixel(x: Index) -> None:
                 places = [image.at(group[2], y, x) for image in images]
-                each_block(run, self.isa.vector_bytes, partial(self._vector, memory, places))
+                if self._of_bytes:
+                    each_block(run, self.isa.vector_bytes, partial(self._vector, memory, places))
+                else:
+                    each_block(run, _UNROLLED, partial(self._each, memory, places))
 
             code.loop(0, width, 1, pixel)
 
@@ -196,6 +218,18 @@ class Lookup:
             words = storage.halves(look_up(memory[1], storage.to_bytes(*halves)))
             made = code.shuffle(words[0], words[1], range(size))
         code.store(made, memory[-1], target)
+
+    def _each(
+        self, memory: Sequence[Value], places: Sequence[Index], size: int, first: Index
+    ) -> None:
+        """Some elements, one after the other."""
+        storage = self.isa.storage_of(self.kinds[0])
+        for i in range(size):
+            source, target = (code.plus(place, code.plus(first, i)) for place in places)
+            number = arith.index_castui(
+                IndexType.get(), storage.shown(code.scalar(memory[0], source))
+            )
+            code.store(code.load(memory[1], number, 1), memory[-1], target)
 
 
 def _grid(output: Image) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ Doubles = NDArray[np.float64]
 
 _STEP = re.compile(r"(\w+)(?:\(([^()]*)\))?")
 _BYTES = 256
+_TABLE_BITS = 12  # a table of more would not stay near
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,21 @@ def evaluate(function: Function, x: Reals) -> Reals:
         return value.astype(np.float32)
 
 
+def is_looked_up(input: QuantParams) -> bool:
+    """Whether there is a table of what is stored so: a byte, or of few more bits and no sign."""
+    return input.dtype.itemsize == 1 or (not input.signed and input.limits[1] < 1 << _TABLE_BITS)
+
+
 def table(
     function: Function, input: QuantParams, output: QuantParams | None = None
 ) -> Integers | Reals:
-    """What an integer layer looks up, by the byte that is stored: [256], of storage or of reals."""
-    stored = np.arange(_BYTES).astype(np.uint8).view(input.dtype)
+    """What an integer layer looks up, by what is stored: storage, or reals.
+
+    [256] of bytes, [greatest + 1] of what is wider, which has no sign.
+    """
+    is_byte = input.dtype.itemsize == 1
+    count = _BYTES if is_byte else input.limits[1] + 1
+    stored = np.arange(count).astype(f"u{input.dtype.itemsize}").view(input.dtype)
     values = evaluate(function, dequantize(stored, input))
     return values if output is None else quantize(values, output)
 

@@ -29,9 +29,8 @@ from mlq.transforms.linalg.epilogue import bounds_of, params_of
 
 
 def pairwise(op: AddOp | MulOp, isa: Device, images: Images) -> Lower | str:
-    """A sum or a product of bytes; the right side may be one pixel that is repeated."""
-    stored = [op.lhs, op.rhs, *([] if params_of(op.output) is None else [op.output])]
-    reason = _unfit(isa, *stored)
+    """A sum or a product of integers; the right side may be one pixel that is repeated."""
+    reason = _unfit(isa, op.lhs, op.rhs, op.output)
     if reason is None and not _repeats(op):
         reason = "repeats something other than a pixel"
     if reason is not None or not isinstance(isa, Isa):
@@ -42,7 +41,7 @@ def pairwise(op: AddOp | MulOp, isa: Device, images: Images) -> Lower | str:
 
 
 def nonlinearity(op: NonlinearityOp, isa: Device, images: Images) -> Lower | str:
-    """Bytes that a table has for bytes."""
+    """What a table has for integers."""
     reason = _unfit(isa, op.input, op.output)
     if reason is not None or not isinstance(isa, Isa):
         return reason or "is on a GPU"
@@ -51,10 +50,10 @@ def nonlinearity(op: NonlinearityOp, isa: Device, images: Images) -> Lower | str
 
 
 def _unfit(isa: Device, *values: Value) -> str | None:
-    reason = unfit(isa, *values) or library.unfit_elementwise(isa)
-    if reason is None and any(kind_of(value) != "u8" for value in values):
-        return "is of words"
-    return reason
+    """Why there is no kernel; the last value is the result, which may be of floats."""
+    *operands, result = values
+    stored = operands if kind_of(result) == "f32" else values
+    return unfit(isa, *stored) or library.unfit_elementwise(isa)
 
 
 def _repeats(op: AddOp | MulOp) -> bool:
@@ -71,7 +70,9 @@ def _pairwise(op: AddOp | MulOp, isa: Isa, images: Images) -> None:
     assert left is not None
     assert right is not None
     finish, numbers = finish_of(op, params_of(op.output))
-    zeros = [isa.storage.stored(each.zero_point[0]) for each in (left, right)]
+    kinds = kind_of(op.lhs), kind_of(op.rhs)
+    params = zip(kinds, (left, right), strict=True)
+    zeros = [isa.storage_of(kind).stored(each.zero_point[0]) for kind, each in params]
     kernel = library.of(isa).pairwise(
         isa=isa,
         operation="add" if isinstance(op, AddOp) else "mul",
@@ -79,6 +80,7 @@ def _pairwise(op: AddOp | MulOp, isa: Isa, images: Images) -> None:
         rhs=rhs.image,
         output=output,
         finish=finish,
+        kinds=kinds,
     )
     values = numbers.with_channels(
         finish, np.array(zeros, np.int32), _scales(op, left, right), isa.storage_of
@@ -117,12 +119,19 @@ def _lookup(op: NonlinearityOp, isa: Isa, images: Images) -> None:
     input = params_of(op.input)
     assert input is not None
     function = numerics.nonlinear.parse(op.function.value)
-    table = numerics.nonlinear.table(function, input, params_of(op.output)).astype(np.uint8)
-    # What memory holds for a byte is the byte less an offset, on either side.
-    offset = isa.storage.offset
-    held = np.roll(table, -offset) - np.uint8(offset)
-    kernel = library.of(isa).lookup(isa=isa, input=source.image, output=output)
-    key = f"{build.name_of(op) or 'function'}.table"
-    arranged = constant(key, isa.tables.arranged(held).view(np.int8))
+    table = numerics.nonlinear.table(function, input, params_of(op.output))
+    kinds = kind_of(op.input), kind_of(op.output)
+    if kinds == ("u8", "u8"):
+        # What memory holds for a byte is the byte less an offset, on either side.
+        offset = isa.storage.offset
+        held = np.roll(table.astype(np.uint8), -offset) - np.uint8(offset)
+        table = isa.tables.arranged(held).view(np.int8)
+    elif kinds[1] != "f32":
+        offset = isa.storage_of(kinds[1]).offset
+        table = (table.astype(np.int32) - offset).astype(isa.element(kinds[1]).replace("i", "int"))
+    kernel = library.of(isa).lookup(
+        isa=isa, input=source.image, output=output, kinds=kinds, entries=len(table)
+    )
+    arranged = constant(f"{build.name_of(op) or 'function'}.table", table)
     operands = [source.value, arranged, images.zero_of(op.output)]
     images.call(kernel, operands, op.output, output)
