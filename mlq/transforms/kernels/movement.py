@@ -27,7 +27,7 @@ from mlq.transforms.kernels.images import (
     unfit,
 )
 from mlq.transforms.linalg.epilogue import params_of
-from mlq.transforms.linalg.movement import parts_of
+from mlq.transforms.linalg.movement import is_continued, parts_of
 
 _IMAGE = 4
 _ROWS_WITH_COLUMNS = [0, 2, 1, 3]
@@ -35,12 +35,11 @@ _ROWS_WITH_COLUMNS = [0, 2, 1, 3]
 
 def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
     """Channels side by side, those of the concats it continues too, so that each is copied once."""
-    parts = parts_of(op)
     if op.output.type.rank != _IMAGE or op.axis.value != _IMAGE - 1:
         return "joins something other than the channels of images"
-    users = [use.owner.opview for use in op.output.uses]
-    if any(isinstance(user, ConcatOp) and op.output not in parts_of(user) for user in users):
+    if is_continued(op):
         return "is continued by another concat"
+    parts = parts_of(op)
     reason = None if params_of(op.output) is None else unfit(isa, op.output, *parts)
     channels = [_bytes_of(op) * image_of(each).channels for each in parts]
     reason = reason or library.unfit_concat(isa, channels)

@@ -35,7 +35,8 @@ def weight(op: WeightOp, _stored: Stored) -> Value:
 
 def concat(op: ConcatOp, stored: Stored) -> Value:
     """Operands side by side, those of the concats it continues too, so that each is copied once."""
-    inputs = [stored(each) for each in parts_of(op)]
+    parts = [op.lhs, op.rhs] if is_continued(op) else parts_of(op)
+    inputs = [stored(each) for each in parts]
     result = RankedTensorType.get(op.output.type.shape, inputs[0].type.element_type)
     return tensor.concat(result, op.axis.value, inputs)
 
@@ -43,14 +44,23 @@ def concat(op: ConcatOp, stored: Stored) -> Value:
 def parts_of(op: ConcatOp) -> list[Value]:
     """What is joined: an operand that another concat made for this one alone is taken apart."""
     parts: list[Value] = []
-    for side in (op.lhs, op.rhs):
+    waiting = [op.rhs, op.lhs]
+    while waiting:
+        side = waiting.pop()
         owner = None if isinstance(side, BlockArgument) else side.owner.opview
-        alone = len(list(side.uses)) == 1
-        if alone and isinstance(owner, ConcatOp) and owner.axis.value == op.axis.value:
-            parts += parts_of(owner)
+        if isinstance(owner, ConcatOp) and is_continued(owner):
+            waiting += [owner.rhs, owner.lhs]
         else:
             parts.append(side)
     return parts
+
+
+def is_continued(op: ConcatOp) -> bool:
+    """Whether all that reads the result is one concat, along the same axis."""
+    users = [use.owner.opview for use in op.output.uses]
+    if len(users) != 1 or not isinstance(users[0], ConcatOp):
+        return False
+    return bool(users[0].axis.value == op.axis.value)
 
 
 def reshape(op: ReshapeOp, stored: Stored) -> Value:
