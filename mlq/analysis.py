@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlq import alone, calibration, columns, equalization, journal, planning, sensitivity, targets
 from mlq.emulation import Runner
+from mlq.errors import ModelError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
 from mlq.precision import Precision
@@ -47,24 +49,25 @@ class Subject:
     def of(
         cls, path: Path, data: Dataset, target: Target, recipe: Recipe, stages: Stages
     ) -> Subject:
-        """Import the network once more, in batches that divide the samples.
+        """Import it once more, in batches that divide the samples unless the graph fixes a batch.
 
         TargetError where the recipe lists a precision that no layer can have on the target.
         """
         planning.expect_offered(target, recipe.reduced_precisions())
         network = load(path, batch=1, ir_level=recipe.ir_level)
-        widest = max((layer.output_elements for layer in network.layers), default=1)
-        most = max(1, min(_BATCH, _BATCH_ELEMENTS // widest))
-        batch = max(size for size in range(1, most + 1) if data.samples % size == 0)
-        if batch > 1:
-            network = load(path, batch=batch, ir_level=recipe.ir_level)
-        return cls(network, data, batch, target, recipe, stages)
+        widest = max(layer.output_elements for layer in network.layers)
+        sizes = range(max(1, min(_BATCH, _BATCH_ELEMENTS // widest)), 0, -1)
+        batch = next(size for size in sizes if data.samples % size == 0)
+        with suppress(ModelError):
+            if batch > 1:
+                network = load(path, batch=batch, ir_level=recipe.ir_level)
+                return cls(network, data, batch, target, recipe, stages)
+        return cls(network, data, 1, target, recipe, stages)
 
     @property
     def allowed(self) -> dict[str, list[str]]:
         """The integer precisions that each layer can have, of those the recipe lists."""
-        precisions = self.recipe.reduced_precisions()
-        return planning.supported(self.network, self.target, precisions)
+        return planning.supported(self.network, self.target, self.recipe.reduced_precisions())
 
     @property
     def base(self) -> Assignment:
@@ -234,13 +237,12 @@ def equalize(subject: Subject, samples: int) -> dict[str, NDArray[Any]]:
 
     DiagnosticError where the float network has an op that numpy cannot compute.
     """
-    recipe = subject.recipe
     with subject.stages.stage("equalize", equalization.samples(samples)) as advance:
         return equalization.equalize(
             subject.network,
             columns.first(subject.batches(), samples),
-            Precision.parse(recipe.reduced_precisions()[0]),
-            granularity=recipe.granularity,
+            Precision.parse(subject.recipe.reduced_precisions()[0]),
+            granularity=subject.recipe.granularity,
             advance=advance,
         )
 

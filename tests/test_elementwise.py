@@ -270,6 +270,43 @@ def test_kernels_are_exact(isa: Isa) -> None:
 
 
 @pytest.mark.skipif(best(cpu_features()) is None, reason="this CPU has none of the ISAs")
+@pytest.mark.parametrize("bits", [8, 12])
+def test_lines_stay_images_between_convolutions(bits: int) -> None:
+    """One dimension: a residual block whose sums and functions are of [N, C, W], not of images."""
+
+    def convolved(program: Program, line: Any) -> Any:
+        key, (batch, channels, width) = f"w{len(program.store)}", build.shape_of(line)
+        shape = (16, channels, 1, 3)
+        program.store[key] = program.rng.integers(-127, 128, shape, np.int8)
+        params = QuantParams(
+            8, signed=True, scale=(0.01,), zero_point=(0,), storage_range=(-127, 127)
+        )
+        weight = build.weight(key, build.tensor(shape, quant.type_of(params)))
+        image = build.reshape(line, (batch, channels, 1, width))
+        element = quant.type_of(program.stored(bits))
+        made = build.conv2d(image, weight, pads=(0, 1, 0, 1), element=element)
+        return build.reshape(made, (batch, 16, width))
+
+    def block(program: Program) -> None:
+        line = convolved(program, program.input((2, 7, 9)))
+        function, element = nonlinear.parse("tanh"), quant.type_of(program.stored(bits))
+        curved = build.nonlinearity(line, function, element)
+        joined = build.add(curved, line, element=quant.type_of(program.stored(bits)))
+        program.result(convolved(program, joined), "convolution")
+        program.result(joined, "sum")
+        program.result(build.transpose(joined, (0, 2, 1)), "channels last")
+
+    def check(found: Array, expected: Array, name: str) -> None:
+        np.testing.assert_array_equal(found.view(expected.dtype), expected, name)
+
+    isa = best(cpu_features())
+    assert isinstance(isa, Isa)
+    wide = "" if bits == 8 else "wide_"
+    kernels = f"{wide}add_16x1x9", "lookup_", f"{wide}conv1x3_16x1x9"
+    run(isa, targets.host_target(), block, check, seed=3, kernels=kernels)
+
+
+@pytest.mark.skipif(best(cpu_features()) is None, reason="this CPU has none of the ISAs")
 @settings(max_examples=3)
 @given(
     st.lists(

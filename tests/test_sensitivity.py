@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from mlq import alone, analysis, calibration, sensitivity, targets
-from mlq.analysis import Analysis
+from mlq.analysis import Analysis, Subject
 from mlq.dialect.weights import Arranged, Made, WeightStore
+from mlq.frontends.data import load_data
 from mlq.journal import Journal
+from mlq.network import load
 from mlq.numerics.sampling import row_step
+from mlq.progress import Stages
 from mlq.propagation import gains, own_metrics
 from mlq.recipe import Recipe
 from mlq.sensitivities import noise_from_sensitivities
@@ -330,3 +334,23 @@ def test_layers_that_change_in_turn_give_what_a_fresh_start_gives(found: Analysi
             np.testing.assert_array_equal(each, fresh)
     assert not np.array_equal(in_turn[0], in_turn[1])
     assert not np.array_equal(in_turn[0], in_turn[2])
+
+
+@pytest.mark.parametrize(("shape", "batch"), [("1, -1", 1), ("0, -1", 8)])
+def test_samples_come_one_by_one_where_the_graph_fixes_a_batch(
+    tmp_path: Path, shape: str, batch: int
+) -> None:
+    """As exporters write heads of detectors, and attention, for a batch of one."""
+    made = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[1,3,8,8] input) => (float[1,192] output)
+        <int64[2] flat = {{{shape}}}> {{
+          a = Tanh (input)
+          output = Reshape (a, flat)
+        }}"""
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(made, path)
+    data = load_data("random:16", load(path).sample_specs, model_path=path)
+    given = targets.by_name("x86"), Recipe(), Stages(visible=False)
+    assert Subject.of(path, data, *given).batch == batch

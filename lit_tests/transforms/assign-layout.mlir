@@ -114,3 +114,28 @@ func.func @already(%x: tensor<1x4x4x3xf32>) -> tensor<1x2x2x3xf32> {
   %p = "mlq.max_pool2d"(%x) {kernel = array<i64: 2, 2>, strides = array<i64: 2, 2>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nhwc", mlq.name = "p"} : (tensor<1x4x4x3xf32>) -> tensor<1x2x2x3xf32>
   return %p : tensor<1x2x2x3xf32>
 }
+
+// -----
+
+// Lines between convolutions of one dimension are images of one row; what takes channels last is one of them.
+// CHECK-LABEL: func.func @lines
+// CHECK-NEXT:    %[[I:.*]] = "mlq.reshape"(%arg0) : (tensor<1x2x8xf32>) -> tensor<1x2x1x8xf32>
+// CHECK-NEXT:    %[[X:.*]] = "mlq.transpose"(%[[I]]) {permutation = array<i64: 0, 2, 3, 1>}
+// CHECK-NEXT:    %[[P:.*]] = "mlq.max_pool2d"(%[[X]]) {{.*}} -> tensor<1x1x8x2xf32>
+// CHECK-NEXT:    %[[A:.*]] = "mlq.add"(%[[P]], %[[X]]) {{.*}} -> tensor<1x1x8x2xf32>
+// CHECK-NEXT:    %[[Q:.*]] = "mlq.max_pool2d"(%[[A]]) {{.*}} -> tensor<1x1x8x2xf32>
+// CHECK-NEXT:    %[[T:.*]] = "mlq.reshape"(%[[Q]]) : (tensor<1x1x8x2xf32>) -> tensor<1x8x2xf32>
+// CHECK-NEXT:    %[[L:.*]] = "mlq.reshape"(%[[A]]) : (tensor<1x1x8x2xf32>) -> tensor<1x8x2xf32>
+// CHECK-NEXT:    %[[R:.*]] = "mlq.transpose"(%[[L]]) {permutation = array<i64: 0, 2, 1>} : (tensor<1x8x2xf32>) -> tensor<1x2x8xf32>
+// CHECK-NEXT:    return %[[R]], %[[T]]
+func.func @lines(%x: tensor<1x2x8xf32>) -> (tensor<1x2x8xf32>, tensor<1x8x2xf32>) {
+  %i = "mlq.reshape"(%x) : (tensor<1x2x8xf32>) -> tensor<1x2x1x8xf32>
+  %p = "mlq.max_pool2d"(%i) {kernel = array<i64: 1, 1>, strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nchw", mlq.name = "p"} : (tensor<1x2x1x8xf32>) -> tensor<1x2x1x8xf32>
+  %l = "mlq.reshape"(%p) : (tensor<1x2x1x8xf32>) -> tensor<1x2x8xf32>
+  %a = "mlq.add"(%l, %x) {activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>, mlq.name = "a"} : (tensor<1x2x8xf32>, tensor<1x2x8xf32>) -> tensor<1x2x8xf32>
+  %j = "mlq.reshape"(%a) : (tensor<1x2x8xf32>) -> tensor<1x2x1x8xf32>
+  %q = "mlq.max_pool2d"(%j) {kernel = array<i64: 1, 1>, strides = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, dilations = array<i64: 1, 1>, layout = "nchw", mlq.name = "q"} : (tensor<1x2x1x8xf32>) -> tensor<1x2x1x8xf32>
+  %m = "mlq.reshape"(%q) : (tensor<1x2x1x8xf32>) -> tensor<1x2x8xf32>
+  %t = "mlq.transpose"(%m) {permutation = array<i64: 0, 2, 1>} : (tensor<1x2x8xf32>) -> tensor<1x8x2xf32>
+  return %a, %t : tensor<1x2x8xf32>, tensor<1x8x2xf32>
+}

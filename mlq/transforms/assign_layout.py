@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch_mlir.ir import Block, InsertionPoint, Operation, OpView, Value
 
-from mlq.dialect import layers
+from mlq.dialect import build, layers
 from mlq.dialect.ops import Conv2dOp, ReshapeOp, TransposeOp
 from mlq.transforms.base import Pass, register_pass, walk
 from mlq.transforms.layouts import (
     IMAGE_RANK,
     IN_ANY,
+    LINE_RANK,
     TO_HWIO,
     TO_NCHW,
+    TO_NCW,
     TO_NHWC,
+    as_image,
     element_after,
     has_layout,
     images_of,
+    is_line,
     is_point,
     like,
     transposed,
@@ -29,7 +35,8 @@ class AssignLayout(Pass):
     """Compute convolutions and pools in NHWC, and with them all ops that any layout suits.
 
     A transpose stands only where an image enters from, or leaves to, an op with a layout of its
-    own; weights are transposed from OIHW to HWIO, their quantized axis with them.
+    own; lines [N, C, W] between convolutions of one dimension stay images of one row. Weights are
+    transposed from OIHW to HWIO, their quantized axis with them.
 
     Before:
         func.func @f(%x: tensor<1x3x8x8xf32>) -> tensor<1x3xf32> {
@@ -90,14 +97,17 @@ class _Layout:
     def _rewritten(self, op: OpView) -> bool:
         """Whether the op has been replaced by one that works in NHWC."""
         operands = list(op.operation.operands)
-        if has_layout(op) or (isinstance(op, IN_ANY) and any(map(self._is_image, operands))):
+        if has_layout(op) or (isinstance(op, IN_ANY) and self._reads_images(op)):
             self._replace(op)
+        elif is_line(op) and self._reads_images(op):
+            self._nhwc[op.output] = self._image(operands[0])
         elif isinstance(op, ReshapeOp) and operands[0] in self._nhwc and is_point(operands[0]):
             made = like(op, [self._nhwc[operands[0]]], [op.output.type])
             op.output.replace_all_uses_with(made.results[0])
         elif isinstance(op, TransposeOp) and operands[0] in self._nhwc:
-            order = [TO_NCHW[axis] for axis in op.permutation]
-            moved = transposed(self._nhwc[operands[0]], order, op.output.type.element_type)
+            held, places = self._held(operands[0])
+            order = [places[axis] for axis in op.permutation]
+            moved = transposed(held, order, op.output.type.element_type)
             op.output.replace_all_uses_with(moved)
         else:
             return False
@@ -114,20 +124,32 @@ class _Layout:
         types = [type_in_nhwc(result.type) for result in op.operation.results]
         made = like(op, operands, types)
         for old, new in zip(op.operation.results, made.results, strict=True):
-            if old.type.rank == IMAGE_RANK:
+            if old.type.rank in (IMAGE_RANK, LINE_RANK):
                 self._nhwc[old] = new
             else:
                 old.replace_all_uses_with(new)
 
-    def _is_image(self, value: Value) -> bool:
-        return value in self._nhwc or value in self._wanted
+    def _reads_images(self, op: OpView) -> bool:
+        operands = [op.operation.operands[i] for i in images_of(op)]
+        return any(value in self._nhwc or value in self._wanted for value in operands)
 
     def _image(self, value: Value) -> Value:
         """An image in NHWC, transposed at most once."""
         if value not in self._nhwc:
             element = element_after(value.type.element_type, TO_NHWC)
-            self._nhwc[value] = transposed(value, TO_NHWC, element)
+            image = value
+            if value.type.rank == LINE_RANK:
+                image = build.reshape(value, as_image(value.type.shape))
+            self._nhwc[value] = transposed(image, TO_NHWC, element)
         return self._nhwc[value]
+
+    def _held(self, value: Value) -> tuple[Value, Sequence[int]]:
+        """What holds an image or a line in NHWC or NWC, and where its axes are there."""
+        image = self._nhwc[value]
+        if value.type.rank == IMAGE_RANK:
+            return image, TO_NCHW
+        samples, _, *rest = image.type.shape
+        return build.reshape(image, [samples, *rest]), TO_NCW
 
     def _restore_operands(self, op: OpView, replaced: set[Value]) -> None:
         """Give an op that knows nothing of NHWC the NCHW images it read before."""
@@ -138,6 +160,5 @@ class _Layout:
 
     def _restored(self, value: Value) -> Value:
         if value not in self._nchw:
-            image, element = self._nhwc[value], value.type.element_type
-            self._nchw[value] = transposed(image, TO_NCHW, element)
+            self._nchw[value] = transposed(*self._held(value), value.type.element_type)
         return self._nchw[value]

@@ -1,4 +1,7 @@
-"""NHWC for images: which ops have a layout, which suit any, and what becomes of them in it."""
+"""NHWC for images: which ops have a layout, which suit any, and what becomes of them in it.
+
+A line [N, C, W] that a reshape makes of an image of one row, or an image of it, is that image.
+"""
 
 from __future__ import annotations
 
@@ -32,32 +35,33 @@ from mlq.dialect.ops import (
     PadOp,
     QuantizeOp,
     RequantizeOp,
+    ReshapeOp,
     ResizeNearestOp,
     SliceOp,
     TransposeOp,
 )
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+TO_NCW = (0, 2, 1)
 TO_HWIO = (2, 3, 1, 0)
 IMAGE_RANK = 4  # axes of a tensor that has a layout
+LINE_RANK = 3
 
 _BY_LAYOUT = (Conv2dOp, MaxPool2dOp, AvgPool2dOp, ResizeNearestOp)
 # Ops that mean the same in any layout, once their attributes that count axes follow.
-IN_ANY = (
+_BY_ELEMENT = (
     ActivateOp,
     AddOp,
     CompareOp,
-    ConcatOp,
     DequantizeOp,
     FakeQuantizeOp,
     MulOp,
     NonlinearityOp,
     ObserveOp,
-    PadOp,
     QuantizeOp,
     RequantizeOp,
-    SliceOp,
 )
+IN_ANY = (*_BY_ELEMENT, ConcatOp, PadOp, SliceOp)
 _PER_AXIS = {"low", "high", "offsets", "sizes", "strides"}
 
 
@@ -66,19 +70,34 @@ def wanted_images(ops: list[OpView]) -> set[Value]:
     wanted: set[Value] = set()
     for op in reversed(ops):
         results = op.operation.results
-        if has_layout(op) or (isinstance(op, IN_ANY) and any(r in wanted for r in results)):
+        suits = isinstance(op, IN_ANY) or is_line(op)
+        if has_layout(op) or (suits and any(r in wanted for r in results)):
             wanted.update(op.operation.operands[i] for i in images_of(op))
     return wanted
 
 
 def images_of(op: OpView) -> list[int]:
-    """Which operands of an op on images are images: not weights, not tables."""
+    """Which operands of an op on images are images, or lines: not weights, not tables."""
+    ranks = {IMAGE_RANK, LINE_RANK} if isinstance(op, _BY_ELEMENT) or is_line(op) else {IMAGE_RANK}
     return [
         i
         for i, value in enumerate(op.operation.operands)
-        if value.type.rank == IMAGE_RANK
+        if value.type.rank in ranks
         and not (isinstance(op, Conv2dOp) and i == layers.WEIGHT_OPERAND)
     ]
+
+
+def is_line(op: OpView) -> bool:
+    """Whether the op makes a line [N, C, W] of an image [N, C, 1, W], or the other way round."""
+    if not isinstance(op, ReshapeOp):
+        return False
+    line, image = sorted((list(each.type.shape) for each in (op.input, op.output)), key=len)
+    return len(line) == LINE_RANK and image == as_image(line)
+
+
+def as_image(line: Sequence[int]) -> list[int]:
+    """The shape of the image that a line is."""
+    return [*line[:2], 1, *line[2:]]
 
 
 def has_layout(op: OpView) -> bool:
@@ -88,7 +107,7 @@ def has_layout(op: OpView) -> bool:
 
 def is_point(image: Value) -> bool:
     """Whether an image in NCHW has one pixel, so that its elements have one order in any layout."""
-    return list(image.type.shape)[2:] == [1, 1]
+    return set(image.type.shape[2:]) == {1}
 
 
 def like(op: OpView, operands: Sequence[Value], types: Sequence[Type]) -> Operation:
@@ -120,9 +139,10 @@ def transposed(value: Value, order: Sequence[int], element: Type) -> Value:
 
 def type_in_nhwc(type_: Type) -> Type:
     """The type of an image after its axes were reordered; other tensors' types as they are."""
-    if type_.rank != IMAGE_RANK:
+    if type_.rank not in (IMAGE_RANK, LINE_RANK):
         return type_
-    shape = [type_.shape[axis] for axis in TO_NHWC]
+    image = type_.shape if type_.rank == IMAGE_RANK else as_image(type_.shape)
+    shape = [image[axis] for axis in TO_NHWC]
     return RankedTensorType.get(shape, element_after(type_.element_type, TO_NHWC))
 
 
