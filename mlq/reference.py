@@ -199,7 +199,9 @@ def _nonlinearity(op: Any, at: Machine) -> Array:
     function, input, x = nonlinear.parse(op.function.value), _params(op.input), at[op.input]
     if input is None:
         return nonlinear.evaluate(function, x)
-    return nonlinear.table(function, input, _params(op.output))[x.view(f"u{x.itemsize}")]
+    table = nonlinear.table(function, input, _params(op.output))
+    found: Array = table[x.view(f"u{x.itemsize}")]
+    return found
 
 
 def _resize_nearest(op: Any, at: Machine) -> Array:

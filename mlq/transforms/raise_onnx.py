@@ -10,13 +10,14 @@ from mlq.dialect.functions import results_of
 from mlq.transforms import affine
 from mlq.transforms.base import Pass, register_pass, skip, walk
 from mlq.transforms.cleaning import clean, ops_of
+from mlq.transforms.raising.growing import GROWING
 from mlq.transforms.raising.linear import LINEAR
 from mlq.transforms.raising.movement import MOVEMENT
 from mlq.transforms.raising.node import Node, UnsupportedNodeError, kind_of
 from mlq.transforms.raising.nonlinear import FUNCTIONS
 from mlq.transforms.raising.pools import POOLS
 
-_RAISED = LINEAR | FUNCTIONS | POOLS | MOVEMENT
+_RAISED = LINEAR | FUNCTIONS | POOLS | MOVEMENT | GROWING
 _PASSED_THROUGH = {"Identity", "Dropout"}
 
 
