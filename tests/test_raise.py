@@ -507,6 +507,11 @@ def test_a_scale_amid_nodes_is_no_layer(tmp_path: Path) -> None:
 
 FLOATS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
     "unknown": ([node("Celu", ["x"], ["y"])], ROW, "mlq has no op for ONNX Celu"),
+    "any batch": (
+        [node("DepthToSpace", ["x"], ["y"], blocksize=1)],
+        IMAGE,
+        "its batch is known only at run time, or it is of no images",
+    ),
     "slopes": (
         [node("PRelu", ["x", "s"], ["y"])],
         ROW,
@@ -615,10 +620,68 @@ def test_windows(tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:
     check()
 
 
-BACKEND = ("averagepool", "conv", "gemm", "globalaveragepool", "maxpool", "pad", "slice")
+@st.composite
+def spread(draw: st.DrawFn) -> tuple[list[int], dict[str, Any]]:
+    """Sizes of an input, and the attributes of a ConvTranspose on it."""
+    rank = draw(st.integers(1, 2))
+
+    def several(low: int, high: int) -> list[int]:
+        return [draw(st.integers(low, high)) for _ in range(rank)]
+
+    sizes, kernel, strides = several(1, 5), several(1, 5), several(1, 4)
+    more = [draw(st.integers(0, stride - 1)) for stride in strides]
+    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": strides}
+    mode = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "shape"]))
+    if mode == "NOTSET":
+        attributes["pads"] = [draw(st.integers(0, kernel[i % rank] - 1)) for i in range(2 * rank)]
+        attributes["output_padding"] = more
+        begins, ends = attributes["pads"][:rank], attributes["pads"][rank:]
+        least = zip(sizes, kernel, strides, more, begins, ends, strict=True)
+        assume(all((n - 1) * s + k + p - low - high > 0 for n, k, s, p, low, high in least))
+    elif mode == "shape":
+        attributes["output_shape"] = [
+            (n - 1) * s + draw(st.integers(1, k))
+            for n, k, s in zip(sizes, kernel, strides, strict=True)
+        ]
+    else:
+        attributes["auto_pad"] = mode
+        assume(all(k >= s for k, s in zip(kernel, strides, strict=True)))
+    return sizes, attributes
+
+
+def test_transposed_convolutions(tmp_path: Path) -> None:
+    @settings(max_examples=60)
+    @given(spread(), st.sampled_from(["xw", "xwb"]))
+    def check(drawn: tuple[list[int], dict[str, Any]], operands: str) -> None:
+        sizes, attributes = drawn
+        constants = {"w": reals(3, 2, *attributes["kernel_shape"]), "b": reals(2)}
+        nodes = [node("ConvTranspose", operands, ["a"], **attributes), node("Relu", ["a"], ["y"])]
+        constants = {name: constants[name] for name in operands[1:]}
+        path = save(tmp_path / "n.onnx", nodes, (2, 3, *sizes), constants)
+        image = reals(2, 3, *sizes)
+        raised = raise_(path, image)
+        assert_same(raised, onnx_runtime(path, image))
+        assert (raised.ops["conv2d"], raised.ops["activate"]) == (1, 0)
+
+    check()
+
+
+BACKEND = (
+    "averagepool",
+    "conv",
+    "convtranspose",
+    "depthtospace",
+    "gemm",
+    "globalaveragepool",
+    "maxpool",
+    "pad",
+    "slice",
+)
 MAY_STAY_FLOAT = (
     "it cuts the batch",
+    "it has groups, or windows with gaps",
     "its indices are used",
+    "its kernel has other axes than its input",
     "its input is 5-D",
     "its input is of",
     "its mode is",

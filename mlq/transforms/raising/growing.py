@@ -14,7 +14,7 @@ from mlq.dialect import build
 from mlq.dialect.shapes import DYNAMIC
 from mlq.transforms import constants
 from mlq.transforms.raising.node import Node, unsupported
-from mlq.transforms.raising.windows import IMAGE_RANK, as_image, as_input
+from mlq.transforms.raising.windows import IMAGE_RANK, as_image, as_input, spatial
 
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -77,6 +77,7 @@ def depth_to_space(node: Node) -> Value:
 def _axes(node: Node, kernel: Sequence[int]) -> list[_Axis]:
     """The two axes of the node's images; a sequence has one row."""
     rank, shape = len(kernel), node.shape()
+    sizes = spatial(shape)[-rank:]
     strides, more = node.attribute("strides", [1] * rank), [0] * rank
     more = node.attribute("output_padding", more)
     pads = node.attribute("pads", [0] * 2 * rank)
@@ -85,12 +86,12 @@ def _axes(node: Node, kernel: Sequence[int]) -> list[_Axis]:
         unsupported("its kernel has other axes than its input, or its result none that are known")
     mode, found = node.attribute("auto_pad", "NOTSET"), []
     for i in range(rank):
-        whole = strides[i] * (shape[2 + i] - 1) + more[i] + kernel[i]
+        whole = strides[i] * (sizes[i] - 1) + more[i] + kernel[i]
         before = pads[i]
         if mode.startswith("SAME") or node.attribute("output_shape", None) is not None:
             total = whole - result[2 + i]
             before = total // 2 if mode == "SAME_UPPER" else total - total // 2
-        found.append(_axis(shape[2 + i], result[2 + i], kernel[i], strides[i], before))
+        found.append(_axis(sizes[i], result[2 + i], kernel[i], strides[i], before))
     return [_axis(1, 1, 1, 1, 0)] * (2 - rank) + found
 
 
