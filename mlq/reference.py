@@ -208,6 +208,10 @@ def _resize_nearest(op: Any, at: Machine) -> Array:
     return _laid_out(op, at.image(op, op.input).repeat(op.factors[0], 2).repeat(op.factors[1], 3))
 
 
+def _resample(op: Any, at: Machine) -> Array:
+    return _laid_out(op, at[op.rows] @ at.image(op, op.input) @ at[op.columns].T)
+
+
 def _max_pool2d(op: Any, at: Machine) -> Array:
     keys = build.attributes_of(op, "kernel", "strides", "pads", "dilations")
     return _laid_out(op, numerics.max_pool2d(at.image(op, op.input), **keys))
@@ -288,6 +292,7 @@ _EXECUTE: dict[type[Any], Callable[[Any, Machine], Any]] = {
     ops.QuantizeOp: _quantize,
     ops.RequantizeOp: _requantize,
     ops.ReshapeOp: _reshape,
+    ops.ResampleOp: _resample,
     ops.ResizeNearestOp: _resize_nearest,
     ops.SliceOp: _slice,
     ops.TransposeOp: _transpose,

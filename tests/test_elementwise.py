@@ -23,7 +23,7 @@ from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import best
 from mlq.kernels.tables import X86
 from mlq.network import transform
-from mlq.numerics import QuantParams, nonlinear
+from mlq.numerics import QuantParams, interpolation, nonlinear
 from mlq.targets.base import Target
 from mlq.targets.host import cpu_features
 from mlq.targets.iree import compile_module
@@ -177,6 +177,39 @@ def move(program: Program, shape: Shape) -> None:
         program.result(turned, "rows for columns")
         joined = build.reshape(turned, [shape.n * shape.h, shape.c * shape.w])
         program.result(build.transpose(joined, (1, 0)), "transposed")
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+def test_pixels_between_others(isa: Isa) -> None:
+    """By kernels, which fuse products with sums; one by linalg, which sums up more than two."""
+
+    def each(program: Program) -> None:
+        program.convolves = not without_convolutions(isa)
+        for channels, (height, width), after in (
+            (3, (1, 4), (5, 1)),
+            (16, (5, 6), (10, 12)),
+            (21, (7, 2), (4, 9)),
+        ):
+            matrices = []
+            for size, count in zip((height, width), after, strict=True):
+                key = f"m{len(program.store)}"
+                program.store[key] = interpolation.shares(size, count, count / size, "half_pixel")
+                matrices.append(build.weight(key, build.tensor((count, size))))
+            image = program.real((2, channels, height, width))
+            made = build.resample(image, *matrices)
+            program.result(made, f"resample {channels} {after}")
+            stored = build.quantize(made, quant.type_of(program.stored()))
+            program.result(build.dequantize(stored), "stored")
+        key = f"m{len(program.store)}"
+        program.store[key] = program.rng.normal(size=(3, 7)).astype(np.float32)
+        rows = build.weight(key, build.tensor((3, 7)))
+        program.result(build.resample(image, rows, matrices[1]), "sums of seven")
+
+    def check(found: Array, expected: Array, name: str) -> None:
+        steps = 1.0 if name.endswith("stored") else 1e-5
+        np.testing.assert_allclose(found, expected, atol=steps, rtol=1e-5, err_msg=name)
+
+    run(isa, target_of(isa), each, check, seed=5, kernels=("resample5x6_16x10x12",))
 
 
 def compare(isa: Isa, shapes: Sequence[Shape], seed: int) -> None:

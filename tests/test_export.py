@@ -86,6 +86,11 @@ NETWORKS = {
         j = Resize <coordinate_transformation_mode="asymmetric", nearest_mode="floor"> (i, , twice)
         k = LeakyRelu <alpha=0.1> (j)
         output = Conv <strides=[2,2], pads=[1,1,0,0]> (k, w3_4_3_3) }}""",
+    "grown": f"""({X}) => (float[batch,3,20,20] output) {{
+        a = Conv (input, w4_4_1_1, b4)
+        c = Resize <mode="linear"> (a, , twice)
+        d = Conv <pads=[1,1,1,1]> (c, w3_4_3_3)
+        output = Relu (d) }}""",
     "concat": f"""({X}) => (float[batch,3,5,5] output) {{
         a = Conv (input, w4_4_1_1, b4)
         c = Relu (a)

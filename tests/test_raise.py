@@ -518,9 +518,22 @@ FLOATS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
         "its slope differs from channel to channel",
     ),
     "between pixels": (
-        [node("Resize", ["x", "", "f"], ["y"], mode="linear")],
+        [node("Resize", ["x", "", "f"], ["y"], mode="cubic")],
         IMAGE,
         "it is no resize to the nearest pixel that repeats each one",
+    ),
+    "between pixels of a part": (
+        [
+            node(
+                "Resize",
+                ["x", "", "f"],
+                ["y"],
+                mode="linear",
+                coordinate_transformation_mode="tf_crop_and_resize",
+            )
+        ],
+        IMAGE,
+        "its pixels are not simply between others: tf_crop_and_resize",
     ),
     "rounded pixels": (
         [node("Resize", ["x", "", "f"], ["y"], coordinate_transformation_mode="asymmetric")],
@@ -597,6 +610,31 @@ def windows(draw: st.DrawFn, kind: str) -> tuple[list[int], dict[str, Any]]:
         or all(k >= s for k, s in zip(kernel, attributes["strides"], strict=True))
     )
     return sizes, attributes
+
+
+@pytest.mark.parametrize(
+    "rule", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
+)
+def test_linear_resizes(tmp_path: Path, rule: str) -> None:
+    """To any sizes, and by factors of which float32 knows what the sizes are."""
+    sizes = st.lists(st.integers(1, 7), min_size=2, max_size=2)
+    factors = st.lists(st.sampled_from([0.5, 1.0, 1.25, 2.0, 3.0]), min_size=2, max_size=2)
+
+    @settings(max_examples=20)
+    @given(sizes, st.one_of(sizes, factors))
+    def check(before: list[int], wanted: list[float]) -> None:
+        by_factors = isinstance(wanted[0], float)
+        assume(not by_factors or all(n * f >= 1 for n, f in zip(before, wanted, strict=True)))
+        kind, inputs = (np.float32, ["x", "", "f"]) if by_factors else (int, ["x", "", "", "f"])
+        known = {"f": np.array([1, 1 if by_factors else 3, *wanted], kind)}
+        nodes = [node("Resize", inputs, ["y"], mode="linear", coordinate_transformation_mode=rule)]
+        path = save(tmp_path / "n.onnx", nodes, (1, 3, *before), known)
+        image = reals(1, 3, *before)
+        raised = raise_(path, image)
+        assert_same(raised, onnx_runtime(path, image))
+        assert raised.ops["resample"] == 1
+
+    check()
 
 
 @pytest.mark.usefixtures("onnxruntime_oracle")

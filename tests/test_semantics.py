@@ -492,6 +492,20 @@ def test_moves() -> None:
     check(fill)
 
 
+def test_resampled_images() -> None:
+    """Any sums of rows and of columns, in an order that is not numpy's."""
+
+    def fill(program: Program) -> None:
+        x = program.input((2, 5, 4, 3))
+        rows, columns = (
+            program.weight(program.rng.normal(size=shape).astype(np.float32))
+            for shape in ((7, 4), (2, 3))
+        )
+        program.result(build.resample(x, rows, columns), "resample")
+
+    check(fill, spacings=8)
+
+
 def moves(program: Program, params: QuantParams | None) -> None:
     """Concatenations, reshapes, transposes, pads, slices of images and of rows."""
     parts = [program.input((2, channels, 4, 3), params) for channels in (1, 5, 2)]

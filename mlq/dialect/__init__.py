@@ -10,7 +10,7 @@ from torch_mlir.ir import Context, Location, Module
 from torch_mlir.passmanager import PassManager
 
 from mlq.dialect import ops
-from mlq.dialect.ops import Mlq
+from mlq.dialect.namespace import Mlq
 
 # For every op that is looked at the bindings import the Python module of its dialect and, where it
 # has none, search the disk for it once more: half the time that lowering to kernels takes.

@@ -21,7 +21,7 @@ from torch_mlir.ir import (
     StringAttr,
 )
 
-from mlq.dialect import ops
+from mlq.dialect import namespace
 
 NAME, PRECISION, RANGE, EXTREMES, SENSITIVITY = (
     "mlq.name",
@@ -74,11 +74,11 @@ class Activation:
         low, high = (min(max(bound, other.low), other.high) for bound in (self.low, self.high))
         return Activation("relu" if (low, high) == (0.0, inf) else "clip", low, high)
 
-    def attribute(self) -> ops.ActivationAttr:
+    def attribute(self) -> namespace.ActivationAttr:
         """`#mlq.activation<kind, low, high>`."""
         f32 = F32Type.get()
         low, high = (0.0, 0.0) if self.kind == "none" else (self.low, self.high)
-        made: ops.ActivationAttr = ops.ActivationAttr.get(
+        made: namespace.ActivationAttr = namespace.ActivationAttr.get(
             StringAttr.get(self.kind), FloatAttr.get(f32, low), FloatAttr.get(f32, high)
         )
         return made
@@ -108,23 +108,25 @@ def name_of(op: OpView | Operation) -> str | None:
     return StringAttr(attributes[NAME]).value if NAME in attributes else None
 
 
-def range_attribute(low: float, high: float) -> ops.RangeAttr:
+def range_attribute(low: float, high: float) -> namespace.RangeAttr:
     """`#mlq.range<low, high>`."""
     f64 = F64Type.get()
-    made: ops.RangeAttr = ops.RangeAttr.get(FloatAttr.get(f64, low), FloatAttr.get(f64, high))
+    made: namespace.RangeAttr = namespace.RangeAttr.get(
+        FloatAttr.get(f64, low), FloatAttr.get(f64, high)
+    )
     return made
 
 
-def precision_attribute(name: str) -> ops.PrecisionAttr:
+def precision_attribute(name: str) -> namespace.PrecisionAttr:
     """`#mlq.precision<"name">`."""
-    made: ops.PrecisionAttr = ops.PrecisionAttr.get(StringAttr.get(name))
+    made: namespace.PrecisionAttr = namespace.PrecisionAttr.get(StringAttr.get(name))
     return made
 
 
-def sensitivity_attribute(metric: str, value: float) -> ops.SensitivityAttr:
+def sensitivity_attribute(metric: str, value: float) -> namespace.SensitivityAttr:
     """`#mlq.sensitivity<"metric", value>`."""
     real = FloatAttr.get(F64Type.get(), value)
-    made: ops.SensitivityAttr = ops.SensitivityAttr.get(StringAttr.get(metric), real)
+    made: namespace.SensitivityAttr = namespace.SensitivityAttr.get(StringAttr.get(metric), real)
     return made
 
 

@@ -287,3 +287,10 @@ def resize_nearest(input: Value, factors: Sequence[int], *, layout: str = "nchw"
     shape = shapes.resize(shape_of(input), factors, layout=layout)
     type_ = tensor(shape, element_of(input))
     return ops.ResizeNearestOp(input, array(factors), StringAttr.get(layout), type_).output
+
+
+def resample(input: Value, rows: Value, columns: Value, *, layout: str = "nchw") -> Value:
+    """`mlq.resample` by two weights, [H', H] and [W', W]."""
+    sizes = [shape_of(each)[0] for each in (rows, columns)]
+    type_ = tensor(shapes.replaced(shape_of(input), shapes.SPATIAL[layout], sizes))
+    return ops.ResampleOp(input, rows, columns, StringAttr.get(layout), type_).output

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 
 from torch_mlir.ir import OpResult, Value
 
-from mlq.dialect import build, demands, layers, ops, verify
+from mlq.dialect import build, demands, layers, namespace, ops, verify
 
 # Verifiers that nearly every op asks; what they say stands once at the top.
 _COMMON = ("expect_shape", "well_quantized", "known_layout", "known_activation")
@@ -46,18 +46,19 @@ def document() -> str:
     """The whole page."""
     common = (text for name in _COMMON for text in _complaints(name, nested=False))
     made = [_INTRODUCTION, _bullets(common), "## Attributes\n"]
-    made += [_attribute(cls) for cls in _classes(ops.Mlq.Attribute)]
+    made += [_attribute(cls) for cls in _classes(namespace.Mlq.Attribute)]
     made.append("## Ops\n")
-    made += [_op(cls) for cls in _classes(ops.Mlq.Operation)]
+    made += [_op(cls) for cls in _classes(namespace.Mlq.Operation)]
     return "\n".join(made)
 
 
 def _classes(base: type) -> Iterator[type]:
-    """The classes of ops.py on a base, in the order of the file."""
+    """The classes of the dialect on a base, in the order of their file."""
     return (
         cls
-        for cls in vars(ops).values()
-        if inspect.isclass(cls) and issubclass(cls, base) and cls.__module__ == ops.__name__
+        for module in (namespace, ops)
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and issubclass(cls, base) and cls.__module__ == module.__name__
     )
 
 
@@ -104,7 +105,7 @@ def _bullets(texts: Iterable[str]) -> str:
 def _type(kind: Any) -> str:
     own = {
         cls.__name__: f"`#mlq.{cls.__name__.removesuffix('Attr').lower()}`"
-        for cls in _classes(ops.Mlq.Attribute)
+        for cls in _classes(namespace.Mlq.Attribute)
     }
     words = {"StringAttr": "string", "FloatAttr": "float", "IntegerAttr": "integer"}
     return str((own | words).get(kind.__name__, kind.__name__))

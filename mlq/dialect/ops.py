@@ -7,44 +7,12 @@ same op. Only the three casts change between these worlds.
 # No `from __future__ import annotations` here: `ext` reads the annotations as objects.
 from typing import Any
 
-from torch_mlir.dialects import ext
 from torch_mlir.dialects.ext import Operand, Pure, Result
 from torch_mlir.ir import FloatAttr, IntegerAttr, StringAttr
 
 from mlq.dialect import verify
 from mlq.dialect.demands import verified
-
-
-class Mlq(ext.Dialect, name="mlq"):
-    """The namespace; `mlq.dialect.context` loads it."""
-
-
-class ActivationAttr(Mlq.Attribute, name="activation"):
-    """What follows inside the op: "none", "relu", or "clip" to [low, high] (expressed reals)."""
-
-    kind: StringAttr
-    low: FloatAttr
-    high: FloatAttr
-
-
-class PrecisionAttr(Mlq.Attribute, name="precision"):
-    """What the plan chose for a layer: "f32", "w8a8", "w4a8", ... (`mlq.precision`)."""
-
-    name: StringAttr
-
-
-class RangeAttr(Mlq.Attribute, name="range"):
-    """Reals that a tensor takes: [low, high]; as calibrated, or all that were seen."""
-
-    low: FloatAttr
-    high: FloatAttr
-
-
-class SensitivityAttr(Mlq.Attribute, name="sensitivity"):
-    """What a layer loses at reduced precision: a metric's name and its value."""
-
-    metric: StringAttr
-    value: FloatAttr
+from mlq.dialect.namespace import ActivationAttr, Mlq
 
 
 @verified(verify.quantize)
@@ -236,6 +204,20 @@ class ResizeNearestOp(Mlq.Operation, name="resize_nearest", traits=[Pure]):
 
     input: Operand[Any]
     factors: Any
+    layout: StringAttr
+    output: Result[Any]
+
+
+@verified(verify.resample)
+class ResampleOp(Mlq.Operation, name="resample", traits=[Pure]):
+    """Sums of rows and of columns, by constants [H', H] and [W', W] (ONNX Resize, linear).
+
+    Of reals only: each channel X of an image becomes `rows @ X @ transposed columns`.
+    """
+
+    input: Operand[Any]
+    rows: Operand[Any]
+    columns: Operand[Any]
     layout: StringAttr
     output: Result[Any]
 

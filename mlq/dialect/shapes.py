@@ -111,6 +111,12 @@ def resize(input: Sequence[int], factors: Sequence[int], *, layout: str) -> Shap
     return shape
 
 
+def replaced(shape: Sequence[int], axes: Sequence[int], sizes: Sequence[int]) -> Shape:
+    """A shape with other sizes along some axes."""
+    new = dict(zip(axes, sizes, strict=True))
+    return [new.get(axis, size) for axis, size in enumerate(shape)]
+
+
 def elements(shape: Sequence[int]) -> int:
     """The number of elements, the dynamic axes counted as one."""
     return prod(n for n in shape if n != DYNAMIC)

@@ -54,14 +54,7 @@ def conv2d(op: Any) -> Complaint:
     channels, per_group = x[shapes.CHANNEL[layout]], w[shapes.INPUT_CHANNEL[layout]]
     if channels != per_group * groups:
         return f"has {channels} input channels, but {groups} groups of {per_group} in its weight"
-    expected = shapes.conv2d(
-        x,
-        w,
-        strides=list(op.strides),
-        pads=list(op.pads),
-        dilations=list(op.dilations),
-        layout=layout,
-    )
+    expected = shapes.conv2d(x, w, layout=layout, **_lists(op, "strides", "pads", "dilations"))
     return _bias(op, w[shapes.OUTPUT_CHANNEL[layout]]) or demands.expect_shape(op.output, expected)
 
 
@@ -118,14 +111,8 @@ def nonlinearity(op: Any) -> Complaint:
 
 
 def max_pool2d(op: Any) -> Complaint:
-    expected = shapes.pool2d(
-        demands.shape_of(op.input),
-        kernel=list(op.kernel),
-        strides=list(op.strides),
-        pads=list(op.pads),
-        dilations=list(op.dilations),
-        layout=op.layout.value,
-    )
+    windows = _lists(op, "kernel", "strides", "pads", "dilations")
+    expected = shapes.pool2d(demands.shape_of(op.input), layout=op.layout.value, **windows)
     return (
         demands.known_layout(op)
         or demands.same_element(op.input, op.output)
@@ -186,6 +173,16 @@ def pad(op: Any) -> Complaint:
     return demands.same_element(op.input, op.output) or demands.expect_shape(
         op.output, shapes.pad(shape, low=low, high=high)
     )
+
+
+def resample(op: Any) -> Complaint:
+    image, rows, columns = map(demands.shape_of, (op.input, op.rows, op.columns))
+    axes = shapes.SPATIAL[op.layout.value]
+    if len(image) != 4 or [*rows[1:], *columns[1:]] != [image[axis] for axis in axes]:
+        return f"takes an image, and matrices of its height and width, got {op.input.type}"
+    expected = shapes.replaced(image, axes, (rows[0], columns[0]))
+    wrong = demands.known_layout(op) or demands.expect_float(op.input, "operand")
+    return wrong or demands.expect_shape(op.output, expected)
 
 
 def resize_nearest(op: Any) -> Complaint:
@@ -271,6 +268,10 @@ def _precisions(op: Any, input: Value, weight: Value) -> Complaint:
     ):
         return complaint
     return demands.result_storage(op, input)
+
+
+def _lists(op: Any, *names: str) -> dict[str, list[int]]:
+    return {name: list(getattr(op, name)) for name in names}
 
 
 def _sides(op: Any) -> Complaint:

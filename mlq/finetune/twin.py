@@ -149,6 +149,10 @@ def _resize_nearest(op: Any) -> Compute:
     return lambda v, _: v[0].repeat_interleave(down, 2).repeat_interleave(right, 3)
 
 
+def _resample(_op: Any) -> Compute:
+    return lambda v, _: v[1] @ v[0] @ v[2].T
+
+
 def _avg_pool2d(op: Any) -> Compute:
     name = build.name_of(op) or ""
     keys = build.attributes_of(op, "kernel", "strides", "pads", "ceil_pads", "count_include_pad")
@@ -224,6 +228,7 @@ _MAKERS: Mapping[type[Any], Callable[[Any], Compute]] = {
     ops.NonlinearityOp: _nonlinearity,
     ops.PadOp: _pad,
     ops.ReshapeOp: _reshape,
+    ops.ResampleOp: _resample,
     ops.ResizeNearestOp: _resize_nearest,
     ops.SliceOp: _slice,
     ops.TransposeOp: _transpose,

@@ -35,6 +35,7 @@ from mlq.dialect.ops import (
     PadOp,
     QuantizeOp,
     RequantizeOp,
+    ResampleOp,
     ReshapeOp,
     ResizeNearestOp,
     SliceOp,
@@ -47,7 +48,7 @@ TO_HWIO = (2, 3, 1, 0)
 IMAGE_RANK = 4  # axes of a tensor that has a layout
 LINE_RANK = 3
 
-_BY_LAYOUT = (Conv2dOp, MaxPool2dOp, AvgPool2dOp, ResizeNearestOp)
+_BY_LAYOUT = (Conv2dOp, MaxPool2dOp, AvgPool2dOp, ResampleOp, ResizeNearestOp)
 # Ops that mean the same in any layout, once their attributes that count axes follow.
 _BY_ELEMENT = (
     ActivateOp,

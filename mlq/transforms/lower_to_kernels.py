@@ -47,6 +47,7 @@ CHOICES: dict[type[OpView], Choice] = {
     ops.ObserveOp: measuring.observe,
     ops.QuantizeOp: inputs.quantize,
     ops.PadOp: movement.pad,
+    ops.ResampleOp: movement.resample,
     ops.ResizeNearestOp: movement.resize_nearest,
     ops.SliceOp: movement.slice,
     ops.TransposeOp: movement.transpose,

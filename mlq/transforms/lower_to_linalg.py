@@ -45,6 +45,7 @@ LOWERINGS: dict[type[OpView], Lowering] = {
     ops.PadOp: movement.pad,
     ops.QuantizeOp: pointwise.quantize,
     ops.RequantizeOp: pointwise.requantize,
+    ops.ResampleOp: movement.resample,
     ops.ReshapeOp: movement.reshape,
     ops.ResizeNearestOp: movement.resize_nearest,
     ops.SliceOp: movement.slice,

@@ -32,6 +32,7 @@ LOWERINGS: dict[type[OpView], Callable[[Any, Tensors], Value]] = {
     ops.QuantizeOp: moves.quantize,
     ops.RequantizeOp: moves.requantize,
     ops.ReshapeOp: moves.reshape,
+    ops.ResampleOp: moves.resample,
     ops.ResizeNearestOp: moves.resize_nearest,
     ops.SliceOp: moves.slice,
     ops.TransposeOp: moves.transpose,

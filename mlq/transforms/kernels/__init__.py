@@ -4,7 +4,7 @@
 `products`  conv2d, matmul
 `pools`     max_pool2d, avg_pool2d
 `elementwise`  add, mul, nonlinearity
-`movement`  concat, resize_nearest, pad, slice, transpose
+`movement`  concat, resample, resize_nearest, pad, slice, transpose
 `joining`   calls of small kernels as one, on GPUs where workgroups can wait for each other
 `inputs`    quantize, where the network's input enters
 """

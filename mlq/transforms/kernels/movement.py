@@ -1,4 +1,4 @@
-"""concat, where it joins channels, resize_nearest, pad, slice and transpose on kernels."""
+"""concat of channels, resample, resize_nearest, pad, slice and transpose on kernels."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch_mlir.ir import Value
 
 from mlq import numerics
 from mlq.dialect import build
-from mlq.dialect.ops import ConcatOp, PadOp, ReshapeOp, ResizeNearestOp, SliceOp, TransposeOp
+from mlq.dialect.ops import (
+    ConcatOp,
+    PadOp,
+    ResampleOp,
+    ReshapeOp,
+    ResizeNearestOp,
+    SliceOp,
+    TransposeOp,
+)
 from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
+from mlq.kernels.resampling import PAIR, Resample
 from mlq.transforms.kernels.images import (
     BLOCK,
     WORD,
@@ -26,6 +36,7 @@ from mlq.transforms.kernels.images import (
     kind_of,
     unfit,
 )
+from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
 from mlq.transforms.linalg.movement import is_continued, parts_of
 
@@ -129,6 +140,36 @@ def _resize(op: ResizeNearestOp, isa: Device, images: Images) -> None:
         kind=kind_of(op.output),
     )
     images.call(kernel, [source.value, images.zero_of(op.output)], op.output, output)
+
+
+def resample(op: ResampleOp, isa: Device, images: Images) -> Lower | str:
+    """Pixels of floats between others, if each is between two along each axis."""
+    found = [Constant.of(each) for each in (op.rows, op.columns)]
+    if not isinstance(isa, Isa):
+        return "is of floats"
+    if any(each is None or (each.array != 0).sum(axis=1).max() > PAIR for each in found):
+        return "sums up more than two pixels along an axis"
+    images.need(op.input, NO_MARGIN)
+    matrices = [each.array for each in found if each is not None]
+    return partial(_resample, op, isa, matrices)
+
+
+def _resample(op: ResampleOp, isa: Isa, matrices: list[NDArray[Any]], images: Images) -> None:
+    source, output = images.read(op.input), images.result(op.output)
+    places, shares = [], []
+    for matrix in matrices:
+        # The second of two: where one is all there is, its share is none, or all.
+        second = matrix.shape[1] - 1 - np.argmax(matrix[:, ::-1] != 0, axis=1)
+        first = np.maximum(second - 1, 0)
+        places.append(np.stack([first, second], axis=1).astype(np.int32))
+        shares.append(np.take_along_axis(matrix, second[:, None], axis=1)[:, 0])
+    name = build.name_of(op) or "resample"
+    operands = [
+        source.value,
+        constant(f"{name}.places", np.concatenate(places).reshape(-1)),
+        constant(f"{name}.shares", np.concatenate(shares).astype(np.float32)),
+    ]
+    images.call(Resample(isa, source.image, output), operands, op.output, output)
 
 
 def _bytes_of(op: ConcatOp) -> int:

@@ -1,10 +1,10 @@
-"""Ops that move storage: concat, reshape, transpose, pad, resize_nearest, slice."""
+"""Ops that move storage: concat, reshape, transpose, pad, resize_nearest, slice; and resample."""
 
 from __future__ import annotations
 
 import numpy as np
-from torch_mlir.dialects import tensor
-from torch_mlir.ir import BlockArgument, RankedTensorType, Value
+from torch_mlir.dialects import arith, tensor
+from torch_mlir.ir import BlockArgument, F32Type, RankedTensorType, Value
 
 from mlq import numerics
 from mlq.dialect import linalg
@@ -12,6 +12,7 @@ from mlq.dialect.linalg import Size
 from mlq.dialect.ops import (
     ConcatOp,
     PadOp,
+    ResampleOp,
     ReshapeOp,
     ResizeNearestOp,
     SliceOp,
@@ -96,6 +97,27 @@ def resize_nearest(op: ResizeNearestOp, stored: Stored) -> Value:
     sizes = [batch, height, down, width, right, channels]
     made = linalg.elementwise([(x, "d0, d1, d3, d5")], x.type.element_type, sizes, lambda q: q)
     return linalg.reshape(made, [batch, *op.output.type.shape[1:]])
+
+
+def resample(op: ResampleOp, stored: Stored) -> Value:
+    """Rows are joined first, then columns: two products with matrices."""
+    if op.layout.value != "nhwc":
+        raise DiagnosticError(op, "is in layout nchw; run mlq-assign-layout before this pass")
+    made, element = stored(op.input), F32Type.get()
+    batch, *_, channels = linalg.sizes_of(made)
+    _, height, width, _ = op.output.type.shape
+
+    def body(x: Value, share: Value, total: Value) -> Value:
+        return arith.addf(total, arith.mulf(x, share))
+
+    for share, sizes, at in (
+        (op.rows, [batch, height, made.type.shape[2], channels], ("n, k, x, c", "y, k")),
+        (op.columns, [batch, height, width, channels], ("n, y, k, c", "x, k")),
+    ):
+        inputs = [(made, at[0]), (stored(share), at[1])]
+        output = linalg.filled(sizes, element, 0.0), "n, y, x, c"
+        made = linalg.generic("n y x c | k", inputs, output, body)
+    return made
 
 
 def slice(op: SliceOp, stored: Stored) -> Value:  # the op's own name, as in ONNX

@@ -13,7 +13,7 @@ from mlq.dialect import build, layers, nodes, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.ops import ConcatOp, WeightOp
 from mlq.dialect.shapes import DYNAMIC
-from mlq.transforms.qdq.layers import activated, expect_nchw
+from mlq.transforms.qdq.layers import activated, expect_nchw, real_type
 from mlq.transforms.qdq.tensors import (
     Tensors,
     clipped,
@@ -133,6 +133,18 @@ def resize_nearest(op: Any, at: Tensors) -> Value:
     scales = nodes.constant(np.array([1, 1, *op.factors], np.float32), f"{name}:scales")
     region = nodes.constant(np.zeros(0, np.float32), f"{name}:roi")
     return nodes.node("Resize", [x, region, scales], _type(op, x), name, **_REPEATING)
+
+
+def resample(op: Any, at: Tensors) -> Value:
+    """Two MatMul, of reals: rows from the left, columns from the right."""
+    expect_nchw(op)
+    name, (after, before) = name_of(op.output), build.shape_of(op.columns)
+    *tall, _ = build.shape_of(op.output)
+    rows = [at.real(op.rows), at.real(op.input)]
+    made = nodes.node("MatMul", rows, nodes.vtensor([*tall, before], "f32"), f"{name}:rows")
+    turned = nodes.vtensor([before, after], "f32")
+    columns = nodes.node("Transpose", [at.real(op.columns)], turned, f"{name}:columns", perm=[1, 0])
+    return nodes.node("MatMul", [made, columns], real_type(op), name)
 
 
 def max_pool2d(op: Any, at: Tensors) -> Value:

@@ -8,6 +8,8 @@ from torch_mlir.ir import Value
 
 from mlq.dialect import build, shapes
 from mlq.dialect.shapes import DYNAMIC
+from mlq.numerics import interpolation
+from mlq.transforms import constants
 from mlq.transforms.raising.node import Node, unsupported
 from mlq.transforms.raising.sizes import sizes_of
 from mlq.transforms.raising.windows import IMAGE_RANK
@@ -124,24 +126,49 @@ def cut(node: Node) -> Value:
 
 
 def resize(node: Node) -> Value:
-    """Resize by whole factors to where the nearest pixel is the one that a division names."""
-    shape = node.shape()
+    """Resize by whole factors to where the nearest pixel is the one that a division names.
+
+    Or to sums of the two nearest along each axis, by any factors (mode linear).
+    """
     rule = node.attribute("coordinate_transformation_mode", "half_pixel")
+    factors = _factors(node)
+    if node.attribute("mode", "nearest") == "linear":
+        return _between_pixels(node, rule, factors)
     nearest = node.attribute("nearest_mode", "round_prefer_floor")
     if node.attribute("mode", "nearest") != "nearest" or nearest not in _REPEATING.get(rule, ()):
         unsupported("it is no resize to the nearest pixel that repeats each one")
-    if len(shape) != IMAGE_RANK or node.attribute("axes", None) is not None:
-        unsupported("it resizes something other than images")
-    if node.has(2) and (scales := node.array(2, "scales")).size:
-        factors = [float(scale) for scale in scales]
-    else:
-        sizes = sizes_of(node.operand(3)) if node.has(3) else None
-        if sizes is None:
-            unsupported("its sizes are computed at run time")
-        factors = [size / n for size, n in zip(sizes, shape, strict=True)]
     if factors[:2] != [1.0, 1.0] or not all(f >= 1.0 and f.is_integer() for f in factors):
         unsupported("its factors are no whole numbers, or not only of height and width")
     return build.resize_nearest(node.activation(), [int(factor) for factor in factors[2:]])
+
+
+def _factors(node: Node) -> list[float]:
+    """By how much each axis of an image grows."""
+    shape = node.shape()
+    if len(shape) != IMAGE_RANK or node.attribute("axes", None) is not None:
+        unsupported("it resizes something other than images")
+    if node.has(2) and (scales := node.array(2, "scales")).size:
+        return [float(scale) for scale in scales]
+    sizes = sizes_of(node.operand(3)) if node.has(3) else None
+    if sizes is None:
+        unsupported("its sizes are computed at run time")
+    return [size / n for size, n in zip(sizes, shape, strict=True)]
+
+
+def _between_pixels(node: Node, rule: str, factors: list[float]) -> Value:
+    """Resize, linear: two matrices, whose rows have a share for each of two pixels."""
+    before, after = node.shape()[2:], (node.result_shape() or [])[2:]
+    plain = not node.attribute("antialias", 0) and not node.attribute("exclude_outside", 0)
+    policy = node.attribute("keep_aspect_ratio_policy", "stretch")
+    if rule not in interpolation.RULES or not plain or policy != "stretch":
+        unsupported(f"its pixels are not simply between others: {rule}")
+    if factors[:2] != [1.0, 1.0] or DYNAMIC in after or not after:
+        unsupported("it resizes something other than height and width to sizes that are known")
+    rows, columns = (
+        constants.keep(f"{rule}.{size}.{count}", interpolation.shares(size, count, factor, rule))
+        for size, count, factor in zip(before, after, factors[2:], strict=True)
+    )
+    return build.resample(node.activation(), rows, columns)
 
 
 def _reshaped(node: Node, shape: list[int]) -> Value:
