@@ -317,3 +317,14 @@ def test_interrupting_kills_the_compiler(tmp_path: Path) -> None:
         assert process.wait(timeout=20) != 0
         # The pipe closes only when the compiler is gone too.
         process.stdout.read()
+
+
+def test_a_node_that_iree_has_no_code_for_is_named() -> None:
+    kind = "!torch.vtensor<[2,3],f32>"
+    text = f"""func.func @main(%x: {kind}) -> {kind}
+        attributes {{torch.onnx_meta.opset_version = 17 : si64}} {{
+      %y = torch.operator "onnx.Unheard"(%x) : ({kind}) -> {kind}
+      return %y : {kind}
+    }}"""
+    with pytest.raises(CompileError, match="IREE has no code for ONNX Unheard"):
+        iree.compile_module(text, X86)

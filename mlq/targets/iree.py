@@ -32,6 +32,7 @@ SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
 
 # At -O2 and above IREE 3.13 fuses what makes a result of the network with what reads it, a softmax
 # for one, and then cannot generate code for some of these. Without such fusions it can.
+_UNKNOWN_NODE = re.compile(r"failed to legalize operation 'torch\.operator'.*?\"onnx\.(\w+)\"")
 _OVERFUSED = "restricted to workgroup distributed contexts"
 _FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
 
@@ -206,6 +207,11 @@ def _run_compiler(here: Path, flags: tuple[str, ...], cache: Path | None, key: s
     if done.returncode == 0 and output.exists():
         return output.read_bytes()
     reason = first_error(done.stderr, done.returncode)
+    if unknown := _UNKNOWN_NODE.search(reason):
+        raise CompileError(
+            f"IREE has no code for ONNX {unknown[1]} with the attributes that it has in this"
+            " network; export the model with other nodes, or cut it (mlq check lists such nodes)"
+        )
     if cache is None:
         raise CompileError(f"IREE cannot compile the module: {reason}")
     kept = caching.store(cache, f"failed-{key[:16]}.mlirbc", (here / SOURCE).read_bytes())
