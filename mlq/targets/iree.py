@@ -32,9 +32,9 @@ SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
 
 # At -O2 and above IREE 3.13 fuses what makes a result of the network with what reads it, a softmax
 # for one, and then cannot generate code for some of these. Without such fusions it can.
-_UNKNOWN_NODE = re.compile(r"failed to legalize operation 'torch\.operator'.*?\"onnx\.(\w+)\"")
 _OVERFUSED = "restricted to workgroup distributed contexts"
 _FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
+_UNKNOWN_NODE = re.compile(r"failed to legalize operation 'torch\.operator'.*?\"onnx\.(\w+)\"")
 
 NIBBLES = ".nibbles"
 """How the key of a weight ends of which two integers share a byte until the module is loaded."""

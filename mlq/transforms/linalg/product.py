@@ -17,6 +17,7 @@ from mlq.dialect.linalg import Operand, Size
 from mlq.dialect.ops import BatchMatmulOp
 from mlq.errors import DiagnosticError
 from mlq.numerics import QuantParams
+from mlq.precision import BYTE_BITS
 from mlq.transforms.linalg.arithmetic import centred, widened
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import Stored, finish, params_of, varying
@@ -71,8 +72,25 @@ class Product:
 
     def sum(self, loops: str, inputs: Sequence[Operand], sizes: Sequence[Size], at: str) -> Value:
         """The contraction over `loops` into a new tensor of `sizes`."""
-        init = linalg.filled(sizes, self.element, 0)
-        return linalg.generic(loops, inputs, (init, at), self.body)
+        init = linalg.filled(sizes, self.element, 0), at
+        sides = self.lhs, self.rhs
+        if self.is_float or not any(each is not None and each.bits > BYTE_BITS for each in sides):
+            return linalg.generic(loops, inputs, init, self.body)
+        # IREE 3.13 multiplies words wrongly on SPIR-V unless memory holds both sides as wide.
+        wide = [
+            (self._in_memory(x, side), where)
+            for (x, where), side in zip(inputs, sides, strict=True)
+        ]
+        return linalg.generic(
+            loops, wide, init, lambda x, w, acc: arith.addi(acc, arith.muli(x, w))
+        )
+
+    def _in_memory(self, x: Value, side: QuantParams | None) -> Value:
+        """An operand as the accumulators are, computed before the contraction."""
+        wide = linalg.elementwise(
+            [linalg.whole(x)], self.element, linalg.sizes_of(x), lambda q: self._wide(q, side)
+        )
+        return linalg.barrier(wide)
 
     def finished(self, op: OpView, acc: Value, stored: Stored, *, axis: int) -> Value:
         """The op's result from the sums, whose channels are along `axis`."""
