@@ -142,7 +142,7 @@ class Executable:
         results = rt.VmVariantList(1)
         try:
             self._context.invoke(self._function, arguments, results)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError) as error:  # IREE's OUT_OF_RANGE is the last
             raise call_error(error, arrays) from None
         return results
 
