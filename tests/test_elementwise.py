@@ -204,6 +204,11 @@ def test_pixels_between_others(isa: Isa) -> None:
         program.store[key] = program.rng.normal(size=(3, 7)).astype(np.float32)
         rows = build.weight(key, build.tensor((3, 7)))
         program.result(build.resample(image, rows, matrices[1]), "sums of seven")
+        apart = np.zeros((3, 7), np.float32)
+        apart[0, [1, 4]], apart[1, [2, 3]] = (0.5, 0.5), (0.5, 2.0)
+        program.store["apart"] = apart
+        rows = build.weight("apart", build.tensor((3, 7)))
+        program.result(build.resample(image, rows, matrices[1]), "no neighbours, not one, none")
 
     def check(found: Array, expected: Array, name: str) -> None:
         steps = 1.0 if name.endswith("stored") else 1e-5

@@ -105,10 +105,9 @@ def broadcasts(small: Sequence[int], whole: Sequence[int]) -> bool:
 
 def resize(input: Sequence[int], factors: Sequence[int], *, layout: str) -> Shape:
     """Shape of `mlq.resize_nearest`; factors are [down, right]."""
-    shape = list(input)
-    for axis, factor in zip(SPATIAL[layout], factors, strict=True):
-        shape[axis] = DYNAMIC if shape[axis] == DYNAMIC else shape[axis] * factor
-    return shape
+    before = [input[axis] for axis in SPATIAL[layout]]
+    after = [DYNAMIC if n == DYNAMIC else n * f for n, f in zip(before, factors, strict=True)]
+    return replaced(input, SPATIAL[layout], after)
 
 
 def replaced(shape: Sequence[int], axes: Sequence[int], sizes: Sequence[int]) -> Shape:

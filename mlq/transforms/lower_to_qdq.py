@@ -13,6 +13,7 @@ from mlq.dialect.functions import body_of
 from mlq.errors import DiagnosticError
 from mlq.transforms.base import Pass, register_pass, walk
 from mlq.transforms.cleaning import clean
+from mlq.transforms.concatenation import is_continued
 from mlq.transforms.qdq import layers, moves
 from mlq.transforms.qdq.tensors import Tensors
 
@@ -112,7 +113,7 @@ def _is_lowered(op: OpView) -> bool:
 def _replace(op: Any, at: Tensors) -> None:
     if type(op) not in LOWERINGS:
         raise DiagnosticError(op, "measures a network and is no part of one; export QUANTIZED")
-    if moves.is_part(op):
+    if isinstance(op, ops.ConcatOp) and is_continued(op):
         return
     made = LOWERINGS[type(op)](op, at)
     if quant.is_quantized(op.output.type):

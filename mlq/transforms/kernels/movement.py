@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from mlq.kernels import library
 from mlq.kernels.image import NO_MARGIN
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
-from mlq.kernels.resampling import PAIR, Resample
+from mlq.kernels.resampling import Resample
+from mlq.transforms.concatenation import is_continued, parts_of
 from mlq.transforms.kernels.images import (
     BLOCK,
     WORD,
@@ -38,10 +39,11 @@ from mlq.transforms.kernels.images import (
 )
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
-from mlq.transforms.linalg.movement import is_continued, parts_of
 
 _IMAGE = 4
 _ROWS_WITH_COLUMNS = [0, 2, 1, 3]
+
+_Pairs: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 def concat(op: ConcatOp, isa: Device, images: Images) -> Lower | str:
@@ -144,30 +146,38 @@ def _resize(op: ResizeNearestOp, isa: Device, images: Images) -> None:
 
 def resample(op: ResampleOp, isa: Device, images: Images) -> Lower | str:
     """Pixels of floats between others, if each is between two along each axis."""
-    found = [Constant.of(each) for each in (op.rows, op.columns)]
     if not isinstance(isa, Isa):
         return "is of floats"
-    if any(each is None or (each.array != 0).sum(axis=1).max() > PAIR for each in found):
-        return "sums up more than two pixels along an axis"
+    known = [Constant.of(each) for each in (op.rows, op.columns)]
+    pairs = [None if each is None else _neighbours(each.array) for each in known]
+    if None in pairs:
+        return "makes pixels of other sums than of two neighbours"
     images.need(op.input, NO_MARGIN)
-    matrices = [each.array for each in found if each is not None]
-    return partial(_resample, op, isa, matrices)
+    return partial(_resample, op, isa, [each for each in pairs if each is not None])
 
 
-def _resample(op: ResampleOp, isa: Isa, matrices: list[NDArray[Any]], images: Images) -> None:
+def _neighbours(matrix: NDArray[Any]) -> _Pairs | None:
+    """Of each row the two columns whose shares make up one, and the second's; None for others."""
+    count, size = matrix.shape
+    # Where one column is all there is, it is the second, and has all.
+    second = size - 1 - np.argmax(matrix[:, ::-1] != 0, axis=1)
+    first, every = np.maximum(second - 1, 0), np.arange(count)
+    shares = matrix[every, second]
+    made = np.zeros_like(matrix)
+    made[every, first] = 1 - shares
+    made[every, second] = shares
+    places = np.stack([first, second], axis=1).astype(np.int32)
+    return (places, shares.astype(np.float32)) if np.allclose(made, matrix, atol=1e-6) else None
+
+
+def _resample(op: ResampleOp, isa: Isa, pairs: list[_Pairs], images: Images) -> None:
     source, output = images.read(op.input), images.result(op.output)
-    places, shares = [], []
-    for matrix in matrices:
-        # The second of two: where one is all there is, its share is none, or all.
-        second = matrix.shape[1] - 1 - np.argmax(matrix[:, ::-1] != 0, axis=1)
-        first = np.maximum(second - 1, 0)
-        places.append(np.stack([first, second], axis=1).astype(np.int32))
-        shares.append(np.take_along_axis(matrix, second[:, None], axis=1)[:, 0])
+    places, shares = zip(*pairs, strict=True)
     name = build.name_of(op) or "resample"
     operands = [
         source.value,
         constant(f"{name}.places", np.concatenate(places).reshape(-1)),
-        constant(f"{name}.shares", np.concatenate(shares).astype(np.float32)),
+        constant(f"{name}.shares", np.concatenate(shares)),
     ]
     images.call(Resample(isa, source.image, output), operands, op.output, output)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from torch_mlir.dialects import arith, tensor
-from torch_mlir.ir import BlockArgument, F32Type, RankedTensorType, Value
+from torch_mlir.ir import F32Type, RankedTensorType, Value
 
 from mlq import numerics
 from mlq.dialect import linalg
@@ -21,6 +21,7 @@ from mlq.dialect.ops import (
 )
 from mlq.dialect.shapes import DYNAMIC
 from mlq.errors import DiagnosticError
+from mlq.transforms.concatenation import is_continued, parts_of
 from mlq.transforms.linalg.arithmetic import storage_type
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import Stored, params_of
@@ -40,28 +41,6 @@ def concat(op: ConcatOp, stored: Stored) -> Value:
     inputs = [stored(each) for each in parts]
     result = RankedTensorType.get(op.output.type.shape, inputs[0].type.element_type)
     return tensor.concat(result, op.axis.value, inputs)
-
-
-def parts_of(op: ConcatOp) -> list[Value]:
-    """What is joined: an operand that another concat made for this one alone is taken apart."""
-    parts: list[Value] = []
-    waiting = [op.rhs, op.lhs]
-    while waiting:
-        side = waiting.pop()
-        owner = None if isinstance(side, BlockArgument) else side.owner.opview
-        if isinstance(owner, ConcatOp) and is_continued(owner):
-            waiting += [owner.rhs, owner.lhs]
-        else:
-            parts.append(side)
-    return parts
-
-
-def is_continued(op: ConcatOp) -> bool:
-    """Whether all that reads the result is one concat, along the same axis."""
-    users = [use.owner.opview for use in op.output.uses]
-    if len(users) != 1 or not isinstance(users[0], ConcatOp):
-        return False
-    return bool(users[0].axis.value == op.axis.value)
 
 
 def reshape(op: ReshapeOp, stored: Stored) -> Value:

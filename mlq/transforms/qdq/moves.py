@@ -9,10 +9,11 @@ import numpy as np
 from torch_mlir.ir import StringAttr, Type, Value
 
 from mlq import numerics
-from mlq.dialect import build, layers, nodes, quant
+from mlq.dialect import build, nodes, quant
 from mlq.dialect.build import Activation
-from mlq.dialect.ops import ConcatOp, WeightOp
+from mlq.dialect.ops import WeightOp
 from mlq.dialect.shapes import DYNAMIC
+from mlq.transforms.concatenation import parts_of
 from mlq.transforms.qdq.layers import activated, expect_nchw, real_type
 from mlq.transforms.qdq.tensors import (
     Tensors,
@@ -72,19 +73,10 @@ def transpose(op: Any, at: Tensors) -> Value:
 
 def concat(op: Any, at: Tensors) -> Value:
     """Concat of all that a chain of mlq's concats of two joins."""
-    parts = [at.stored(part) for part in _parts(op)]
+    parts = [at.stored(part) for part in parts_of(op)]
     return nodes.node(
         "Concat", parts, _type(op, parts[0]), name_of(op.output), axis=int(op.axis.value)
     )
-
-
-def is_part(op: Any) -> bool:
-    """Whether a concat is only the left side of another, which then joins its parts too."""
-    uses = list(op.output.uses) if isinstance(op, ConcatOp) else []
-    if len(uses) != 1 or not isinstance(uses[0].owner.opview, ConcatOp):
-        return False
-    reader = uses[0].owner.opview
-    return bool(reader.lhs == op.output and reader.axis.value == op.axis.value)
 
 
 def slice(op: Any, at: Tensors) -> Value:
@@ -198,12 +190,6 @@ def _in_bytes(
         return stored(at.stored(op.input))
     name = name_of(op.output)
     return at.quantized(real(at.real(op.input)), build.element_of(op.output), name)
-
-
-def _parts(op: Any) -> list[Value]:
-    """What a concat joins, seen through those that are only parts of it."""
-    left = None if layers.is_argument(op.lhs) else op.lhs.owner.opview
-    return [*(_parts(left) if left is not None and is_part(left) else [op.lhs]), op.rhs]
 
 
 def _integers(values: Sequence[int], name: str) -> Value:
