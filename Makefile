@@ -18,6 +18,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file benchmarks/mypy.ini benchmarks
 	$(BIN)/lint-imports
 	@mkdir -p build
 	$(BIN)/pytest --numprocesses 2 --junitxml build/pytest.xml

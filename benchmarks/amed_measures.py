@@ -27,6 +27,7 @@ from mlq.bitsearch.judging import Judge
 from mlq.bitsearch.preparing import Prepared
 from mlq.bitsearch.rounding import rounding_of
 from mlq.search import Archive, Point, Space, Visit
+from mlq.search.space import menu
 
 Array = NDArray[Any]
 WIDTHS = (2, 3, 4, 8)
@@ -81,8 +82,8 @@ def rank(prepared: Prepared, space: Space, judge: Judge, points: Sequence[Point]
 def roundings(network: Network, prepared: Prepared) -> dict[str, Prepared]:
     """The network with its weights of few bits rounded in three ways."""
     simulation, ranges = prepared.simulation, prepared.choice.ranges
-    kept, widths = OUT / "amed" / f"{network.name}.npz", tuple(simulation.narrow)
-    made = rounding_of(prepared.subject, simulation, ranges, widths, kept)
+    kept, names = OUT / "amed" / f"{network.name}.npz", menu(tuple(simulation.narrow))
+    made = rounding_of(prepared.subject, simulation, ranges, names, kept)
     plain = {"without the bias": made.weights, "nearest": {}}
     others = {
         name: dataclasses.replace(prepared, simulation=simulation.refined(simulation.narrow, w, {}))

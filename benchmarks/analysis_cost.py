@@ -55,11 +55,10 @@ def measure(
     vmfb = compile_module(plain.text, device, embed=False)
     executable = runtime.load(vmfb, parameters=plain.weights)
     executable.run(*batches[0])
-    instrumented = calibration.instrument(subject.network, device)
-    instrumented.run(*batches[0])
     simulation = simulate(subject)
     base = uniform(subject.network, "w8a8", subject.allowed)
-    one = calibration.observe(subject.network, instrumented, batches[:1])
+    observing = calibration.Observing(simulation)
+    one = calibration.observe(subject.network, observing, batches[:1])
     ranges = calibration.ranges_by("minmax", one, scheme="asymmetric")
     simulation.run(batches[0], ranges, base)
     integer = recipe.reduced_precisions()
@@ -67,8 +66,10 @@ def measure(
 
     def once() -> list[float]:
         plainly, _ = spent(lambda: [executable.run(*batch) for batch in batches])
-        observing, observations = spent(
-            lambda: calibration.observe(subject.network, instrumented, batches)
+        # The first call packs weights.
+        observing.run(*batches[0])
+        calibrating, observations = spent(
+            lambda: calibration.observe(subject.network, observing, batches)
         )
         # Each round loads the modules and weighs and packs the weights anew, as a first one does.
         simulation.release()
@@ -81,7 +82,7 @@ def measure(
         # The first call packs weights.
         simulation.run(batches[0], choice.ranges, {})
         same, _ = spent(lambda: [simulation.run(batch, choice.ranges, {}) for batch in batches])
-        return [plainly, same, observing, choosing, comparing]
+        return [plainly, same, calibrating, choosing, comparing]
 
     seconds = np.array([once() for _ in range(rounds)])
     parts = seconds[:, 2:]

@@ -95,8 +95,8 @@ def simulated(network: Network) -> Simulated:
         )
         if len(batch[name]) == subject.batch
     ]
-    observations = observe(subject)
     simulation = simulate(subject)
+    observations = observe(subject, simulation)
     base = uniform(subject.network, "w8a8", subject.allowed)
     values = {"float": _over(batches, simulation, calibrated("minmax", observations), {})}
     for each in CALIBRATORS:

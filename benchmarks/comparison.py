@@ -29,8 +29,9 @@ program loses, without methods, with them and with words, in the predicted time 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def _judged(
     exact = methods.logits(found, samples.inputs, {})
     everything = predicted_us(plans["int8"], costs)
     x = np.ascontiguousarray(samples.inputs[:1])
-    lost, calls = dict[str, tuple[float, ...]](), dict[str, Any]()
+    timed, calls = dict[str, Callable[[float], Row]](), dict[str, Any]()
     layers = found.sensitivities.layers.items()
     alone = {name: each.candidates[oracle.BASE]["oracle_expected_mnat"] for name, each in layers}
     peers = list(_peers(Task(network, budget, alone), arguments))
@@ -223,7 +224,9 @@ def _judged(
     }
     for form, plan in {**plans, **lists}.items():
         value = methods.logits(plan.form.found, samples.inputs, dict(plan.integers))
-        lost[form] = (
+        timed[form] = partial(
+            Row,
+            form,
             count - len(plan.integers),
             plan.form.found.divergence(plan.integers),
             metrics.kl_mnat(exact, value),
@@ -233,7 +236,9 @@ def _judged(
         calls[form] = _call(plan, x)
     for each in peers:
         value = each.logits(samples.inputs)
-        lost[each.form] = (
+        timed[each.form] = partial(
+            Row,
+            each.form,
             len(each.floats),
             each.calib_mnat,
             metrics.kl_mnat(exact, value),
@@ -242,10 +247,7 @@ def _judged(
         )
         calls[each.form] = each.call
     times = time_for(list(calls.values()), seconds=arguments.seconds)
-    return {
-        form: Row(form, int(lost[form][0]), *lost[form][1:], each.cpu_p50)
-        for form, each in zip(calls, times, strict=True)
-    }
+    return {form: timed[form](each.cpu_p50) for form, each in zip(calls, times, strict=True)}
 
 
 def _call(plan: Planned, x: Any) -> Any:

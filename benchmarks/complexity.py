@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mlq import analysis, calibration, targets
+from mlq import analysis, targets
 from mlq.analysis import Subject
 from mlq.frontends.data import load_data
 from mlq.network import load
@@ -80,11 +80,10 @@ def cost(width: int, depth: int) -> dict[str, float]:
         recipe = resolve({"effort": "quick", "calibrator": "minmax"})
         target, stages = targets.by_name("x86"), Stages(visible=True)
         subject = Subject.of(path, data, target, recipe, stages)
-        executable = calibration.instrument(subject.network, targets.host_target())
         simulation = analysis.simulate(subject)
-        executable.run(*next(iter(subject.batches())))
+        simulation.observers()[0](*next(iter(subject.batches())))
         start = time.process_time()
-        observations = calibration.observe(subject.network, executable, subject.batches())
+        observations = analysis.observe(subject, simulation)
         choice = analysis.choose_ranges(subject, observations, simulation)
         analysis.measure(subject, observations, simulation, choice)
         seconds = time.process_time() - start

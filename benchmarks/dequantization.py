@@ -94,8 +94,8 @@ def _mean(several: list[Curve]) -> Curve:
 def _divergence(network: networks.Network) -> Callable[[frozenset[str]], float]:
     """KL with these layers in int8; the same set is simulated once."""
     subject = oracle.subject_of(network)
-    observations = analysis.observe(subject)
     simulation = analysis.simulate(subject)
+    observations = analysis.observe(subject, simulation)
     choice = analysis.choose_ranges(subject, observations, simulation)
     few = replace(observations, outputs=observations.outputs[: SAMPLES // subject.batch])
     base = uniform(subject.network, oracle.BASE, subject.allowed)

@@ -43,7 +43,8 @@ def analysed(network: Network, precisions: str, methods: str) -> tuple[Analysis,
     specs = load(network.model, batch=1).sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model)
     subject = Subject.of(network.model, data, device, recipe, Stages(visible=False))
-    observations, plain = observe(subject), simulate(subject)
+    plain = simulate(subject)
+    observations = observe(subject, plain)
     choice = choose_ranges(subject, observations, plain)
     start = time.process_time()
     corrects = subject.recipe.uses("bias-correction")

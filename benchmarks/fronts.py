@@ -36,6 +36,7 @@ from mlq.allocation import Allocation
 from mlq.dialect import build, layers
 from mlq.frontends.data import load_data
 from mlq.latency import time_for
+from mlq.methods import prepare
 from mlq.network import Network as Graph
 from mlq.network import Transformed, load
 from mlq.plan import Plan
@@ -135,13 +136,13 @@ def _measure(network: Network, seconds: float) -> dict[str, list[Point]]:
 
 def _plans(network: Network, form: str) -> Iterator[tuple[str, dict[str, Any], bytes]]:
     """Name of the form, what is known of each plan, and its module; the float one first."""
-    precisions, methods = FORMS[form]
-    recipe = resolve({"precisions": precisions, "methods": methods})
+    precisions, chosen = FORMS[form]
+    recipe = resolve({"precisions": precisions, "methods": chosen})
     single, stages = load(network.model, batch=1), Stages(visible=True)
     data = load_data(str(network.calib), single.sample_specs, model_path=network.model)
     target = targets.by_name("x86")
     subject = analysis.Subject.of(network.model, data, target, recipe, stages)
-    found = analysis.analyse(methods.prepare(subject))
+    found = analysis.analyse(prepare(subject))
     ranges, rounded = found.choice.ranges, found.rounding.of(single)
     costs = timing.measure(rounded, target, recipe, ranges, data, stages=stages)
     planner = planning.Planner.of(rounded, target, recipe, found.sensitivities, costs)

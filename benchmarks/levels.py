@@ -52,8 +52,8 @@ def rows(network: networks.Network, seconds: float) -> dict[str, dict[str, float
 def _loss(network: networks.Network, level: str) -> tuple[dict[str, float], Ranges]:
     """Layers and KL of all-int8 at a level, and the ranges for it."""
     subject = oracle.subject_of(network, level)
-    observations = analysis.observe(subject)
     simulation = analysis.simulate(subject)
+    observations = analysis.observe(subject, simulation)
     choice = analysis.choose_ranges(subject, observations, simulation)
     found = analysis.measure(subject, observations, simulation, choice)
     base = uniform(subject.network, oracle.BASE, subject.allowed)

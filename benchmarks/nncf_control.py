@@ -91,7 +91,7 @@ class OpenVino:
         openvino.save_model(made, out, compress_to_fp16=False)
 
 
-BACKENDS = {"onnx": Onnx, "openvino": OpenVino}
+BACKENDS: dict[str, type[Onnx | OpenVino]] = {"onnx": Onnx, "openvino": OpenVino}
 
 
 def controlled(

@@ -27,7 +27,7 @@ import networks
 import numpy as np
 from scipy.stats import spearmanr
 
-from mlq import alone, analysis, calibration, targets
+from mlq import alone, analysis, targets
 from mlq.analysis import Analysis, Subject
 from mlq.frontends.data import load_data
 from mlq.journal import Journal
@@ -125,11 +125,8 @@ def measured(
 def _measure(network: networks.Network, level: str, precisions: str) -> Measured:
     subject = subject_of(network, level, precisions=precisions)
     seconds = dict[str, float]()
-    executable = calibration.instrument(subject.network, targets.host_target())
-    seconds["calibrate"], observations = _spent(
-        lambda: calibration.observe(subject.network, executable, subject.batches())
-    )
     simulation = analysis.simulate(subject)
+    seconds["calibrate"], observations = _spent(lambda: analysis.observe(subject, simulation))
     choice = analysis.choose_ranges(subject, observations, simulation)
     first = next(iter(subject.batches()))
     # What is loaded once is left out.

@@ -56,7 +56,8 @@ def simulated(network: Network) -> None:
     data = load_data(str(network.calib), specs, model_path=network.model)
     recipe = resolve({"precisions": "f32,w8a8", "target": TARGET.name})
     subject = Subject.of(network.model, data, TARGET, recipe, Stages(visible=False))
-    observations, plain = observe(subject), simulate(subject)
+    plain = simulate(subject)
+    observations = observe(subject, plain)
     ranges = choose_ranges(subject, observations, plain).ranges
     kept = {
         name: each.model_copy(update={"minimum": each.low, "maximum": each.high})

@@ -11,7 +11,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlq import alone, calibration, columns, equalization, journal, planning, sensitivity, targets
-from mlq.emulation import Runner
 from mlq.errors import ModelError
 from mlq.frontends.data import Dataset
 from mlq.network import Network, load
@@ -206,26 +205,21 @@ def pairs(found: Analysis) -> Iterator[alone.Pair]:
         yield batch, reference
 
 
-def observe(subject: Subject, executable: Runner | None = None) -> calibration.Observations:
-    """Inference 1, in float; compiled for it, unless something else observes."""
-    network, stages = subject.network, subject.stages
-    if executable is None:
-        with stages.stage("compile calibration"):
-            threads = subject.recipe.threads
-            executable = calibration.instrument(network, targets.host_target(), threads=threads)
-    with stages.stage("calibrate", subject.data.samples) as advance:
-        return calibration.observe(network, executable, subject.batches(), advance=advance)
+def observe(subject: Subject, simulation: Simulation) -> calibration.Observations:
+    """Inference 1, in float."""
+    observing, samples = calibration.Observing(simulation), subject.data.samples
+    with subject.stages.stage("calibrate", samples) as advance:
+        return calibration.observe(subject.network, observing, subject.batches(), advance=advance)
 
 
-def simulate(subject: Subject, *, observed: bool = False) -> Simulation:
-    """Compile the module that serves every configuration, and calibration too if `observed`."""
+def simulate(subject: Subject) -> Simulation:
+    """Compile the module that serves calibration and every configuration."""
     with subject.stages.stage("compile simulation"):
         return Simulation(
             subject.network,
             targets.host_target(),
             chains=len(subject.recipe.reduced_precisions()),
             own=subject.recipe.sensitivity_metric in OWN_METRICS,
-            observed=observed,
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,
             threads=subject.recipe.threads,

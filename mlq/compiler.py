@@ -36,7 +36,7 @@ from mlq.report import DeviceCheck, LatencyReport, PlanPoint, Report, StandIn
 from mlq.sensitivities import Sensitivities
 from mlq.targets.base import Target
 from mlq.variant import Variant, build
-from mlq.verification import check_device
+from mlq.verification import DeviceChecks
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,9 @@ def decide(
     variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
     for name, variant in variants.items():
         judge.add(name, variant.vmfb)
-    mixed, tried = selection.choose(tries, planner, partial(build_plan, "mixed"), judge)
+    checks = _checks(subject.target, ground, judge)
+    build_mixed = partial(build_plan, "mixed", beside=checks.begin)
+    mixed, tried = selection.choose(tries, planner, build_mixed, judge)
     variants["mixed"] = mixed
     shipped = dict(variants)
     for name in () if stand_in is None else variants:
@@ -199,7 +201,7 @@ def decide(
         variants=variants,
         judge=judge,
         plans=_considered(tried, planner, variants, stages),
-        device_check=_checked(mixed, subject.target, ground, judge, stages),
+        device_check=_checked(mixed, checks, judge, stages),
         latency=_latency(judge, stages),
         stages=stages,
         command=command,
@@ -208,10 +210,12 @@ def decide(
     )
 
 
-def _build(forms: Forms, found: Analysis, name: str, plan: Plan, *, device: Target) -> Variant:
+def _build(
+    forms: Forms, found: Analysis, name: str, plan: Plan, *, device: Target, **beside: Any
+) -> Variant:
     network = forms.float if name.startswith("float") else forms.planned
     with found.subject.stages.stage(f"compile {name}"):
-        return build(network, plan, found.choice.ranges, device)
+        return build(network, plan, found.choice.ranges, device, **beside)
 
 
 def _considered(
@@ -235,13 +239,15 @@ def _stand_in(target: Target) -> StandIn | None:
     return StandIn(target=targets.host_target().name, reason=reason) if reason else None
 
 
-def _checked(
-    mixed: Variant, target: Target, ground: Target, judge: Judge, stages: Stages
-) -> DeviceCheck:
-    """Layers checked on the target, in an emulator if need be; if there is none, on `ground`."""
+def _checks(target: Target, ground: Target, judge: Judge) -> DeviceChecks:
+    """Layers are checked on the target, emulated if need be; where that cannot be, on `ground`."""
     on = ground if emulation.why_not_at_all(target) else target
+    return DeviceChecks(on, outputs=judge.results)
+
+
+def _checked(mixed: Variant, checks: DeviceChecks, judge: Judge, stages: Stages) -> DeviceCheck:
     with stages.stage("check artifact"):
-        return check_device(mixed, on, next(judge.batches()), outputs=judge.results)
+        return checks.run(mixed, next(judge.batches()))
 
 
 def _baselines(planner: planning.Planner, found: Analysis) -> dict[str, Plan]:

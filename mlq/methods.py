@@ -58,7 +58,7 @@ class _Weights:
         network = Rounding(equalized=found).of(self.subject.network)
         subject, simulation = replace(self.subject, network=network), self.simulation
         simulation = simulation.reweighted(network)
-        seen = analysis.observe(subject, calibration.Observing(simulation))
+        seen = analysis.observe(subject, simulation)
         return _Weights(
             subject, simulation, replace(seen, given=self.observations.reference), found
         )
@@ -97,8 +97,8 @@ def prepare(subject: Subject) -> Prepared:
         subject.stages.say(f"methods: none, {why}")
         sets = sets[:1]
     swaps, samples = any("equalize" in each for each in sets), subject.data.samples
-    simulation = analysis.simulate(subject, observed=swaps)
-    seen = analysis.observe(subject, calibration.Observing(simulation) if swaps else None)
+    simulation = analysis.simulate(subject)
+    seen = analysis.observe(subject, simulation)
     given = _Weights(subject, simulation, seen)
     first = samples if len(sets) == 1 else seen.checked_samples - _judged(subject)
     with _in_numpy(subject):

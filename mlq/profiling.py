@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -44,28 +44,35 @@ class Lowered:
     compiled: Callable[[], bytes]
 
 
-def profile(programs: Sequence[Lowered], inputs: Sequence[Array], *, macs: int) -> list[Times]:
+def profile(programs: Iterable[Lowered], inputs: Sequence[Array], *, macs: int) -> list[Times]:
     """How long each kernel takes in each of some programs that are to be compared.
 
     A kernel's time is the least that any of its dispatches took, times how often a call needs it:
     what else the machine does only adds to it, and may go on for seconds, so programs take turns.
     It does not depend on weights, so it is cached by the text; the module is not compiled then.
-    Those that are, are compiled side by side.
+    Those that are, are compiled side by side, the first ones while the others are made.
     TargetError where the profiler does not run.
     """
     folder = caching.folder_of()
-    names = [f"{_key(each.text)}.kernels.json" for each in programs]
-    known = [None if folder is None else caching.lookup(folder / name) for name in names]
-    unknown = [i for i, each in enumerate(known) if each is None]
+    names: list[str] = []
+    known: dict[int, Times] = {}
+    compiled: dict[int, Future[bytes]] = {}
     enough = int(_NS / (_NS_PER_MAC * max(macs, 1)))
     calls = max(_LEAST_CALLS, min(enough, _MOST_CALLS)) // _ROUNDS
-    with ThreadPoolExecutor(min(len(programs), os.cpu_count() or 1)) as pool:
-        vmfbs = pool.map(lambda i: programs[i].compiled(), unknown)
-        found = dict(zip(unknown, _measured(vmfbs, inputs, calls), strict=True))
-    for i, times in found.items():
-        if folder is not None:
-            caching.store(folder, names[i], json.dumps(times).encode())
-    return [found[i] if each is None else json.loads(each) for i, each in enumerate(known)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for i, each in enumerate(programs):
+            names.append(f"{_key(each.text)}.kernels.json")
+            kept = None if folder is None else caching.lookup(folder / names[i])
+            if kept is None:
+                compiled[i] = pool.submit(each.compiled)
+            else:
+                known[i] = json.loads(kept)
+        vmfbs = (each.result() for each in compiled.values())
+        for i, times in zip(compiled, _measured(vmfbs, inputs, calls), strict=True):
+            known[i] = times
+            if folder is not None:
+                caching.store(folder, names[i], json.dumps(times).encode())
+    return [known[i] for i in range(len(names))]
 
 
 def _key(text: str) -> str:

@@ -19,7 +19,7 @@ from mlq.precision import Granularity, Scheme
 from mlq.ranges import Ranges
 from mlq.stored import Array, Assignment, StoredNetwork
 from mlq.targets.base import Target
-from mlq.targets.iree import compile_module, input_flags
+from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
 Runner = Callable[..., list[Array]]
@@ -32,7 +32,7 @@ class Simulation(StoredNetwork):
     """A network whose quantization is chosen at run time; `batch` is that of the network.
 
     Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
-    each layer alone makes of float operands. With `observed` the module serves calibration, too.
+    each layer alone makes of float operands. The module serves calibration, too.
     While the compiler, a process of its own, is at it, work `beside` it is done.
     """
 
@@ -43,14 +43,13 @@ class Simulation(StoredNetwork):
         *,
         chains: int = 1,
         own: bool = False,
-        observed: bool = False,
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
         threads: int = 1,
         beside: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
-        self._threads, self._chains, self._own, self._observed = threads, chains, own, observed
+        self._threads, self._chains, self._own = threads, chains, own
         entries = ("simulated", "lockstep") if chains else ("simulated",)
         self._modules = self._compiled(entries, target, beside)
         self._loaded: dict[str, list[runtime.Executable]] = {}
@@ -68,10 +67,7 @@ class Simulation(StoredNetwork):
             found = []
             for entry in entries:
                 made = self._lowered(entry, target)
-                flags = input_flags(made.text)
-                vmfb = pool.submit(
-                    compile_module, made.text, target, embed=False, extra_flags=flags
-                )
+                vmfb = pool.submit(compile_module, made.text, target, embed=False)
                 found.append((entry, made, vmfb))
             beside()
             return {
@@ -82,7 +78,7 @@ class Simulation(StoredNetwork):
     def _lowered(self, entry: str, target: Target) -> Transformed:
         """The program of one function."""
         lower, batch = lowering(target.features), self.network.batch
-        if self._observed and entry == "simulated":
+        if entry == "simulated":
             lower = instrument_pipeline(batch=batch, lower=lower, function="simulated")
         pipeline = simulate_pipeline(
             entry,
@@ -112,12 +108,11 @@ class Simulation(StoredNetwork):
 
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
-        return self.runners(ranges, assignment)[0](*inputs)[: -1 if self._observed else None]
+        return self.runners(ranges, assignment)[0](*inputs)[:-1]
 
     def runners(self, ranges: Ranges, assignment: Assignment, count: int = 1) -> list[Runner]:
         """What computes that, for each of some threads, until something else is run."""
-        last = self.table(ranges, assignment), *((0,) if self._observed else ())
-        return self._runners(assignment, last, count)
+        return self._runners(assignment, (self.table(ranges, assignment), 0), count)
 
     def observers(self, count: int = 1) -> list[Runner]:
         """What makes of one batch what `calibration.instrument` does, in the same way."""

@@ -27,7 +27,7 @@ from mlq.targets.host import cpu_model
 from mlq.values import Part
 
 # Part of the names that IREE gives to what it makes of code that is no kernel of ours.
-_OF_IREE = "$async_dispatch"
+_OF_IREE = "_dispatch_"
 _SOURCE = "each layer of this network timed at each precision on this CPU ({cpu}), one thread"
 
 
@@ -62,8 +62,13 @@ def measure(
             advance(1)
             return vmfb
 
-        lowered = [variant.lower(network, plan, ranges, target) for plan in plans.values()]
-        programs = [Lowered(each.text, partial(compiled, each)) for each in lowered]
+        lowered: list[Transformed] = []
+
+        def program(plan: Plan) -> Lowered:
+            lowered.append(variant.lower(network, plan, ranges, target))
+            return Lowered(lowered[-1].text, partial(compiled, lowered[-1]))
+
+        programs = map(program, plans.values())
         times = profiling.profile(programs, _batch(network, data), macs=macs)
     for (precision, plan), made, took in zip(plans.items(), lowered, times, strict=True):
         for name, us in _by_layer(network, plan, table, made, took).items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,9 +73,22 @@ def compiled(made: Transformed, target: Target) -> bytes:
     return compile_module(made.text, target, weights=made.weights, embed=True)
 
 
-def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Variant:
-    """GRAPH to artifact under a plan."""
+def build(
+    network: Network,
+    plan: Plan,
+    ranges: Ranges,
+    target: Target,
+    *,
+    beside: Callable[[Transformed], object] = lambda _quantized: None,
+) -> Variant:
+    """GRAPH to artifact under a plan.
+
+    While the compiler, a process of its own, is at it, something is done with the QUANTIZED module.
+    """
     quantized = quantize(network, plan, ranges)
     made = lowered(quantized, target)
     skips = (*quantized.skips, *made.skips)
-    return Variant(plan, quantized, compiled(made, target), skips, target)
+    with ThreadPoolExecutor(1) as pool:
+        vmfb = pool.submit(compiled, made, target)
+        beside(quantized)
+        return Variant(plan, quantized, vmfb.result(), skips, target)

@@ -66,25 +66,40 @@ class Exposed:
         }
 
 
-def check_device(
-    variant: Variant, target: Target, inputs: Sequence[Array], *, outputs: int
-) -> DeviceCheck:
-    """Run the quantized network on the device, and each of its layers in numpy too.
+class DeviceChecks:
+    """Checks of quantized networks on a device, compiled as soon as one may be asked for.
 
-    Every layer is computed from the very tensors that the device fed it, so a difference is its
-    own. The greatest one is in steps of the storage (LSB); float results are not compared here.
+    `outputs` are those of the networks themselves.
     """
-    exposed = Exposed.of(variant.quantized)
-    found = exposed.named(exposed.on(target, outputs=outputs).run(*inputs))
-    expected = network.compute(exposed.made, inputs, found)
-    stored = [name for name, kind in exposed.tensors if kind in DTYPES and name in expected]
-    worst = max((difference(found[name], expected[name]) for name in stored), default=0)
-    return DeviceCheck(
-        device=emulation.where(target),
-        layers=len(stored),
-        samples=len(inputs[0]),
-        max_abs_diff_lsb=worst,
-    )
+
+    def __init__(self, target: Target, *, outputs: int) -> None:
+        self._target, self._outputs = target, outputs
+        self._begun: list[tuple[Transformed, Exposed, emulation.Runner]] = []
+
+    def begin(self, quantized: Transformed) -> None:
+        """Compile the network that returns its tensors."""
+        exposed = Exposed.of(quantized)
+        runner = exposed.on(self._target, outputs=self._outputs)
+        self._begun.append((quantized, exposed, runner))
+
+    def run(self, variant: Variant, inputs: Sequence[Array]) -> DeviceCheck:
+        """Run a network that was begun on the device, and each of its layers in numpy too.
+
+        Every layer is computed from the very tensors that the device fed it, so a difference is its
+        own. The greatest one is in steps of the storage (LSB); float results are not compared here.
+        """
+        begun = (each for each in self._begun if each[0] is variant.quantized)
+        _, exposed, runner = next(begun)
+        found = exposed.named(runner.run(*inputs))
+        expected = network.compute(exposed.made, inputs, found)
+        stored = [name for name, kind in exposed.tensors if kind in DTYPES and name in expected]
+        worst = max((difference(found[name], expected[name]) for name in stored), default=0)
+        return DeviceCheck(
+            device=emulation.where(self._target),
+            layers=len(stored),
+            samples=len(inputs[0]),
+            max_abs_diff_lsb=worst,
+        )
 
 
 def difference(found: Array, expected: Array) -> int:

@@ -18,7 +18,7 @@ from mlq.precision import Precision
 from mlq.ranges import Histogram, TensorRange
 from mlq.targets.base import Work
 from mlq.variant import build
-from mlq.verification import check_device
+from mlq.verification import DeviceChecks
 
 X86 = targets.by_name("x86:avx2")
 OPTIONS = {
@@ -61,10 +61,12 @@ def test_any_mixture_of_precisions_is_exact(wide: Result, network: Network, seed
         for layer in network.layers
     }
     plan = wide.plan.model_copy(update={"layers": chosen})
-    variant = build(network, plan, wide.ranges, targets.by_name("x86"))
+    target = targets.by_name("x86")
+    checks = DeviceChecks(target, outputs=1)
+    variant = build(network, plan, wide.ranges, target, beside=checks.begin)
     spec = network.model.inputs[0]
     x = rng.normal(0.0, 300.0, [n or 1 for n in spec.shape]).astype(np.float32)
-    found = check_device(variant, targets.by_name("x86"), [x], outputs=1)
+    found = checks.run(variant, [x])
     assert found.max_abs_diff_lsb == 0
     assert found.layers > 0
 

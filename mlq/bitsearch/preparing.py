@@ -67,7 +67,6 @@ def prepare(
     """
     multiplied(subject.network)
     recipe, stages = subject.recipe, subject.stages
-    observations = observe(subject)
     with stages.stage("compile simulation"):
         plain = Simulation(
             subject.network,
@@ -77,6 +76,7 @@ def prepare(
             granularity=recipe.granularity,
             threads=recipe.threads,
         )
+    observations = observe(subject, plain)
     choice = choose_ranges(subject, observations, plain)
     narrow = {
         width: calibration.ranges_by(

@@ -14,7 +14,14 @@ from mlq.errors import CompileError, TargetError
 from mlq.targets import caching
 from mlq.targets.base import Target
 from mlq.targets.hal import read_program
-from mlq.targets.iree import SOURCE, attempt, first_error, key_of, write_bytecode
+from mlq.targets.iree import (
+    SOURCE,
+    attempt,
+    first_error,
+    input_flags,
+    key_of,
+    write_bytecode,
+)
 from mlq.targets.program import Program
 
 STATIC_LIBRARY = "static-library"
@@ -39,7 +46,7 @@ def compile_program(
     """
     if STATIC_LIBRARY not in target.formats:
         raise TargetError(f"{target.name} has no static library; formats: {_listed(target)}")
-    flags = (*target.iree_flags, *_FLAGS)
+    flags = (*target.iree_flags, *input_flags(text), *_FLAGS)
     key = key_of(text, flags, target, weights, embed=True)
     phase, kernels = _compiled(text, target, weights, flags, key)
     return replace(read_program(phase.decode()), kernels=kernels)

@@ -83,7 +83,7 @@ class Objective:
     @cached_property
     def simulation(self) -> Simulation:
         """The module that calibrates and serves every trial, compiled when it is needed."""
-        make = partial(Simulation, chains=0, observed=True, threads=self._threads)
+        make = partial(Simulation, chains=0, threads=self._threads)
         return make(self.network, targets.host_target(), beside=self._beside)
 
     @cached_property
