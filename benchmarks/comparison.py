@@ -130,7 +130,7 @@ def compare(network: networks.Network, arguments: argparse.Namespace) -> Compare
     specs = single.sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model, samples=1)
     stages, recipe = Stages(visible=False), resolve({"precisions": oracle.MENU})
-    costs = timing.measure(single, subject.target, recipe, made.choice.ranges, data, stages=stages)
+    costs = timing.Timing(single, subject.target, recipe, made.choice.ranges).costs(data, stages)
     forms = {
         PROGRAM: Form(found, single),
         AUTO: with_methods(subject, single),

@@ -110,8 +110,9 @@ def peak(isa: Isa, unit: Unit) -> tuple[float, InnerLoop]:
     words = {"f32": np.float32, "i16": np.int16, "i8": np.int8}
     inputs = [np.ones(each.count, words[each.element]) for each in buffers]
     macs = sum(each.products for each in loops)
-    loop = profiling.Lowered(text, lambda: compile_module(text, TARGET))
-    (times,) = profiling.profile([loop], inputs, macs=macs)
+    profile = profiling.Profile()
+    profile.add(text, lambda: compile_module(text, TARGET))
+    (times,) = profile.times(inputs, macs=macs)
     rates = {each: each.products / times[each.label] / 1e3 for each in loops}
     best = max(rates, key=rates.__getitem__)
     return rates[best], best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from mlq import (
     selection,
     targets,
     timing,
+    variant,
 )
-from mlq.analysis import Analysis, Subject, analyse
+from mlq.analysis import Analysis, Prepared, Subject, analyse
 from mlq.frontends.data import Dataset, Samples, load_data
 from mlq.frontends.specs import ANY
 from mlq.judge import Judge
@@ -35,16 +36,24 @@ from mlq.recipe import Recipe, resolve
 from mlq.report import DeviceCheck, LatencyReport, PlanPoint, Report, StandIn
 from mlq.sensitivities import Sensitivities
 from mlq.targets.base import Target
-from mlq.variant import Variant, build
+from mlq.variant import Lowered, Variant, build
 from mlq.verification import DeviceChecks
+
+# Parameters of networks that are simulated and compiled at the same time: memory may not do for
+# both of larger ones.
+_LARGE = 1 << 26
 
 
 @dataclass(frozen=True)
 class Forms:
-    """The network that is compiled: as it was given, and as plans take it, its weights rounded."""
+    """The network that is compiled: as it was given, and as plans take it, its weights rounded.
+
+    `known` has what was compiled of it already.
+    """
 
     float: Network
     planned: Network
+    known: Iterable[Variant] = ()
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,10 @@ def quantize(
         load_samples = _reader(network, settings, preprocess)
         data = load_samples(calib, samples=settings.samples)
         held_out = data if eval is None else load_samples(eval)
-    found = analyse(prepare(Subject.of(path, data, device, settings, stages)))
-    network = found.rounding.of(network)
-    forms = Forms(compiled, found.rounding.of(compiled))
-    found.simulation.release()
-    costs = timing.measure(network, device, settings, found.choice.ranges, data, stages=stages)
+    prepared = prepare(Subject.of(path, data, device, settings, stages))
+    network, planned = prepared.rounding.of(network), prepared.rounding.of(compiled)
+    found, timed = _measured(network, prepared)
+    costs = timed.costs(data, stages)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
     planner = _weighed(planner, found)
     with stages.stage("allocate"):
@@ -114,8 +122,25 @@ def quantize(
     judge = Judge(
         network, held_out, stages, batch=settings.samples_a_call, threads=settings.threads
     )
+    forms = Forms(compiled, planned, known=timed.variants if planned is network else ())
     findings = decide(planner, tries, found, judge, command, forms=forms)
     return result(findings, save_stages=save_stages)
+
+
+def _measured(network: Network, prepared: Prepared) -> tuple[Analysis, timing.Timing]:
+    """Sensitivities; what is to be timed is compiled meanwhile, or after where both are large."""
+    subject = prepared.subject
+
+    def begin() -> timing.Timing:
+        with subject.stages.stage("lower what is timed"):
+            ranges = prepared.choice.ranges
+            return timing.Timing(network, subject.target, subject.recipe, ranges)
+
+    is_large = sum(layer.params for layer in network.layers) > _LARGE
+    timed = None if is_large else begin()
+    found = analyse(prepared)
+    found.simulation.release()
+    return found, timed or begin()
 
 
 def _reader(network: Network, recipe: Recipe, preprocess: Path | None) -> Callable[..., Dataset]:
@@ -184,10 +209,10 @@ def decide(
     ground = subject.target if stand_in is None else targets.by_name(stand_in.target)
     build_plan = partial(_build, forms, found, device=ground)
     variants = {name: build_plan(name, plan) for name, plan in _baselines(planner, found).items()}
-    for name, variant in variants.items():
-        judge.add(name, variant.vmfb)
+    for name, made in variants.items():
+        judge.add(name, made.vmfb)
     checks = _checks(subject.target, ground, judge)
-    build_mixed = partial(build_plan, "mixed", beside=checks.begin)
+    build_mixed = partial(build_plan, "mixed", checks=checks)
     mixed, tried = selection.choose(tries, planner, build_mixed, judge)
     variants["mixed"] = mixed
     shipped = dict(variants)
@@ -211,11 +236,23 @@ def decide(
 
 
 def _build(
-    forms: Forms, found: Analysis, name: str, plan: Plan, *, device: Target, **beside: Any
+    forms: Forms,
+    found: Analysis,
+    name: str,
+    plan: Plan,
+    *,
+    device: Target,
+    checks: DeviceChecks | None = None,
 ) -> Variant:
+    known = (each for each in forms.known if (each.plan, each.target) == (plan, device))
+    if (made := next(known, None)) and checks is None:
+        return made
     network = forms.float if name.startswith("float") else forms.planned
     with found.subject.stages.stage(f"compile {name}"):
-        return build(network, plan, found.choice.ranges, device, **beside)
+        quantized = variant.quantize(network, plan, found.choice.ranges)
+        if checks is not None:
+            checks.begin(quantized)
+        return Lowered.of(plan, quantized, device).variant()
 
 
 def _considered(

@@ -9,9 +9,8 @@ import os
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from mlq.targets.host import cpu_features, cpu_model
 from mlq.targets.iree import versions
 
 Array = NDArray[Any]
+Advance = Callable[[int], object]
 
 # A call takes about so many nanoseconds for each multiply-accumulate; calls fill about a second.
 _NS_PER_MAC, _NS = 0.05, 1e9
@@ -36,43 +36,54 @@ Times = Mapping[str, float]
 """Microseconds of one call by kernel."""
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """LOWERED text, and what makes a module of it."""
-
-    text: str = field(repr=False)
-    compiled: Callable[[], bytes]
-
-
-def profile(programs: Iterable[Lowered], inputs: Sequence[Array], *, macs: int) -> list[Times]:
+class Profile:
     """How long each kernel takes in each of some programs that are to be compared.
 
     A kernel's time is the least that any of its dispatches took, times how often a call needs it:
     what else the machine does only adds to it, and may go on for seconds, so programs take turns.
     It does not depend on weights, so it is cached by the text; the module is not compiled then.
-    Those that are, are compiled side by side, the first ones while the others are made.
-    TargetError where the profiler does not run.
+    Those that are, are compiled side by side, from when they are added.
     """
-    folder = caching.folder_of()
-    names: list[str] = []
-    known: dict[int, Times] = {}
-    compiled: dict[int, Future[bytes]] = {}
-    enough = int(_NS / (_NS_PER_MAC * max(macs, 1)))
-    calls = max(_LEAST_CALLS, min(enough, _MOST_CALLS)) // _ROUNDS
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for i, each in enumerate(programs):
-            names.append(f"{_key(each.text)}.kernels.json")
-            kept = None if folder is None else caching.lookup(folder / names[i])
-            if kept is None:
-                compiled[i] = pool.submit(each.compiled)
-            else:
-                known[i] = json.loads(kept)
-        vmfbs = (each.result() for each in compiled.values())
-        for i, times in zip(compiled, _measured(vmfbs, inputs, calls), strict=True):
-            known[i] = times
-            if folder is not None:
-                caching.store(folder, names[i], json.dumps(times).encode())
-    return [known[i] for i in range(len(names))]
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._folder = caching.folder_of()
+        self._names: list[str] = []
+        self._known: dict[int, Times] = {}
+        self._compiled: dict[int, Future[bytes]] = {}
+
+    def add(self, text: str, compiled: Callable[[], bytes]) -> None:
+        """One more program: its LOWERED text, and what makes a module of it."""
+        name, i = f"{_key(text)}.kernels.json", len(self._names)
+        kept = None if self._folder is None else caching.lookup(self._folder / name)
+        self._names.append(name)
+        if kept is None:
+            self._compiled[i] = self._pool.submit(compiled)
+        else:
+            self._known[i] = json.loads(kept)
+
+    def times(
+        self, inputs: Sequence[Array], *, macs: int, advance: Advance = lambda _programs: None
+    ) -> list[Times]:
+        """The times of all programs that were added; a call of one takes about so many `macs`.
+
+        TargetError where the profiler does not run.
+        """
+        enough = int(_NS / (_NS_PER_MAC * max(macs, 1)))
+        calls = max(_LEAST_CALLS, min(enough, _MOST_CALLS)) // _ROUNDS
+        with self._pool:
+            found = _measured(self._vmfbs(advance), inputs, calls)
+        for i, times in zip(self._compiled, found, strict=True):
+            self._known[i] = times
+            if self._folder is not None:
+                caching.store(self._folder, self._names[i], json.dumps(times).encode())
+        return [self._known[i] for i in range(len(self._names))]
+
+    def _vmfbs(self, advance: Advance) -> Iterator[bytes]:
+        advance(len(self._known))
+        for each in self._compiled.values():
+            yield each.result()
+            advance(1)
 
 
 def _key(text: str) -> str:

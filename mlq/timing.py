@@ -11,70 +11,69 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, devices, planning, profiling, targets, variant
+from mlq import calibration, devices, planning, targets
 from mlq.costs import Costs, MeasuredCosts, TableCosts
 from mlq.errors import TargetError
 from mlq.frontends.data import Dataset, load_data
 from mlq.kernels import library
 from mlq.network import Network, Transformed, load
 from mlq.plan import Plan
-from mlq.profiling import Lowered
+from mlq.profiling import Profile
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
 from mlq.targets.base import Target
 from mlq.targets.host import cpu_model
 from mlq.values import Part
+from mlq.variant import Lowered, Variant, quantize
 
 # Part of the names that IREE gives to what it makes of code that is no kernel of ours.
 _OF_IREE = "_dispatch_"
 _SOURCE = "each layer of this network timed at each precision on this CPU ({cpu}), one thread"
 
 
-def measure(
-    network: Network,
-    target: Target,
-    recipe: Recipe,
-    ranges: Ranges,
-    data: Dataset,
-    *,
-    stages: Stages,
-) -> Costs:
-    """What each layer costs at f32 and at each precision of the recipe, on the first samples.
+class Timing:
+    """The network in float and in each precision of the recipe, compiled to be timed.
 
-    The network in float and in each precision is compiled (which is cached: the report needs most
-    of them anyway) and profiled. The table of the target where kernels cannot be timed here, or
-    the recipe asks for it.
+    That begins at once, and the compiler is a process of its own: other work may go on meanwhile.
+    The table of the target serves where kernels cannot be timed here, or the recipe asks for it.
     """
-    table = TableCosts(target)
-    if recipe.costs == "table" or _why_not_timed(target):
-        return table
-    allowed = planning.supported(network, target, recipe.reduced_precisions())
-    plans = {"f32": planning.empty_plan(recipe)}
-    for each in recipe.reduced_precisions():
-        plans[each] = planning.uniform_plan(network, recipe, each, allowed)
-    layers: dict[str, dict[str, float]] = defaultdict(dict)
-    macs = sum(layer.macs for layer in network.layers)
-    with stages.stage("time layers", len(plans)) as advance:
 
-        def compiled(made: Transformed) -> bytes:
-            vmfb = variant.compiled(made, target)
-            advance(1)
-            return vmfb
+    def __init__(self, network: Network, target: Target, recipe: Recipe, ranges: Ranges) -> None:
+        self._network, self._table = network, TableCosts(target)
+        self._lowered: dict[str, Lowered] = {}
+        self._profile = Profile()
+        self.variants: list[Variant] = []
+        if recipe.costs == "table" or _why_not_timed(target):
+            return
+        allowed = planning.supported(network, target, recipe.reduced_precisions())
+        plans = {"f32": planning.empty_plan(recipe)}
+        for each in recipe.reduced_precisions():
+            plans[each] = planning.uniform_plan(network, recipe, each, allowed)
+        for precision, plan in plans.items():
+            quantized = quantize(network, plan, ranges)
+            self._lowered[precision] = lowered = Lowered.of(plan, quantized, target)
+            self._profile.add(lowered.made.text, partial(self._compiled, lowered))
 
-        lowered: list[Transformed] = []
+    def costs(self, data: Dataset, stages: Stages) -> Costs:
+        """What each layer costs at f32 and at each precision, on the first samples."""
+        if not self._lowered:
+            return self._table
+        network, layers = self._network, defaultdict[str, dict[str, float]](dict)
+        macs = sum(layer.macs for layer in network.layers)
+        with stages.stage("time layers", len(self._lowered)) as advance:
+            times = self._profile.times(_batch(network, data), macs=macs, advance=advance)
+        for (precision, each), took in zip(self._lowered.items(), times, strict=True):
+            for name, us in _by_layer(network, each.plan, self._table, each.made, took).items():
+                if each.plan.precision(name) == precision:
+                    layers[name][precision] = us
+        self._lowered.clear()
+        return MeasuredCosts(self._table, layers, _SOURCE.format(cpu=cpu_model()))
 
-        def program(plan: Plan) -> Lowered:
-            lowered.append(variant.lower(network, plan, ranges, target))
-            return Lowered(lowered[-1].text, partial(compiled, lowered[-1]))
-
-        programs = map(program, plans.values())
-        times = profiling.profile(programs, _batch(network, data), macs=macs)
-    for (precision, plan), made, took in zip(plans.items(), lowered, times, strict=True):
-        for name, us in _by_layer(network, plan, table, made, took).items():
-            if plan.precision(name) == precision:
-                layers[name][precision] = us
-    return MeasuredCosts(table, layers, _SOURCE.format(cpu=cpu_model()))
+    def _compiled(self, lowered: Lowered) -> bytes:
+        variant = lowered.variant()
+        self.variants.append(variant)
+        return variant.vmfb
 
 
 class LayerTimes(Part):
@@ -114,7 +113,7 @@ def measure_model(
         batch = _batch(network, data)
         observations = calibration.observe(network, executable, [batch])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
-    costs = measure(network, target, recipe, ranges, data, stages=stages)
+    costs = Timing(network, target, recipe, ranges).costs(data, stages)
     allowed = planning.supported(network, target, recipe.reduced_precisions())
     return NetworkTimes(
         model=str(path),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,12 +25,12 @@ class Variant:
     vmfb: bytes = field(repr=False)
     skips: tuple[Skip, ...]
     """What the passes left alone on the way, and why."""
-    _target: Target
+    target: Target
 
     @property
     def lowered(self) -> Transformed:
         """The LOWERED module, made again: its packed weights are not worth their memory."""
-        return lowered(self.quantized, self._target)
+        return lowered(self.quantized, self.target)
 
     def casts(self) -> Casts:
         """Casts that remain, by kind, and where."""
@@ -73,22 +71,27 @@ def compiled(made: Transformed, target: Target) -> bytes:
     return compile_module(made.text, target, weights=made.weights, embed=True)
 
 
-def build(
-    network: Network,
-    plan: Plan,
-    ranges: Ranges,
-    target: Target,
-    *,
-    beside: Callable[[Transformed], object] = lambda _quantized: None,
-) -> Variant:
-    """GRAPH to artifact under a plan.
+@dataclass(frozen=True)
+class Lowered:
+    """A network under a plan, all but compiled."""
 
-    While the compiler, a process of its own, is at it, something is done with the QUANTIZED module.
-    """
-    quantized = quantize(network, plan, ranges)
-    made = lowered(quantized, target)
-    skips = (*quantized.skips, *made.skips)
-    with ThreadPoolExecutor(1) as pool:
-        vmfb = pool.submit(compiled, made, target)
-        beside(quantized)
-        return Variant(plan, quantized, vmfb.result(), skips, target)
+    plan: Plan
+    quantized: Transformed
+    made: Transformed
+    target: Target
+
+    @classmethod
+    def of(cls, plan: Plan, quantized: Transformed, target: Target) -> Lowered:
+        """From what `quantize` makes under the plan."""
+        return cls(plan, quantized, lowered(quantized, target), target)
+
+    def variant(self) -> Variant:
+        """Compiled."""
+        skips = (*self.quantized.skips, *self.made.skips)
+        vmfb = compiled(self.made, self.target)
+        return Variant(self.plan, self.quantized, vmfb, skips, self.target)
+
+
+def build(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Variant:
+    """GRAPH to artifact under a plan."""
+    return Lowered.of(plan, quantize(network, plan, ranges), target).variant()

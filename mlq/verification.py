@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,17 +42,18 @@ class Exposed:
 
     def on(self, target: Target, *, outputs: int) -> emulation.Runner:
         """Compiled for a target, ready to run; `outputs` are those of the network itself."""
-        lowered = self._lower(lowering(target.features))
+        lowered = self.lower(target)
         results = outputs + len(self.tensors)
         return emulation.load(lowered.text, target, lowered.weights, outputs=results)
 
     def compiled_bytes(self, target: Target) -> int:
         """The size of what is compiled for a target that need not run here."""
-        lowered = self._lower(lowering(target.features))
+        lowered = self.lower(target)
         return emulation.compiled_bytes(lowered.text, target, lowered.weights)
 
-    def _lower(self, pipeline: str) -> Transformed:
-        """LOWERED by a pipeline; what several targets share is made once."""
+    def lower(self, target: Target) -> Transformed:
+        """LOWERED for a target; what several share is made once."""
+        pipeline = lowering(target.features)
         if pipeline not in self._lowered:
             made = network.transform(self.made.text, self.made.weights, pipeline)
             self._lowered[pipeline] = made
@@ -67,19 +69,21 @@ class Exposed:
 
 
 class DeviceChecks:
-    """Checks of quantized networks on a device, compiled as soon as one may be asked for.
+    """Checks of quantized networks on a device, compiled beside whatever else is done.
 
     `outputs` are those of the networks themselves.
     """
 
     def __init__(self, target: Target, *, outputs: int) -> None:
         self._target, self._outputs = target, outputs
-        self._begun: list[tuple[Transformed, Exposed, emulation.Runner]] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._begun: list[tuple[Transformed, Exposed, Future[emulation.Runner]]] = []
 
     def begin(self, quantized: Transformed) -> None:
-        """Compile the network that returns its tensors."""
+        """Start to compile the network that returns its tensors."""
         exposed = Exposed.of(quantized)
-        runner = exposed.on(self._target, outputs=self._outputs)
+        exposed.lower(self._target)
+        runner = self._pool.submit(exposed.on, self._target, outputs=self._outputs)
         self._begun.append((quantized, exposed, runner))
 
     def run(self, variant: Variant, inputs: Sequence[Array]) -> DeviceCheck:
@@ -88,9 +92,10 @@ class DeviceChecks:
         Every layer is computed from the very tensors that the device fed it, so a difference is its
         own. The greatest one is in steps of the storage (LSB); float results are not compared here.
         """
-        begun = (each for each in self._begun if each[0] is variant.quantized)
-        _, exposed, runner = next(begun)
-        found = exposed.named(runner.run(*inputs))
+        with self._pool:  # nothing is compiled any more when it returns
+            begun = (each for each in self._begun if each[0] is variant.quantized)
+            _, exposed, runner = next(begun)
+            found = exposed.named(runner.result().run(*inputs))
         expected = network.compute(exposed.made, inputs, found)
         stored = [name for name, kind in exposed.tensors if kind in DTYPES and name in expected]
         worst = max((difference(found[name], expected[name]) for name in stored), default=0)

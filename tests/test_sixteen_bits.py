@@ -63,7 +63,8 @@ def test_any_mixture_of_precisions_is_exact(wide: Result, network: Network, seed
     plan = wide.plan.model_copy(update={"layers": chosen})
     target = targets.by_name("x86")
     checks = DeviceChecks(target, outputs=1)
-    variant = build(network, plan, wide.ranges, target, beside=checks.begin)
+    variant = build(network, plan, wide.ranges, target)
+    checks.begin(variant.quantized)
     spec = network.model.inputs[0]
     x = rng.normal(0.0, 300.0, [n or 1 for n in spec.shape]).astype(np.float32)
     found = checks.run(variant, [x])

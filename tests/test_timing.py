@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mlq
 from mlq import planning, profiling, timing, variant
 from mlq.analysis import Analysis
 from mlq.costs import MeasuredCosts, TableCosts
@@ -14,7 +16,7 @@ from mlq.errors import TargetError
 from mlq.network import Transformed
 from mlq.progress import Stages
 from mlq.recipe import resolve
-from mlq.targets import by_name, host_target
+from mlq.targets import by_name, host_target, iree
 from mlq.targets.base import Target
 
 PRECISIONS = "f32,w8a8,w4a8"
@@ -23,14 +25,10 @@ PRECISIONS = "f32,w8a8,w4a8"
 def measured(analysed: Analysis, target: Target | None = None, **options: Any) -> timing.Costs:
     """The costs of the small network's layers."""
     subject = analysed.subject
-    return timing.measure(
-        subject.network,
-        target or subject.target,
-        resolve({"precisions": PRECISIONS, **options}),
-        analysed.choice.ranges,
-        subject.data,
-        stages=Stages(visible=False),
-    )
+    recipe = resolve({"precisions": PRECISIONS, **options})
+    ranges = analysed.choice.ranges
+    timed = timing.Timing(subject.network, target or subject.target, recipe, ranges)
+    return timed.costs(subject.data, Stages(visible=False))
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +97,19 @@ def test_programs_take_turns_and_the_least_counts(monkeypatch: pytest.MonkeyPatc
         return {"kernel": next(took)}
 
     monkeypatch.setattr(profiling, "_once", once)
-    programs = [profiling.Lowered(text, lambda: b"") for text in ("one", "other")]
-    assert profiling.profile(programs, [], macs=1) == [{"kernel": 2.0}, {"kernel": 6.0}]
+    profile = profiling.Profile()
+    for text in ("one", "other"):
+        profile.add(text, lambda: b"")
+    assert profile.times([], macs=1) == [{"kernel": 2.0}, {"kernel": 6.0}]
     assert order == [0, 1, 0, 1, 0, 1]
 
 
 def test_a_profiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLQ_CACHE", "off")
+    profile = profiling.Profile()
+    profile.add("", lambda: b"no module")
     with pytest.raises(TargetError, match="iree-benchmark-module cannot time the module: "):
-        profiling.profile([profiling.Lowered("", lambda: b"no module")], [], macs=1)
+        profile.times([], macs=1)
 
 
 def test_a_file_is_measured_by_itself(demo: Path) -> None:
@@ -116,3 +118,20 @@ def test_a_file_is_measured_by_itself(demo: Path) -> None:
     assert all(us > 0.0 for each in found.layers for us in each.us.values())
     with pytest.raises(TargetError, match="target cuda:sm_80 cannot be timed: "):
         timing.measure_model(demo / "digits.onnx", resolve({"target": "cuda:sm_80"}))
+
+
+def test_nothing_is_compiled_twice(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation's two programs; float and int8, timed and shipped; mixed, and its check."""
+    monkeypatch.setenv("MLQ_CACHE", "off")
+    programs = list[str]()
+    attempt = iree.attempt
+
+    def counted(here: Path, flags: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        programs.append(str(here))
+        return attempt(here, flags)
+
+    monkeypatch.setattr(iree, "attempt", counted)
+    samples = demo / "digits-calib.npz"
+    made = mlq.quantize(demo / "digits.onnx", samples, precisions="f32,w8a8", samples=40)
+    assert len(programs) == 6
+    assert made.report.device_check.max_abs_diff_lsb == 0

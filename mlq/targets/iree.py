@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -242,7 +243,7 @@ def attempt(
             errors="replace",
             check=False,
         )
-        if done.returncode == 0 or _OVERFUSED in done.stderr:
+        if done.returncode in (0, -signal.SIGINT) or _OVERFUSED in done.stderr:
             break
     return done
 
