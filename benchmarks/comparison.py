@@ -130,7 +130,8 @@ def compare(network: networks.Network, arguments: argparse.Namespace) -> Compare
     specs = single.sample_specs
     data = load_data(str(network.calib), specs, model_path=network.model, samples=1)
     stages, recipe = Stages(visible=False), resolve({"precisions": oracle.MENU})
-    costs = timing.Timing(single, subject.target, recipe, made.choice.ranges).costs(data, stages)
+    ranges = made.choice.ranges
+    costs = timing.Timing(single, subject.target, recipe, ranges, stages).costs(data)
     forms = {
         PROGRAM: Form(found, single),
         AUTO: with_methods(subject, single),

@@ -144,7 +144,7 @@ def _plans(network: Network, form: str) -> Iterator[tuple[str, dict[str, Any], b
     subject = analysis.Subject.of(network.model, data, target, recipe, stages)
     found = analysis.analyse(prepare(subject))
     ranges, rounded = found.choice.ranges, found.rounding.of(single)
-    costs = timing.Timing(rounded, target, recipe, ranges).costs(data, stages)
+    costs = timing.Timing(rounded, target, recipe, ranges, stages).costs(data)
     planner = planning.Planner.of(rounded, target, recipe, found.sensitivities, costs)
     if form == next(iter(FORMS)):
         said = {"layers": {"f32": len(single.layers)}, "predicted_mnat": 0.0}

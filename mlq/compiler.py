@@ -114,7 +114,7 @@ def quantize(
     prepared = prepare(Subject.of(path, data, device, settings, stages))
     network, planned = prepared.rounding.of(network), prepared.rounding.of(compiled)
     found, timed = _measured(network, prepared)
-    costs = timed.costs(data, stages)
+    costs = timed.costs(data)
     planner = planning.Planner.of(network, device, settings, found.sensitivities, costs)
     planner = _weighed(planner, found)
     with stages.stage("allocate"):
@@ -129,16 +129,16 @@ def quantize(
 
 def _measured(network: Network, prepared: Prepared) -> tuple[Analysis, timing.Timing]:
     """Sensitivities; what is to be timed is compiled meanwhile, or after where both are large."""
-    subject = prepared.subject
-
-    def begin() -> timing.Timing:
-        with subject.stages.stage("lower what is timed"):
-            ranges = prepared.choice.ranges
-            return timing.Timing(network, subject.target, subject.recipe, ranges)
-
+    subject, ranges = prepared.subject, prepared.choice.ranges
+    begin = partial(timing.Timing, network, subject.target, subject.recipe, ranges, subject.stages)
     is_large = sum(layer.params for layer in network.layers) > _LARGE
     timed = None if is_large else begin()
-    found = analyse(prepared)
+    try:
+        found = analyse(prepared)
+    except BaseException:
+        if timed is not None:
+            timed.cancel()
+        raise
     found.simulation.release()
     return found, timed or begin()
 

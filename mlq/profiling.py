@@ -79,6 +79,10 @@ class Profile:
                 caching.store(self._folder, self._names[i], json.dumps(times).encode())
         return [self._known[i] for i in range(len(self._names))]
 
+    def cancel(self) -> None:
+        """Compile nothing that was not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def _vmfbs(self, advance: Advance) -> Iterator[bytes]:
         advance(len(self._known))
         for each in self._compiled.values():

@@ -39,8 +39,10 @@ class Timing:
     The table of the target serves where kernels cannot be timed here, or the recipe asks for it.
     """
 
-    def __init__(self, network: Network, target: Target, recipe: Recipe, ranges: Ranges) -> None:
-        self._network, self._table = network, TableCosts(target)
+    def __init__(
+        self, network: Network, target: Target, recipe: Recipe, ranges: Ranges, stages: Stages
+    ) -> None:
+        self._network, self._table, self._stages = network, TableCosts(target), stages
         self._lowered: dict[str, Lowered] = {}
         self._profile = Profile()
         self.variants: list[Variant] = []
@@ -50,18 +52,20 @@ class Timing:
         plans = {"f32": planning.empty_plan(recipe)}
         for each in recipe.reduced_precisions():
             plans[each] = planning.uniform_plan(network, recipe, each, allowed)
-        for precision, plan in plans.items():
-            quantized = quantize(network, plan, ranges)
-            self._lowered[precision] = lowered = Lowered.of(plan, quantized, target)
-            self._profile.add(lowered.made.text, partial(self._compiled, lowered))
+        with stages.stage("lower what is timed", len(plans)) as advance:
+            for precision, plan in plans.items():
+                quantized = quantize(network, plan, ranges)
+                self._lowered[precision] = lowered = Lowered.of(plan, quantized, target)
+                self._profile.add(lowered.made.text, partial(self._compiled, lowered))
+                advance(1)
 
-    def costs(self, data: Dataset, stages: Stages) -> Costs:
+    def costs(self, data: Dataset) -> Costs:
         """What each layer costs at f32 and at each precision, on the first samples."""
         if not self._lowered:
             return self._table
         network, layers = self._network, defaultdict[str, dict[str, float]](dict)
         macs = sum(layer.macs for layer in network.layers)
-        with stages.stage("time layers", len(self._lowered)) as advance:
+        with self._stages.stage("time layers", len(self._lowered)) as advance:
             times = self._profile.times(_batch(network, data), macs=macs, advance=advance)
         for (precision, each), took in zip(self._lowered.items(), times, strict=True):
             for name, us in _by_layer(network, each.plan, self._table, each.made, took).items():
@@ -69,6 +73,10 @@ class Timing:
                     layers[name][precision] = us
         self._lowered.clear()
         return MeasuredCosts(self._table, layers, _SOURCE.format(cpu=cpu_model()))
+
+    def cancel(self) -> None:
+        """Compile no more: nobody is to wait for it."""
+        self._profile.cancel()
 
     def _compiled(self, lowered: Lowered) -> bytes:
         variant = lowered.variant()
@@ -113,7 +121,7 @@ def measure_model(
         batch = _batch(network, data)
         observations = calibration.observe(network, executable, [batch])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
-    costs = Timing(network, target, recipe, ranges).costs(data, stages)
+    costs = Timing(network, target, recipe, ranges, stages).costs(data)
     allowed = planning.supported(network, target, recipe.reduced_precisions())
     return NetworkTimes(
         model=str(path),

@@ -27,8 +27,8 @@ def measured(analysed: Analysis, target: Target | None = None, **options: Any) -
     subject = analysed.subject
     recipe = resolve({"precisions": PRECISIONS, **options})
     ranges = analysed.choice.ranges
-    timed = timing.Timing(subject.network, target or subject.target, recipe, ranges)
-    return timed.costs(subject.data, Stages(visible=False))
+    stages, target = Stages(visible=False), target or subject.target
+    return timing.Timing(subject.network, target, recipe, ranges, stages).costs(subject.data)
 
 
 @pytest.fixture(scope="module")
