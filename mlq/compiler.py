@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ class Forms:
 
     float: Network
     planned: Network
-    known: Iterable[Variant] = ()
+    known: Sequence[Variant] = ()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from mlq.targets.host import cpu_features, cpu_model
 from mlq.targets.iree import versions
 
 Array = NDArray[Any]
-Advance = Callable[[int], object]
 
 # A call takes about so many nanoseconds for each multiply-accumulate; calls fill about a second.
 _NS_PER_MAC, _NS = 0.05, 1e9
@@ -63,7 +62,11 @@ class Profile:
             self._known[i] = json.loads(kept)
 
     def times(
-        self, inputs: Sequence[Array], *, macs: int, advance: Advance = lambda _programs: None
+        self,
+        inputs: Sequence[Array],
+        *,
+        macs: int,
+        advance: Callable[[int], None] = lambda _programs: None,
     ) -> list[Times]:
         """The times of all programs that were added; a call of one takes about so many `macs`.
 
@@ -83,7 +86,7 @@ class Profile:
         """Compile nothing that was not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _vmfbs(self, advance: Advance) -> Iterator[bytes]:
+    def _vmfbs(self, advance: Callable[[int], None]) -> Iterator[bytes]:
         advance(len(self._known))
         for each in self._compiled.values():
             yield each.result()

@@ -56,11 +56,6 @@ def quantize(network: Network, plan: Plan, ranges: Ranges) -> Transformed:
         return network.transform(pipeline, generic=False)
 
 
-def lower(network: Network, plan: Plan, ranges: Ranges, target: Target) -> Transformed:
-    """GRAPH to LOWERED under a plan."""
-    return lowered(quantize(network, plan, ranges), target)
-
-
 def lowered(quantized: Transformed, target: Target) -> Transformed:
     """QUANTIZED to LOWERED."""
     return transform(quantized.text, quantized.weights, lowering(target.features))

@@ -368,7 +368,7 @@ def test_a_network_of_f16_is_near_float(digits: Digits) -> None:
     plans = digits.plan("f32"), digits.plan("f16")
     real, _ = (variant.build(digits.network, plan, digits.ranges, host).vmfb for plan in plans)
     expected = runtime.load(real).run(digits.x)[0]
-    lowered = variant.lower(digits.network, plans[1], digits.ranges, card)
+    lowered = variant.lowered(variant.quantize(digits.network, plans[1], digits.ranges), card)
     executed = ptx_network.Network(lowered.text, card, lowered.weights)
     products = [name for name in executed.kernels if "conv" in name or "depthwise" in name]
     assert products
