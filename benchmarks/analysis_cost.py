@@ -55,21 +55,20 @@ def measure(
     vmfb = compile_module(plain.text, device, embed=False)
     executable = runtime.load(vmfb, parameters=plain.weights)
     executable.run(*batches[0])
-    simulation = simulate(subject)
+    simulation = simulate(subject, lane_count=1)
     base = uniform(subject.network, "w8a8", subject.allowed)
-    observing = calibration.Observing(simulation)
-    one = calibration.observe(subject.network, observing, batches[:1])
+    one = calibration.observe(subject.network, simulation.observed(batches[:1]))
     ranges = calibration.ranges_by("minmax", one, scheme="asymmetric")
     simulation.run(batches[0], ranges, base)
     integer = recipe.reduced_precisions()
-    simulation.lockstep(batches[0], ranges, [base] * len(integer))
+    next(simulation.lockstep(batches, ranges, [base] * len(integer)))
 
     def once() -> list[float]:
         plainly, _ = spent(lambda: [executable.run(*batch) for batch in batches])
         # The first call packs weights.
-        observing.run(*batches[0])
+        next(simulation.observed(batches))
         calibrating, observations = spent(
-            lambda: calibration.observe(subject.network, observing, batches)
+            lambda: calibration.observe(subject.network, simulation.observed(batches))
         )
         # Each round loads the modules and weighs and packs the weights anew, as a first one does.
         simulation.release()
@@ -81,7 +80,7 @@ def measure(
         )
         # The first call packs weights.
         simulation.run(batches[0], choice.ranges, {})
-        same, _ = spent(lambda: [simulation.run(batch, choice.ranges, {}) for batch in batches])
+        same, _ = spent(lambda: list(simulation.each(batches, choice.ranges, {})))
         return [plainly, same, calibrating, choosing, comparing]
 
     seconds = np.array([once() for _ in range(rounds)])

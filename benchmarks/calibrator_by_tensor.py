@@ -46,9 +46,8 @@ def own_losses(found: Prepared, ranges: Ranges) -> dict[str, tuple[float, float]
     simulation, subject = found.simulation, found.subject
     base = uniform(subject.network, oracle.BASE, subject.allowed)
     ratios, sums = [], np.zeros((len(simulation.compared), 2))
-    for batch in subject.batches():
-        measured = simulation.lockstep(batch, ranges, [base])[-1].astype(np.float64)
-        energies = measured.reshape(sums.shape)
+    for *_, measured in simulation.lockstep(subject.batches(), ranges, [base]):
+        energies = measured.astype(np.float64).reshape(sums.shape)
         ratios.append((energies[:, 1] + 1e-30) / (energies[:, 0] + 1e-30))
         sums += energies
     typical = np.exp(np.mean(np.log(ratios), axis=0))

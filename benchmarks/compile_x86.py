@@ -38,7 +38,7 @@ def decided(each: Network) -> tuple[Graph, Plan, Ranges]:
     data = load_data("random:1", network.sample_specs, model_path=each.model)
     inputs = [next(data.batches(1))[spec.name] for spec in network.model.inputs]
     executable = calibration.instrument(network, target)
-    observations = calibration.observe(network, executable, [inputs])
+    observations = calibration.observe(network, [executable.run(*inputs)])
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
     allowed = planning.supported(network, target, ["w8a8"])
     return network, planning.uniform_plan(network, recipe, "w8a8", allowed), ranges

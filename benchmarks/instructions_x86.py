@@ -33,7 +33,8 @@ TOLERANCE = 1e-4
 def quantized(network: networks.Network, precisions: Sequence[str]) -> dict[str, Transformed]:
     """The network with every layer in one precision if it can be, calibrated on a few samples."""
     made, host = load(network.model, batch=1), targets.host_target()
-    seen = calibration.observe(made, calibration.instrument(made, host), batches(network, made))
+    executable = calibration.instrument(made, host)
+    seen = calibration.observe(made, (executable.run(*each) for each in batches(network, made)))
     ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
     found = {}
     for precision in precisions:

@@ -174,9 +174,8 @@ def measure(
         np.concatenate([batch[name] for batch in load_data(each, **known, samples=most).batches(1)])
         for each, most in ((calib, 64), (evaluation, 500))
     )
-    observed = calibration.observe(
-        network, calibration.instrument(network, target), [(each[None],) for each in x]
-    )
+    executable = calibration.instrument(network, target)
+    observed = calibration.observe(network, (executable.run(each[None]) for each in x))
     ranges = calibration.ranges_by("mse", observed, scheme="asymmetric")
     recipe = resolve({"target": target.name})
     allowed = planning.supported(network, target, ["w8a8"])

@@ -125,12 +125,12 @@ def measured(
 def _measure(network: networks.Network, level: str, precisions: str) -> Measured:
     subject = subject_of(network, level, precisions=precisions)
     seconds = dict[str, float]()
-    simulation = analysis.simulate(subject)
+    simulation = analysis.simulate(subject, lane_count=1)
     seconds["calibrate"], observations = _spent(lambda: analysis.observe(subject, simulation))
     choice = analysis.choose_ranges(subject, observations, simulation)
-    first = next(iter(subject.batches()))
     # What is loaded once is left out.
-    simulation.lockstep(first, choice.ranges, [{}] * len(subject.recipe.reduced_precisions()))
+    unchanged = [{}] * len(subject.recipe.reduced_precisions())
+    next(simulation.lockstep(subject.batches(), choice.ranges, unchanged))
     seconds["lockstep"], found = _spent(
         lambda: analysis.measure(subject, observations, simulation, choice)
     )

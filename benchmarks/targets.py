@@ -69,7 +69,8 @@ def made(name: str, model: Path, calib: Path, precision: str = "w8a8") -> Path:
     names = [spec.name for spec in network.model.inputs]
     batches = ([batch[name] for name in names] for batch in data.batches(1))
     host, recipe = targets.host_target(), resolve({})
-    seen = calibration.observe(network, calibration.instrument(network, host), batches)
+    executable = calibration.instrument(network, host)
+    seen = calibration.observe(network, (executable.run(*each) for each in batches))
     plan = planning.uniform_plan(
         network, recipe, precision, planning.supported(network, host, [precision])
     )

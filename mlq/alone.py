@@ -131,8 +131,8 @@ def _effect(
 ) -> Array:
     """Summed over samples: energy of the change, log of its ratio, KL, root of the expected KL."""
     sums = np.zeros(len(TRIED))
-    for batch, reference in chunk:
-        value = simulation.run(batch, ranges, assignment)[0]
+    outputs = simulation.each((batch for batch, _ in chunk), ranges, assignment)
+    for (value, *_), (_, reference) in zip(outputs, chunk, strict=True):
         exact = metrics.centred(reference)
         noise, signal = metrics.energies(metrics.centred(value) - exact), metrics.energies(exact)
         ratio = np.divide(noise, signal, out=noise.copy(), where=signal > 0.0)

@@ -207,13 +207,16 @@ def pairs(found: Analysis) -> Iterator[alone.Pair]:
 
 def observe(subject: Subject, simulation: Simulation) -> calibration.Observations:
     """Inference 1, in float."""
-    observing, samples = calibration.Observing(simulation), subject.data.samples
-    with subject.stages.stage("calibrate", samples) as advance:
-        return calibration.observe(subject.network, observing, subject.batches(), advance=advance)
+    with subject.stages.stage("calibrate", subject.data.samples) as advance:
+        results = simulation.observed(subject.batches())
+        return calibration.observe(subject.network, results, advance=advance)
 
 
-def simulate(subject: Subject) -> Simulation:
-    """Compile the module that serves calibration and every configuration."""
+def simulate(subject: Subject, *, lane_count: int = 0) -> Simulation:
+    """Compile the module that serves calibration and every configuration.
+
+    Batches are run on as many processors as there are, or in so many lanes.
+    """
     with subject.stages.stage("compile simulation"):
         return Simulation(
             subject.network,
@@ -222,7 +225,7 @@ def simulate(subject: Subject) -> Simulation:
             own=subject.recipe.sensitivity_metric in OWN_METRICS,
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,
-            threads=subject.recipe.threads,
+            lane_count=lane_count,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from mlq import metrics, runtime
 from mlq.calibrators import Observation, Storage, calibrate, search
-from mlq.emulation import Runner
 from mlq.histograms import HistogramAccumulator
 from mlq.network import Network
 from mlq.precision import CALIBRATORS, Calibrator, Precision, Scheme
@@ -70,17 +70,6 @@ class Observations:
 
 
 @dataclass(frozen=True)
-class Observing:
-    """What `observe` runs: a simulation that serves calibration, too."""
-
-    simulation: Simulation
-
-    def run(self, *arrays: Array) -> list[Array]:
-        """Float outputs of one batch, and statistics."""
-        return self.simulation.observers()[0](*arrays)
-
-
-@dataclass(frozen=True)
 class Choice:
     """The ranges that were chosen, and the expected KL (milli-nats) of each calibrator tried.
 
@@ -92,40 +81,38 @@ class Choice:
     probed_samples: int
 
 
-def instrument(network: Network, target: Target, *, threads: int = 1) -> runtime.Executable:
+def instrument(network: Network, target: Target) -> runtime.Executable:
     """The float network, compiled to measure its own tensors."""
     pipeline = instrument_pipeline(batch=network.batch, lower=lowering(target.features))
     lowered = network.transform(pipeline)
     vmfb = compile_module(lowered.text, target, embed=False)
-    return runtime.load(vmfb, parameters=lowered.weights, threads=threads)
+    return runtime.load(vmfb, parameters=lowered.weights)
 
 
 def observe(
     network: Network,
-    executable: Runner,
-    batches: Iterable[Batch],
+    results: Iterable[list[Array]],
     *,
     advance: Advance = lambda _samples: None,
 ) -> Observations:
-    """Run what `instrument` made once over the samples; memory does not grow with their number."""
-    results = ((len(batch[0]), executable.run(*batch)) for batch in batches)
+    """What `instrument` made of each batch, added up; memory does not grow with their number."""
     *_, last = observe_each(network, results, advance=advance)
     return last
 
 
 def observe_each(
     network: Network,
-    results: Iterable[tuple[int, list[Array]]],
+    results: Iterable[list[Array]],
     counts: Container[int] = (),
     *,
     advance: Advance = lambda _samples: None,
 ) -> Iterator[Observations]:
-    """The same of results, each of so many samples: of the first `counts` samples, then of all."""
+    """The same of the first `counts` samples, then of all."""
     names = network.observed
     seen = HistogramAccumulator(names)
     outputs: list[NDArray[Any]] = []
     samples = 0
-    for size, result in results:
+    for result in results:
         if samples and samples in counts:
             # What was seen so far is merged in a copy, so that the rest is merged as it would be.
             yield _observations(copy.deepcopy(seen), outputs, samples)
@@ -134,8 +121,8 @@ def observe_each(
             seen.add(statistics[:, 0], statistics[:, 1], statistics[:, 2:])
         if samples < CHECK_SAMPLES:
             outputs.append(result[0])
-        samples += size
-        advance(size)
+        samples += network.batch
+        advance(network.batch)
     yield _observations(seen, outputs, samples)
 
 
@@ -225,8 +212,9 @@ def losses(
     output is no choice. A NaN loses to everything.
     """
     found = [np.zeros((0, 2))]
-    for batch, reference in pairs:
-        value = simulation.run(batch, ranges, assignment)[0]
+    few = list(pairs)
+    outputs = simulation.each((batch for batch, _ in few), ranges, assignment)
+    for (value, *_), (_, reference) in zip(outputs, few, strict=True):
         change = np.subtract(value, reference, dtype=np.float64)
         energies = np.sum(np.square(change).reshape(len(change), -1), axis=1)
         expected = metrics.expected_divergences_mnat(known, change)
@@ -244,8 +232,9 @@ def divergence(
 ) -> float:
     """KL (milli-nats) of the simulated network to the float one, on the first `CHECK_SAMPLES`."""
     lost = 0.0
-    for batch, reference in zip(batches, observations.reference, strict=False):
-        value = simulation.run(batch, ranges, assignment)[0]
+    first = itertools.islice(batches, len(observations.reference))
+    outputs = simulation.each(first, ranges, assignment)
+    for (value, *_), reference in zip(outputs, observations.reference, strict=True):
         lost += metrics.kl_mnat(reference, value) * len(reference)
     return lost / observations.checked_samples
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,6 +42,9 @@ class Runner(Protocol):
 
     def run(self, *arrays: Array) -> list[Array]:
         """Results of one call."""
+
+    def twins(self, count: int) -> Sequence[Runner]:
+        """So many for as many threads, this one first; fewer where they cannot run at once."""
 
 
 def why_not_at_all(target: Target) -> str:
@@ -112,6 +115,10 @@ class EmulatedModule:
             command += [f"--output=@out{index}.npy" for index in range(self.outputs)]
             run(command, here)
             return [np.load(here / f"out{index}.npy") for index in range(self.outputs)]
+
+    def twins(self, count: int) -> list[EmulatedModule]:
+        """So many for as many threads: each call has a folder of its own."""
+        return [self] * count
 
 
 def runtime_tool(platform_tag: str) -> Path:

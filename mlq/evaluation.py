@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import metrics
+from mlq import lanes, metrics
 from mlq.emulation import Runner
 
 Array = NDArray[Any]
@@ -35,9 +36,16 @@ def outputs(
 ) -> list[Array]:
     """Every output over all samples, in order; a short last batch is filled up and cut again."""
     collected: list[list[Array]] = []
-    for arrays in batches:
-        size = len(arrays[0])
-        results = executable.run(*(filled(array, batch) for array in arrays))
+    sizes = deque[int]()
+
+    def whole() -> Iterator[list[Array]]:
+        for arrays in batches:
+            sizes.append(len(arrays[0]))
+            yield [filled(array, batch) for array in arrays]
+
+    runners = [each.run for each in executable.twins(lanes.most())]
+    for results in lanes.run(whole(), runners):
+        size = sizes.popleft()
         if not collected:
             collected = [[] for _ in results]
         for kept, result in zip(collected, results, strict=True):

@@ -45,6 +45,7 @@ class Executable:
         parameters: Parameters | None,
         dtypes: Sequence[DTypeLike] | None,
         shares_memory: bool = True,
+        has_workers: bool = False,
     ) -> None:
         # Attributes go in this order: what lies in a GPU's memory must be gone before the device.
         self._inputs: list[_Input | _Upload] = []
@@ -56,7 +57,7 @@ class Executable:
         self._dtypes = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
         self._input = _Input if shares_memory else _Upload
         self._read = devices.mapped if shares_memory else devices.download
-        self._device = device
+        self._device, self._is_inline = device, shares_memory and not has_workers
         self._context = self._bind()
 
     def run(self, *arrays: Array | int) -> list[Array]:
@@ -97,11 +98,15 @@ class Executable:
         before = {id(array): (array, slot) for array, slot in self._kept}
         self._kept = [before.get(id(array)) or (array, self._filled(array)) for array in arrays]
 
-    def twin(self) -> Executable:
-        """The same for another thread: inputs of its own, parameters and kept arguments shared."""
-        made = copy.copy(self)
-        vars(made).update(_inputs=[], _context=self._bind())
-        return made
+    def twins(self, count: int) -> list[Executable]:
+        """So many for as many threads, this one first; it alone where the device has workers.
+
+        Each has inputs of its own; parameters and kept arguments are shared.
+        """
+        twins = [copy.copy(self) for _ in range(1, count if self._is_inline else 1)]
+        for each in twins:
+            vars(each).update(_inputs=[], _context=self._bind())
+        return [self, *twins]
 
     def _filled(self, array: Array) -> _Input | _Upload:
         slot = self._input(self._device, array)
@@ -236,6 +241,7 @@ def load(
         parameters=parameters,
         dtypes=dtypes,
         shares_memory=target.device.driver == "local",
+        has_workers=threads > 1,
     )
 
 

@@ -103,13 +103,13 @@ def _see(
         losses.extend(np.maximum(found, 0.0).tolist())
         waiting.clear()
 
-    for batch in batches:
-        *outputs, measured = simulation.lockstep(batch, ranges, assignments)
+    size = simulation.network.batch
+    for *outputs, measured in simulation.lockstep(batches, ranges, assignments):
         waiting.append((outputs[0], outputs[len(outputs) // (len(assignments) + 1)], measured))
-        samples, done = samples + len(batch[0]), done + 1
+        samples, done = samples + size, done + 1
         if len(waiting) * outputs[0].size >= _WAITING:
             add()
-        advance(len(batch[0]))
+        advance(size)
     if waiting:
         add()
     divergence = sum(each * (samples // done) for each in losses) / samples

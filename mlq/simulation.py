@@ -6,13 +6,13 @@ a layer reads is stored) and the weights that layers compute with; neither needs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from mlq import runtime
+from mlq import lanes, runtime
 from mlq.dialect.weights import Made, WeightStore
 from mlq.network import Network, Transformed
 from mlq.precision import Granularity, Scheme
@@ -22,7 +22,7 @@ from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import instrument_pipeline, lowering, simulate_pipeline
 
-Runner = Callable[..., list[Array]]
+Batches = Iterable[Sequence[Array]]
 
 # Elements of an image, of each sample, that `lockstep` compares: rows of it, when it has more.
 _COMPARED = 1 << 15
@@ -33,7 +33,8 @@ class Simulation(StoredNetwork):
 
     Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
     each layer alone makes of float operands. The module serves calibration, too.
-    While the compiler, a process of its own, is at it, work `beside` it is done.
+    While the compiler, a process of its own, is at it, work `beside` it is done. Batches are run
+    in so many `lanes`, by default one for each processor.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class Simulation(StoredNetwork):
         own: bool = False,
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
-        threads: int = 1,
+        lane_count: int = 0,
         beside: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
-        self._threads, self._chains, self._own = threads, chains, own
+        self._chains, self._own, self._lanes = chains, own, lane_count or lanes.most()
         entries = ("simulated", "lockstep") if chains else ("simulated",)
         self._modules = self._compiled(entries, target, beside)
         self._loaded: dict[str, list[runtime.Executable]] = {}
@@ -108,31 +109,39 @@ class Simulation(StoredNetwork):
 
     def run(self, inputs: Sequence[Array], ranges: Ranges, assignment: Assignment) -> list[Array]:
         """Outputs of the network with its layers in the given precisions, for one batch."""
-        return self.runners(ranges, assignment)[0](*inputs)[:-1]
+        return next(self.each([inputs], ranges, assignment))
 
-    def runners(self, ranges: Ranges, assignment: Assignment, count: int = 1) -> list[Runner]:
-        """What computes that, for each of some threads, until something else is run."""
-        return self._runners(assignment, (self.table(ranges, assignment), 0), count)
+    def each(
+        self, batches: Batches, ranges: Ranges, assignment: Assignment
+    ) -> Generator[list[Array]]:
+        """The same for each of some batches, side by side: meanwhile, nothing else can be run."""
+        table = self.table(ranges, assignment)
+        for results in self._each(batches, "simulated", {":simulated": assignment}, table, 0):
+            yield results[:-1]
 
-    def observers(self, count: int = 1) -> list[Runner]:
-        """What makes of one batch what `calibration.instrument` does, in the same way."""
-        return self._runners({}, (np.zeros((len(self._rows), 4), np.float32), 1), count)
-
-    def _runners(self, assignment: Assignment, last: tuple[Any, ...], count: int) -> list[Runner]:
-        executables = self._prepared("simulated", {":simulated": assignment})
-        executables += [executables[0].twin() for _ in range(len(executables), count)]
-        return [lambda *inputs, one=one: one.run(*inputs, *last) for one in executables[:count]]
+    def observed(self, batches: Batches) -> Generator[list[Array]]:
+        """What `calibration.instrument` makes of each batch, in the same way, side by side."""
+        unused = np.zeros((len(self._rows), 4), np.float32)
+        return self._each(batches, "simulated", {":simulated": {}}, unused, 1)
 
     def lockstep(
-        self, inputs: Sequence[Array], ranges: Ranges, assignments: Sequence[Assignment]
-    ) -> list[Array]:
-        """Results of `@lockstep` (see mlq-simulate) for one batch; an assignment for each chain."""
+        self, batches: Batches, ranges: Ranges, assignments: Sequence[Assignment]
+    ) -> Generator[list[Array]]:
+        """Results of `@lockstep` (see mlq-simulate) for each batch; an assignment a chain."""
         chains = {f":simulated.{c}": each for c, each in enumerate(assignments)}
         table = np.concatenate([self.table(ranges, each) for each in assignments])
-        return self._prepared("lockstep", chains)[0].run(*inputs, table)
+        return self._each(batches, "lockstep", chains, table)
+
+    def _each(
+        self, batches: Batches, entry: str, chains: Mapping[str, Assignment], *last: Array | int
+    ) -> Generator[list[Array]]:
+        """Results of an entry for each batch; the `last` arguments are those of every call."""
+        executables = self._prepared(entry, chains)
+        runners = [lambda *inputs, one=one: one.run(*inputs, *last) for one in executables]
+        yield from lanes.run(batches, runners)
 
     def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> list[runtime.Executable]:
-        """The executable of an entry, with the weights of these chains bound, and its twins."""
+        """The executables of an entry, one a lane, with the weights of these chains bound."""
         configuration = {suffix: dict(each) for suffix, each in chains.items()}
         bound = (self._scheme, self._granularity, self._refinement, configuration)
         executables = self._loaded.get(entry)
@@ -147,11 +156,12 @@ class Simulation(StoredNetwork):
         given = {**known, **weights.parameters(simulated, self._made)}
         if executables is None:
             self._loaded.clear()  # what is loaded holds packed weights: of both that would be twice
-            executables = [runtime.load(vmfb, parameters=given, threads=self._threads, entry=entry)]
+            executables = [runtime.load(vmfb, parameters=given, entry=entry)]
         else:
             executables[0].swap_parameters(given)
         executables[0].keep([given[key] for key in keys])
-        self._loaded[entry], self._bound[entry] = executables[:1], bound
+        self._loaded[entry] = executables[0].twins(self._lanes)
+        self._bound[entry] = bound
         return self._loaded[entry]
 
 

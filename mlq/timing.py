@@ -117,9 +117,8 @@ def measure_model(
         network = load(path, batch=recipe.samples_a_call, ir_level=recipe.ir_level)
         data = load_data("random:1", network.sample_specs, preprocess=preprocess, model_path=path)
     with stages.stage("calibrate"):
-        executable = calibration.instrument(network, target)
-        batch = _batch(network, data)
-        observations = calibration.observe(network, executable, [batch])
+        results = [calibration.instrument(network, target).run(*_batch(network, data))]
+        observations = calibration.observe(network, results)
     ranges = calibration.ranges_by("minmax", observations, scheme=recipe.scheme)
     costs = Timing(network, target, recipe, ranges, stages).costs(data)
     allowed = planning.supported(network, target, recipe.reduced_precisions())

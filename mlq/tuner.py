@@ -73,7 +73,6 @@ def tune(
         target=settings.target,
         preprocess=preprocess,
         seed=settings.seed,
-        threads=settings.threads,
         tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):

@@ -358,7 +358,8 @@ def digits() -> Digits:
     made = network.load(model, batch=1)
     data = load_data(str(DEMO / "digits-calib.npz"), made.sample_specs, model_path=model, samples=4)
     batches = [[each[spec.name] for spec in made.model.inputs] for each in data.batches(1)]
-    seen = calibration.observe(made, calibration.instrument(made, host), batches)
+    executable = calibration.instrument(made, host)
+    seen = calibration.observe(made, (executable.run(*each) for each in batches))
     ranges = calibration.ranges_by("minmax", seen, scheme="asymmetric")
     return Digits(made, ranges, batches[0][0])
 

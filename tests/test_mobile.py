@@ -22,9 +22,8 @@ def test_hard_swish_and_gates_are_integers_from_end_to_end(demo: Path) -> None:
     assert net.float_ops == ()
     kinds = {layer.kind for layer in net.layers}
     assert kinds == {"conv2d", "matmul", "nonlinearity", "mul", "avg_pool2d"}
-    observed = calibration.observe(
-        net, calibration.instrument(net, target), [(image,) for image in images]
-    )
+    executable = calibration.instrument(net, target)
+    observed = calibration.observe(net, (executable.run(image) for image in images))
     ranges = calibration.ranges_by("mse", observed, scheme="asymmetric")
     allowed = planning.supported(net, target, ["w8a8"])
     plan = planning.uniform_plan(net, resolve({"target": target.name}), "w8a8", allowed)

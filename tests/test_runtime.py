@@ -89,7 +89,7 @@ def test_numbers_are_arguments_and_kept_arrays_the_last_ones() -> None:
     executable.keep([given])
     given[:] = 0.0  # it was copied
     np.testing.assert_array_equal(executable.run(X, 2)[0], X[2] * W)
-    twin = executable.twin()
+    _, twin = executable.twins(2)
     executable.keep([W + 1])
     np.testing.assert_array_equal(executable.run(X, 1)[0], X[1] * (W + 1))
     np.testing.assert_array_equal(twin.run(X, 1)[0], X[1] * W)
@@ -97,7 +97,8 @@ def test_numbers_are_arguments_and_kept_arrays_the_last_ones() -> None:
 
 def test_twins_run_beside_each_other(vmfb: bytes) -> None:
     executable = runtime.load(vmfb, parameters={"w": W})
-    lanes = [executable, executable.twin(), executable.twin()]
+    lanes = executable.twins(3)
+    assert lanes[0] is executable
 
     def run(lane: int) -> bool:
         return all(
@@ -107,6 +108,11 @@ def test_twins_run_beside_each_other(vmfb: bytes) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(run, range(3)))
+
+
+def test_what_has_workers_of_its_own_has_no_twins(vmfb: bytes) -> None:
+    executable = runtime.load(vmfb, parameters={"w": W}, threads=2)
+    assert executable.twins(3) == [executable]
 
 
 def test_results_own_their_memory(vmfb: bytes) -> None:

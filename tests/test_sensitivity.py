@@ -73,13 +73,12 @@ def test_a_layers_own_noise_is_computed_where_it_is_compared(
     """In some rows only, of a network with strides, groups and residuals: the same sums."""
     monkeypatch.setattr("mlq.simulation._COMPARED", 100)
     subject, ranges = found.subject, found.choice.ranges
-    batch = next(subject.batches())
     assignments = [uniform(subject.network, each, subject.allowed) for each in ("w8a8", "w8a16")]
 
     def energies() -> Array:
         made = Simulation(subject.network, subject.target, chains=2, own=True)
         assert any(size > 1 for size in sizes)
-        return made.lockstep(batch, ranges, assignments)[-1]
+        return next(made.lockstep(subject.batches(), ranges, assignments))[-1]
 
     sizes = list[int]()
 
@@ -98,7 +97,7 @@ def test_rows_of_a_matrix_are_compared_with_the_images_that_they_are(found: Anal
     subject, simulation = found.subject, found.simulation
     assert subject.batch > 1
     chains = [uniform(subject.network, "w8a8", subject.allowed)] * len(PRECISIONS)
-    results = simulation.lockstep(next(subject.batches()), found.choice.ranges, chains)
+    results = next(simulation.lockstep(subject.batches(), found.choice.ranges, chains))
     energies = results[-1].reshape(len(chains), -1, 2)
     for names, (signal, noise) in zip(simulation.compared, energies[0], strict=True):
         assert 0 <= noise < 0.01 * signal, names
@@ -177,17 +176,16 @@ def test_killed_the_oracle_goes_on(
     half = written[: len(written) // 2]  # in the middle of a line, most likely
     file.write_text(half)
     before, calls = len(Journal(file)), []
-    run = type(found.simulation).run
+    each = type(found.simulation).each
     monkeypatch.setattr(
-        type(found.simulation), "run", lambda *given: calls.append(1) or run(*given)
+        type(found.simulation), "each", lambda *given: calls.append(1) or each(*given)
     )
     again = alone.try_alone(
         found.sensitivities, pairs_of(found), *running(found), journal=Journal(file)
     )
     lines = [json.loads(line) for line in written.split("\n") if line]
-    batches = len(pairs_of(found))
     assert 0 < before < len(lines)
-    assert len(calls) == (len(lines) - before) * batches
+    assert len(calls) == len(lines) - before
     monkeypatch.undo()
     fresh = alone.try_alone(found.sensitivities, pairs_of(found), *running(found))
     assert again == fresh

@@ -143,9 +143,8 @@ def test_one_module_simulates_networks_of_other_weights(network: Network) -> Non
     """Those that layers have, and those that norms have taken factors in."""
     equal = Rounding(equalized=equalize(network, inputs(8), W8A8)).of(network)
     made, again = (Simulation(each, targets.host_target(), chains=0) for each in (network, equal))
-    observed = calibration.observe(
-        equal, calibration.instrument(equal, targets.host_target()), inputs(8)
-    )
+    executable = calibration.instrument(equal, targets.host_target())
+    observed = calibration.observe(equal, (executable.run(*each) for each in inputs(8)))
     ranges = calibration.ranges_by("minmax", observed, scheme="asymmetric")
     integer = {layer.name: "w8a8" for layer in network.layers if layer.weight is not None}
     (batch,) = inputs(1)
@@ -195,7 +194,8 @@ def test_a_batch_of_any_size_has_the_results_of_one_that_is_known(
         parsed.graph.initializer.append(numpy_helper.from_array(array, key))
     onnx.save(parsed, path)
     network = load(path, batch=1)
-    observed = calibration.observe(network, calibration.instrument(network, target), inputs(4))
+    executable = calibration.instrument(network, target)
+    observed = calibration.observe(network, (executable.run(*each) for each in inputs(4)))
     ranges = calibration.ranges_by("minmax", observed, scheme="asymmetric")
     x = np.concatenate([each for (each,) in inputs(3)])
     results = []

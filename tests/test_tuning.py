@@ -10,11 +10,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -29,7 +28,6 @@ from mlq.frontends.data import load_data
 from mlq.network import load
 from mlq.pages.trials import _short
 from mlq.simulation import Simulation
-from mlq.tuning import lanes
 from mlq.tuning import study as studies
 from mlq.tuning.features import NOISE, describe, encode
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
@@ -457,24 +455,25 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_samples_beside_each_other_are_samples(objective: Objective, lanes: int) -> None:
+def test_samples_beside_each_other_are_samples(
+    objective: Objective, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     point = Configuration(8, "symmetric", "minmax", "per_tensor", "none")
     batches = list(itertools.islice(objective._evaluated, 7))
     simulation = objective.simulation.configured("symmetric", "per_tensor")
     how = objective.ranges(point), objective.decision(point).assignment
     expected = [simulation.run(batch, *how)[0] for batch in batches]
-    with ThreadPoolExecutor(lanes) as pool:
-        found = pool.map(
-            lambda runner: [runner(*batch)[0] for batch in batches],
-            simulation.runners(*how, lanes),
-        )
-    for each in found:
-        np.testing.assert_array_equal(each, expected)
+    monkeypatch.setattr(simulation, "_lanes", lanes)
+    simulation.release()
+    found = [first for first, *_ in simulation.each(batches, *how)]
+    assert len(simulation._loaded["simulated"]) == lanes
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_simulation_observes_what_the_float_network_holds(objective: Objective) -> None:
     made = calibration.instrument(objective.network, targets.host_target())
-    found = calibration.observe(objective.network, made, objective.calibration(8))
+    results = (made.run(*each) for each in objective.calibration(8))
+    found = calibration.observe(objective.network, results)
     here = objective.observations(8)
     assert here.tensors == found.tensors
     np.testing.assert_array_equal(np.concatenate(here.outputs), np.concatenate(found.outputs))
@@ -483,28 +482,37 @@ def test_the_simulation_observes_what_the_float_network_holds(objective: Objecti
 def test_the_first_samples_are_observed_on_the_way(objective: Objective) -> None:
     objective.observations(objective.calib.samples)
     for samples in SPACES["quantune96"].fitted(objective.calib.samples).samples:
-        observing = calibration.Observing(objective.simulation)
-        alone = calibration.observe(objective.network, observing, objective.calibration(samples))
+        results = objective.simulation.observed(objective.calibration(samples))
+        alone = calibration.observe(objective.network, results)
         here = objective.observations(samples)
         assert here.tensors == alone.tensors
         np.testing.assert_array_equal(here.outputs, alone.outputs)
 
 
-@pytest.mark.parametrize(("count", "ahead", "begun"), [(1, 0, 10), (2, 15, 10), (3, 45, 20)])
-def test_samples_are_run_ahead_where_they_are_asked_for(count: int, ahead: int, begun: int) -> None:
-    seen: list[int] = []
+def test_no_sample_is_run_beyond_the_fewest_that_nobody_waits_for(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "fewest", 15)
+    ran = list[int]()
+    run = type(objective.simulation).each
 
-    def runner(sample: np.ndarray) -> list[np.ndarray]:
-        seen.append(int(sample))
-        return [sample + 1]
+    def each(made: Simulation, batches: Iterable[Any], *how: Any) -> Iterator[Any]:
+        def noted() -> Iterator[Any]:
+            for batch in batches:
+                ran.append(1)
+                yield batch
 
-    inputs = ([np.array(i)] for i in range(47))
-    with closing(lanes.run(inputs, lambda: [runner] * count, count, ahead=ahead)) as every:
-        first = next(every)
-    assert sorted(seen) == list(range(begun))
-    rest = lanes.run(inputs, lambda: [runner] * count, count, ahead=ahead)
-    made = [int(result[0]) for some in (first, *rest) for result in some]
-    assert made == [*range(1, 11), *range(begun + 1, 48)]
+        return run(made, noted(), *how)
+
+    monkeypatch.setattr(Simulation, "each", each)
+    how = objective.ranges(Configuration(8, "symmetric", "minmax", "per_tensor", "none")), {}
+    counts, sizes = [], []
+    for output in objective._outputs(objective.simulation, *how):
+        counts.append(len(ran))
+        sizes.append(len(output))
+    assert counts[0] <= 20
+    assert counts[1:] == [*range(20, 91, 10), 95]
+    assert sizes == [10] * 9 + [5]
 
 
 def test_configurations_differ_and_come_back(objective: Objective) -> None:
@@ -563,7 +571,7 @@ def test_the_allocator_leaves_the_noisiest_layers_in_float(
 ) -> None:
     """Noise is energy: a quarter of it is asked for of the calibration samples' KL."""
     only_bytes = replace(targets.by_name("x86"), menu="f32,w8a8")
-    monkeypatch.setattr(objective, "mixing", Mixing(objective, only_bytes, threads=1))
+    monkeypatch.setattr(objective, "mixing", Mixing(objective, only_bytes, lane_count=1))
     some = Configuration(200, "symmetric", "minmax", "per_tensor", "none")
     whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
     assert objective.mixing.known_us(mixed) is None
@@ -578,7 +586,7 @@ def test_the_allocator_leaves_the_noisiest_layers_in_float(
 def test_the_allocator_takes_words_where_they_are_as_fast_as_bytes(objective: Objective) -> None:
     some = Configuration(200, "asymmetric", "minmax", "per_axis", "none")
     whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
-    avx2 = Mixing(objective, targets.by_name("x86:avx2"), threads=1)
+    avx2 = Mixing(objective, targets.by_name("x86:avx2"), lane_count=1)
     found = avx2.decision(mixed)
     assert found.us < 1.05 * avx2.decision(whole).us
     chosen = list(found.assignment.values())

@@ -10,7 +10,7 @@ lose less by it, while what reads the tensor is narrow and all else wide.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -67,6 +67,11 @@ def _best_factor(loss: Callable[[float], float]) -> float:
     return best
 
 
+def _logits(results: Iterable[list[Array]]) -> Array:
+    """The first result of all batches, each sample's mean aside."""
+    return np.concatenate([metrics.centred(first) for first, *_ in results])
+
+
 @dataclass(frozen=True)
 class _Tried:
     """What layers that read one tensor in few bits do to the logits."""
@@ -89,7 +94,7 @@ class _Tried:
             fitting_batches(subject.batches(), available), min(available, _SAMPLES)
         )
         batches = [[np.array(each) for each in batch] for batch in seen]
-        exact = np.concatenate([metrics.centred(simulation.run(b, ranges, {})[0]) for b in batches])
+        exact = _logits(simulation.each(batches, ranges, {}))
         identity = (subject.network.model.sha256, subject.data.sha256, ranges.to_json())
         known = journal.cached(simulation.identity, repr(_SAMPLES), *identity)
         return cls(simulation, ranges, narrow, subject.base, batches, exact, known)
@@ -104,8 +109,7 @@ class _Tried:
         def measured() -> list[float]:
             simulation = self.simulation.clipped({bits: scaled})
             taken = {**self.wide, **dict.fromkeys(names, f"w8a{bits}")}
-            runs = (simulation.run(batch, self.ranges, taken)[0] for batch in self.batches)
-            changed = np.concatenate([metrics.centred(run) for run in runs]) - self.exact
+            changed = _logits(simulation.each(self.batches, self.ranges, taken)) - self.exact
             signal = np.maximum(metrics.energies(self.exact), _LEAST_ENERGY)
             ratios: list[float] = np.sqrt(metrics.energies(changed) / signal).tolist()
             return ratios

@@ -104,18 +104,16 @@ class Judge:
         }
 
     def _outputs(self, assignment: Mapping[str, str], prepared: Prepared) -> Array:
-        size = prepared.subject.batch
-        ranges = prepared.choice.ranges
-        found = []
-        for batch in self._batches(size):
-            filled = [evaluation.filled(array, size) for array in batch]
-            result = prepared.simulation.run(filled, ranges, assignment)[0]
-            found.append(evaluation.logits(result[: len(batch[0])]))
-        return np.concatenate(found)
+        batches = self._batches(prepared.subject.batch)
+        results = prepared.simulation.each(batches, prepared.choice.ranges, assignment)
+        every = np.concatenate([evaluation.logits(first) for first, *_ in results])
+        return every[: self.data.samples]
 
     def _batches(self, size: int) -> Iterator[list[Array]]:
+        """Batches of the data, of which the last is filled up."""
         names = [spec.name for spec in self._prepared.network.model.inputs]
-        return ([batch[name] for name in names] for batch in self.data.batches(size))
+        for batch in self.data.batches(size):
+            yield [evaluation.filled(batch[name], size) for name in names]
 
 
 def candidates(archive: Archive, objective: Objective, count: int) -> list[Visit]:

@@ -78,8 +78,8 @@ class Measuring:
         """Energy of the noise in the logits over that of the logits, each sample's mean aside."""
         prepared, assignment = self._prepared, {**self._base, **precisions}
         ranges = prepared.choice.ranges
-        outputs = (prepared.simulation.run(each, ranges, assignment)[0] for each in self._batches)
-        noise = _centred(outputs) - self._exact
+        results = prepared.simulation.each(self._batches, ranges, assignment)
+        noise = _centred(first for first, *_ in results) - self._exact
         return float(np.sum(np.square(noise)) / np.sum(np.square(self._exact)))
 
     def _calibrated(self) -> float:

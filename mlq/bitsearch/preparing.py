@@ -74,7 +74,6 @@ def prepare(
             chains=0,
             scheme=recipe.scheme,
             granularity=recipe.granularity,
-            threads=recipe.threads,
         )
     observations = observe(subject, plain)
     choice = choose_ranges(subject, observations, plain)

@@ -46,7 +46,6 @@ class Task:
     target: str
     preprocess: Path | None = None
     seed: int = 0
-    threads: int = 1
     tolerance: float = 0.0
     processes: int = 1
 
@@ -70,7 +69,6 @@ class Task:
             opened(self.calib),
             opened(self.eval),
             targets.by_name(self.target),
-            threads=self.threads,
             seed=self.seed,
             tolerance=self.tolerance,
             processes=self.processes,

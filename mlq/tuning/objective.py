@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, equalization, evaluation, targets
+from mlq import calibration, equalization, evaluation, lanes, targets
 from mlq.errors import DataError, DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
 from mlq.network import Network
@@ -28,7 +28,6 @@ from mlq.rounding import Rounding, round_weights
 from mlq.simulation import Simulation
 from mlq.stored import Assignment
 from mlq.targets.base import Target
-from mlq.tuning import lanes
 from mlq.tuning.forecasts import Forecasts
 from mlq.tuning.inputs import Inputs
 from mlq.tuning.measurement import Measurement, Racing, Reference, never
@@ -41,6 +40,8 @@ _Calibrated = tuple[int, Calibrator, Scheme, Equalized]
 _FEWEST = 30
 # So many multiplications are done in any case: they take a second. Of small networks that is all.
 _CHEAP_MACS = 4 * 10**10
+# Samples between two looks at what they make.
+_TOGETHER = 10
 # Sets of rounded weights that are kept, each as large as the network: the last ones.
 _ROUNDINGS_KEPT = 4
 
@@ -51,7 +52,7 @@ class Objective:
     `calib` and `evaluation_data` are taken in a random order (`seed`), so that the first samples
     stand for all of them. It runs on this machine; `target` says what layers may be and cost. A
     trial ends when its KL is known within `tolerance` milli-nats; with 0, after all samples.
-    Samples run side by side, on `threads` threads each, where `processes` do so at once.
+    Samples run side by side, on processors that so many `processes` share.
     """
 
     def __init__(
@@ -61,16 +62,14 @@ class Objective:
         evaluation_data: Dataset,
         target: Target,
         *,
-        threads: int = 1,
         seed: int = 0,
         tolerance: float = 0.0,
         processes: int = 1,
     ) -> None:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._threads, self._tolerance = threads, tolerance
-        self._lanes = lanes.most(threads * processes)
-        self.mixing = Mixing(self, target, threads=threads)
+        self._tolerance, self._lanes = tolerance, lanes.most(processes)
+        self.mixing = Mixing(self, target, lane_count=self._lanes)
         self._names = [spec.name for spec in network.model.inputs]
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
         self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
@@ -83,7 +82,7 @@ class Objective:
     @cached_property
     def simulation(self) -> Simulation:
         """The module that calibrates and serves every trial, compiled when it is needed."""
-        make = partial(Simulation, chains=0, threads=self._threads)
+        make = partial(Simulation, chains=0, lane_count=self._lanes)
         return make(self.network, targets.host_target(), beside=self._beside)
 
     @cached_property
@@ -139,9 +138,7 @@ class Objective:
             )
         if (samples, equalized) not in self._observations:
             simulation = self.simulation.reweighted(self.network_of(equalized))
-            inputs, runners = self.calibration(samples), partial(simulation.observers, self._lanes)
-            every = lanes.run(inputs, runners, self._lanes, ahead=samples)
-            results = ((1, result) for some in every for result in some)
+            results = simulation.observed(self.calibration(samples))
             # The first of them are what configurations of few samples know.
             few = SPACES["quantune96"].fitted(self.calib.samples).samples
             for found in calibration.observe_each(self.network, results, few):
@@ -268,11 +265,16 @@ class Objective:
         self, simulation: Simulation, ranges: Ranges, assignment: Assignment
     ) -> Generator[Array]:
         """Logits of some samples after the other; of the `fewest` in any case, or until closed."""
-        runners = partial(simulation.runners, ranges, assignment, self._lanes)
-        every = lanes.run(iter(self._evaluated), runners, self._lanes, ahead=self.fewest)
-        with closing(every):
-            for some in every:
-                yield np.concatenate([evaluation.logits(each[0]) for each in some])
+        inputs = iter(self._evaluated)
+
+        def logits(samples: int) -> Generator[Array]:
+            some = itertools.islice(inputs, samples)
+            yield from (evaluation.logits(x) for x, *_ in simulation.each(some, ranges, assignment))
+
+        first = logits(-(-self.fewest // _TOGETHER) * _TOGETHER)
+        # Beyond, none is run that nobody waits for, and the simulation may be used between.
+        while some := list(itertools.islice(first, _TOGETHER)) or list(logits(_TOGETHER)):
+            yield np.concatenate(some)
 
     def calibration(self, samples: int) -> Iterator[list[Array]]:
         """The first so many calibration samples, one by one."""
