@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 45800  # lines in mlq/; images that grow; what is compiled beside other work
+BUDGET = 46300  # lines in mlq/; what is compiled beside other work; recurrent cells
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

@@ -11,22 +11,10 @@ from torch_mlir.ir import Value
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
+from mlq.kernels.functions import exponential
 from mlq.kernels.isa import Isa
 
 _GRAIN = 1 << 14  # elements that make a workgroup worthwhile
-# exp(x) = 2^n exp(f) for |f| <= ln(2) / 2, exp(f) = 1 + f + f^2 p(f): Cephes, single/expf.c. Below
-# the least the power of two would have no exponent; what is given for it is as good as zero.
-_LEAST, _PER_OCTAVE = -87.3, 1.44269504088896341
-_LN2 = 0.693359375, -2.12194440e-4
-_FACTORS = (
-    1.9875691500e-4,
-    1.3981999507e-3,
-    8.3334519073e-3,
-    4.1665795894e-2,
-    1.6666665459e-1,
-    5.0000001201e-1,
-)
-_EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class Softmax:
 
         def made(i: Index) -> Value:
             place = code.plus(at, i)
-            value = _exponential(arith.subf(code.load(memory[0], place, lanes), greatest))
+            value = exponential(arith.subf(code.load(memory[0], place, lanes), greatest))
             code.store(value, memory[1], place)
             return value
 
@@ -121,24 +109,3 @@ class Softmax:
         code.loop(0, self._whole, self._lanes, lambda i: step(self._lanes, i))
         for done, piece in code.pieces(self.size - self._whole, self._lanes):
             step(piece, self._whole + done)
-
-
-def _exponential(x: Value) -> Value:
-    """The exponential of what is at most zero; of what is no number, none."""
-    lanes = code.lanes_of(x)
-
-    def number(value: float) -> Value:
-        return code.splat(code.constant(value, "f32"), lanes)
-
-    x = code.greater(number(_LEAST), x)
-    octaves = code.call("llvm.roundeven", x.type, arith.mulf(x, number(_PER_OCTAVE)))
-    for part in _LN2:
-        x = vector.fma(octaves, number(-part), x)
-    factor = number(_FACTORS[0])
-    for each in _FACTORS[1:]:
-        factor = vector.fma(factor, x, number(each))
-    mantissa = vector.fma(factor, arith.mulf(x, x), arith.addf(x, number(1.0)))
-    integers = arith.fptosi(code.vector_type(lanes, "i32"), octaves)
-    biased = arith.addi(integers, code.splat(code.constant(_EXPONENT_BIAS, "i32"), lanes))
-    shift = code.splat(code.constant(_MANTISSA_BITS, "i32"), lanes)
-    return arith.mulf(mantissa, code.view(arith.shli(biased, shift), "f32"))

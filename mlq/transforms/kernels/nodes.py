@@ -13,6 +13,7 @@ from mlq.kernels import library
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.kernels.softmax import Softmax
+from mlq.transforms.kernels import recurrent
 from mlq.transforms.kernels.images import Images, Lower
 from mlq.transforms.raising.node import Node
 
@@ -44,4 +45,4 @@ def _softmax(op: OpView, kernel: Softmax, images: Images) -> None:
     op.operation.results[0].replace_all_uses_with(bridge.from_builtin(made))
 
 
-CHOICES = {"Softmax": softmax}
+CHOICES = {"Softmax": softmax, **recurrent.CHOICES}
