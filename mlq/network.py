@@ -219,7 +219,7 @@ def borders(made: Transformed) -> tuple[Border, ...]:
 
 def load(path: Path, *, batch: Batch | None = 1, ir_level: str = "fused") -> Network:
     """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None is as in the file."""
-    model = import_model(path, batch=batch)
+    model = import_model(path, batch=batch, only_floats=True)
     store = model.weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(model.text)

@@ -14,6 +14,7 @@ from mlq.errors import ModelError, UsageError
 from mlq.frontends.onnx import ImportedModel
 
 Array = NDArray[Any]
+_FLOATS = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 class Peer:
@@ -51,14 +52,23 @@ class Peer:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by name; what is no tensor (a sequence, a map) is left out."""
         names = [output.name for output in self._session.get_outputs()]
-        results = self._session.run(names, dict(inputs))
+        results = self._session.run(names, self._fitting(inputs))
         pairs = zip(names, results, strict=True)
         return {name: value for name, value in pairs if isinstance(value, np.ndarray)}
 
     def call(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call to be timed."""
-        names, given = [output.name for output in self._session.get_outputs()], dict(inputs)
+        names = [output.name for output in self._session.get_outputs()]
+        given = self._fitting(inputs)
         return lambda: self._session.run(names, given)
+
+    def _fitting(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs in the floats of the file, which mlq takes for f32."""
+        types = {each.name: _FLOATS.get(each.type) for each in self._session.get_inputs()}
+        return {
+            name: array if types.get(name) is None else array.astype(types[name], copy=False)
+            for name, array in inputs.items()
+        }
 
 
 def intermediates(model: ImportedModel, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -14,13 +14,11 @@ from mlq.dialect.weights import WeightStore
 from mlq.errors import ModelError
 from mlq.frontends import writing
 from mlq.frontends.finite import is_finite
-from mlq.frontends.specs import Batch, TensorSpec
+from mlq.frontends.specs import WEIGHTED, Batch, TensorSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# Ops whose constant operands are weights, be they ever so small.
-_LAYERS = {"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Other constants up to these sizes stay attributes, where lowerings read axes, pads and bounds.
 _FEW_REALS = 8
 _FEW_INTEGERS = 1024
@@ -57,11 +55,14 @@ class ImportedModel:
         writing.save_beside(self.graph, self.weights, path)
 
 
-def import_model(path: str | Path, *, batch: Batch | None = None) -> ImportedModel:
+def import_model(
+    path: str | Path, *, batch: Batch | None = None, only_floats: bool = False
+) -> ImportedModel:
     """Read the ONNX file at `path`; `batch` fixes, or opens, the first axis of every input.
 
-    Opset 7 and newer, older ones whose ops are the same, external data, any size. ModelError, one
-    line, for what is malformed.
+    Opset 7 and newer, older ones whose ops are the same, external data, any size; floats of other
+    widths than f32 become f32. ModelError, one line, for what is malformed, and for a network that
+    is quantized already if it is to have `only_floats`.
     """
     # onnx takes 0.3 s to load; who reads no model should not wait for it.
     from mlq.dialect.importer import import_graph
@@ -71,6 +72,8 @@ def import_model(path: str | Path, *, batch: Batch | None = None) -> ImportedMod
     if isinstance(batch, int) and batch < 1:
         raise ModelError(f"{file}: cannot be given batch {batch}; a batch is at least 1")
     source = reading.read(file)
+    if only_floats:
+        reading.expect_floats(source)
     opset = upgrading.opset_of(source.model)
     model, constants = preparing.prepare(source, batch)
     roles = preparing.consumers(model.graph)
@@ -97,7 +100,7 @@ def import_model(path: str | Path, *, batch: Batch | None = None) -> ImportedMod
 
 def _is_weight(array: NDArray[Any], roles: set[str]) -> bool:
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        return array.ndim > 0 and (array.size > _FEW_REALS or bool(roles & _LAYERS))
+        return array.ndim > 0 and (array.size > _FEW_REALS or bool(roles & WEIGHTED))
     return array.dtype.kind in "iu" and array.size > _FEW_INTEGERS
 
 
@@ -106,7 +109,7 @@ def _expect_finite(
 ) -> None:
     for name, array in weights.items():
         # A mask may well be infinite, the weight of a layer never.
-        if not is_finite(array) and (roles[name] & _LAYERS or np.isnan(array).any()):
+        if not is_finite(array) and (roles[name] & WEIGHTED or np.isnan(array).any()):
             raise ModelError(
                 f"{path}: initializer {name!r} holds NaN or infinity;"
                 " export the model from a checkpoint that is sound"

@@ -15,10 +15,12 @@ from onnx import helper, numpy_helper
 from mlq.errors import ModelError
 from mlq.frontends import upgrading
 from mlq.frontends.folding import fold
+from mlq.frontends.ordering import put_in_order
 from mlq.frontends.reading import Source, label, walk
 from mlq.frontends.reshaping import inferred_shapes, settle_reshapes
 from mlq.frontends.specs import ANY, Batch, TensorSpec, shape_text
 from mlq.frontends.sums import split_sums
+from mlq.frontends.widening import widen
 
 Array = NDArray[Any]
 # What an open first axis is called.
@@ -31,7 +33,9 @@ def prepare(source: Source, batch: Batch | None) -> tuple[onnx.ModelProto, dict[
     `batch` becomes the first axis of every input. ModelError names the node that is at fault.
     """
     path, model, constants = source.path, source.model, dict(source.constants)
+    put_in_order(path, model.graph)
     _name_nodes(model.graph)
+    widen(model, constants)
     upgrading.check_versions(path, model)
     _drop_initialized_inputs(path, model.graph, constants)
     old = _fix_inputs(path, model.graph, batch)

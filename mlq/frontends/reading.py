@@ -25,6 +25,8 @@ Array = NDArray[Any]
 # Up to this many bytes, what is stored outside is read into memory: a map would cost more.
 _MAP_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 24
+# How the ops begin of networks that are quantized. A DequantizeLinear alone is how to keep weights.
+_OF_INTEGERS = ("ConvInteger", "DynamicQuantize", "MatMulInteger", "QLinear", "QuantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,16 @@ def walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
                 yield from walk(graph.node)
+
+
+def expect_floats(source: Source) -> None:
+    """ModelError where a node computes with integers that stand for reals."""
+    for node in walk(source.model.graph.node):
+        if node.op_type.startswith(_OF_INTEGERS):
+            raise ModelError(
+                f"{source.path}: node {label(node)}: the network is quantized already;"
+                " give the float network that it was made of"
+            )
 
 
 def label(node: onnx.NodeProto) -> str:

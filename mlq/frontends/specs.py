@@ -9,6 +9,9 @@ ANY: Literal["any"] = "any"
 Batch: TypeAlias = int | Literal["any"]
 """How many samples a call takes: a number that is fixed, or any that comes."""
 
+WEIGHTED = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Ops whose constant operands are weights, be they ever so small."""
+
 
 def samples_a_call(batch: Batch) -> int:
     """How many samples to call a network with where nobody says: one if it takes any."""
