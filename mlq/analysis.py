@@ -53,13 +53,13 @@ class Subject:
         TargetError where the recipe lists a precision that no layer can have on the target.
         """
         planning.expect_offered(target, recipe.reduced_precisions())
-        network = load(path, batch=1, ir_level=recipe.ir_level)
+        network = load(path, batch=1, **recipe.import_options)
         widest = max(layer.output_elements for layer in network.layers)
         sizes = range(max(1, min(_BATCH, _BATCH_ELEMENTS // widest)), 0, -1)
         batch = next(size for size in sizes if data.samples % size == 0)
         with suppress(ModelError):
             if batch > 1:
-                network = load(path, batch=batch, ir_level=recipe.ir_level)
+                network = load(path, batch=batch, **recipe.import_options)
                 return cls(network, data, batch, target, recipe, stages)
         return cls(network, data, 1, target, recipe, stages)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,21 @@ def check(
     numerics: bool = False,
     data: Samples = "random:1",
     preprocess: Path | None = None,
+    sizes: str | None = None,
 ) -> Check:
     """Say which layers can be integer on a target, and what stays float and why.
 
     With `numerics` the float network is compiled and run, every ONNX node an op of its own, and
-    each tensor compared with ONNX Runtime's, on the first sample of `data`.
+    each tensor compared with ONNX Runtime's, on the first sample of `data`. `sizes` are of axes that
+    inputs leave open, as `T=98`.
     """
     path, device = Path(model), targets.by_name(target)
-    network = load(path, batch=1, ir_level=ir_level)
+    read = partial(load, path, batch=1, sizes=sizes or "")
+    network = read(ir_level=ir_level)
     compared: tuple[TensorCheck, ...] = ()
     if numerics:
         samples = load_data(data, network.model.inputs, preprocess=preprocess, model_path=path)
-        nodes = network if ir_level == "onnx" else load(path, batch=1, ir_level="onnx")
+        nodes = network if ir_level == "onnx" else read(ir_level="onnx")
         compared = tuple(compare(nodes, device, next(samples.batches(1))))
     return Check(
         model=str(path),

@@ -106,7 +106,7 @@ def quantize(
     settings = settings.with_menu(device.menu)
     stages = Stages(visible=progress)
     with stages.stage("import"):
-        network = load(path, batch=settings.samples_a_call, ir_level=settings.ir_level)
+        network = load(path, batch=settings.samples_a_call, **settings.import_options)
         compiled = _as_compiled(network, settings, device)
         load_samples = _reader(network, settings, preprocess)
         data = load_samples(calib, samples=settings.samples)
@@ -159,7 +159,7 @@ def _as_compiled(network: Network, recipe: Recipe, target: Target) -> Network:
     if recipe.batch != ANY:
         return network
     target.expect_open_batch()
-    return load(network.model.path, batch=ANY, ir_level=network.ir_level)
+    return load(network.model.path, batch=ANY, **recipe.import_options)
 
 
 def _weighed(planner: planning.Planner, found: Analysis) -> planning.Planner:

@@ -217,9 +217,14 @@ def borders(made: Transformed) -> tuple[Border, ...]:
         return borders_of(Module.parse(made.text).operation)
 
 
-def load(path: Path, *, batch: Batch | None = 1, ir_level: str = "fused") -> Network:
-    """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None is as in the file."""
-    model = import_model(path, batch=batch, only_floats=True)
+def load(
+    path: Path, *, batch: Batch | None = 1, ir_level: str = "fused", sizes: str = ""
+) -> Network:
+    """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None is as in the file.
+
+    `sizes` fixes those of inputs that are open, as `import_model` does.
+    """
+    model = import_model(path, batch=batch, sizes=sizes, only_floats=True)
     store = model.weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(model.text)

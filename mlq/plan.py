@@ -17,10 +17,14 @@ class LayerPlan(Part):
 
 
 class Plan(Value):
-    """The precision of each layer; a layer that the plan does not name stays f32."""
+    """The precision of each layer; a layer that the plan does not name stays f32.
+
+    `ir_level` and `sizes` are those of the recipe, and say what the layers are.
+    """
 
     target: str
     ir_level: str
+    sizes: str = ""
     scheme: str
     granularity: str
     layers: dict[str, LayerPlan]

@@ -240,6 +240,7 @@ def empty_plan(recipe: Recipe) -> Plan:
     return Plan(
         target=recipe.target,
         ir_level=recipe.ir_level,
+        sizes=recipe.sizes,
         scheme=recipe.scheme,
         granularity=recipe.granularity,
         layers={},

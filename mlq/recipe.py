@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from mlq.errors import UsageError
-from mlq.frontends.specs import samples_a_call
+from mlq.frontends.specs import parse_sizes, samples_a_call
 from mlq.precision import (
     F32,
     GRANULARITIES,
@@ -62,7 +62,8 @@ class Recipe(Part):
     measures; `select` is a rule of `mlq.rules`; `rounding` is that of weights, of few bits by
     auto; `methods` are none or some of `mlq.precision.METHODS`, with commas, or by auto those that
     measurably help; `costs` are those of layers, measured where the target's CPU is here. `batch`
-    is how many samples a call takes; with any, the module leaves it open, and one is measured with.
+    is how many samples a call takes; with any, the module leaves it open, and one is measured with;
+    `sizes` are of other axes of inputs that the network leaves open, as `T=98`.
     """
 
     target: str = "x86"
@@ -82,6 +83,7 @@ class Recipe(Part):
     costs: str = "measured"
     samples: PositiveInt | None = None
     batch: PositiveInt | Literal["any"] = 1
+    sizes: str = ""
     seed: int = 0
     threads: PositiveInt = 1
 
@@ -109,9 +111,15 @@ class Recipe(Part):
                 " per_axis and a scheme that is not power_of_two"
             )
         self.reduced_precisions()
+        parse_sizes(self.sizes)
         if self.uses("bias-correction") and self.granularity != "per_axis":
             raise UsageError("bias-correction goes with granularity per_axis")
         return self
+
+    @property
+    def import_options(self) -> dict[str, str]:
+        """How `mlq.network.load` is to read the network, besides the batch."""
+        return {"ir_level": self.ir_level, "sizes": self.sizes}
 
     @property
     def samples_a_call(self) -> int:

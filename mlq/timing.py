@@ -114,7 +114,7 @@ def measure_model(
     if reason := _why_not_timed(target):
         raise TargetError(f"target {target.name} cannot be timed: {reason}")
     with stages.stage("import"):
-        network = load(path, batch=recipe.samples_a_call, ir_level=recipe.ir_level)
+        network = load(path, batch=recipe.samples_a_call, **recipe.import_options)
         data = load_data("random:1", network.sample_specs, preprocess=preprocess, model_path=path)
     with stages.stage("calibrate"):
         results = [calibration.instrument(network, target).run(*_batch(network, data))]

@@ -73,6 +73,7 @@ def tune(
         target=settings.target,
         preprocess=preprocess,
         seed=settings.seed,
+        sizes=settings.sizes,
         tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):
@@ -275,6 +276,7 @@ class Search:
             "samples": configuration.samples,
             "seed": self.settings.seed,
             "threads": threads,
+            "sizes": self.settings.sizes,
         }
         recipe = mixing.recipe(configuration, target).model_copy(update=given)
         data = objective.calib.first(configuration.samples)

@@ -13,10 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.helper import make_node as node
 
-from mlq.errors import ModelError
+import mlq
+from mlq import artifact, checking, output
+from mlq.artifact import Artifact
+from mlq.errors import DataError, ModelError, UsageError
 from mlq.frontends.onnx import ImportedModel, import_model
 from mlq.network import load
 from mlq.peer import Peer
+from mlq.recipe import resolve
 
 KINDS = {
     "f16": (np.float16, TensorProto.FLOAT16),
@@ -168,3 +172,68 @@ def test_what_is_quantized_already_is_refused(tmp_path: Path, kind: str) -> None
     said = rf"n.onnx: node 'theirs' \({kind}\): the network is quantized already; give the float"
     with pytest.raises(ModelError, match=said):
         load(path)
+
+
+def sound(path: Path) -> Path:
+    """Convolutions over a sequence whose length is open, as is the length of another input."""
+    constants = {"w": WEIGHT[:, :, 0], "v": WEIGHT[:, :1, 1], "m": RIGHT}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1]),
+        node("Relu", ["c"], ["r"], "relu"),
+        node("Conv", ["z", "v"], ["d"], "other"),
+        node("GlobalAveragePool", ["r"], ["p"], "pool"),
+        node("GlobalAveragePool", ["d"], ["q"], "pool of other"),
+        node("Add", ["p", "q"], ["s"], "sum"),
+        node("Flatten", ["s"], ["f"], "flatten"),
+        node("MatMul", ["f", "m"], ["y"], "product"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, "T"]),
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 1, None]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])],
+        [numpy_helper.from_array(each.astype("f4"), name) for name, each in constants.items()],
+    )
+    message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(message, path)
+    return path
+
+
+def test_open_sizes_are_fixed_by_name_or_by_axis(tmp_path: Path) -> None:
+    path = sound(tmp_path / "n.onnx")
+    open_, fixed = import_model(path, batch=1), import_model(path, batch=1, sizes="T=20, z.2=9")
+    assert [each.shape for each in open_.inputs] == [(1, 4, None), (1, 1, None)]
+    assert [each.shape for each in fixed.inputs] == [(1, 4, 20), (1, 1, 9)]
+    assert {each.name for each in load(path).layers} < {
+        each.name for each in load(path, sizes="T=20,z.2=9").layers
+    }
+    with pytest.raises(ModelError, match=r"no input has an open size 'H'; there are: T, z\.2$"):
+        import_model(path, batch=1, sizes="H=20")
+    with pytest.raises(ModelError, match=r"'N'; there are: T, z\.2$"):
+        import_model(path, batch=1, sizes="N=20")
+
+
+@pytest.mark.parametrize("text", ["T", "T=", "T=x", "=3", "T=0", "T=-2", "T=2;z.2=9"])
+def test_what_is_no_size_is_named(text: str) -> None:
+    with pytest.raises(UsageError, match=f"sizes '{text}': '{text}' is no NAME=N"):
+        resolve({"sizes": text})
+
+
+def test_an_artifact_knows_the_sizes_it_was_made_with(tmp_path: Path) -> None:
+    path, out, sizes = sound(tmp_path / "n.onnx"), tmp_path / "out", "T=20,z.2=9"
+    with pytest.raises(DataError, match="give --sizes, or real samples"):
+        mlq.quantize(path, "random:4")
+    made = mlq.quantize(path, "random:4", sizes=sizes, max_drop=None)
+    output.write(out, made.files)
+    found = Artifact.open(out)
+    assert [each.shape for each in found.specs] == [(None, 4, 20), (None, 1, 9)]
+    again = found.recall(batch=1)
+    assert again.plan.sizes == sizes
+    assert [each.name for each in again.network.layers] == [e.name for e in made.report.layers]
+    given = {"x": RNG.normal(size=(3, 4, 20)).astype("f4"), "z": np.ones((3, 1, 9), np.float32)}
+    np.savez(tmp_path / "x.npz", **given)
+    assert artifact.run(out / "model.vmfb", tmp_path / "x.npz")["y"].shape == (3, 5)
+    assert len(checking.check(path, sizes=sizes).layers) == len(made.report.layers)

@@ -64,7 +64,8 @@ def finetune(
     torch.set_num_threads(prepared.subject.recipe.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = prepared.network
-    dynamic = load(network.model.path, batch=None, ir_level=network.ir_level)
+    recipe = prepared.subject.recipe
+    dynamic = load(network.model.path, batch=None, **recipe.import_options)
     teacher, student = Twin(dynamic), Twin(dynamic)
     pupil = _Pupil(prepared, {**prepared.base, **precisions}, student, device)
     teacher.parameters = {key: each.to(device) for key, each in teacher.parameters.items()}

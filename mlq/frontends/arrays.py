@@ -136,7 +136,7 @@ class Random:
             if None in spec.shape[1:] or not spec.shape:
                 raise DataError(
                     f"{where}: input {spec.name!r} is {shape_text(spec.shape)}, whose sizes are"
-                    " not all known; give real samples"
+                    " not all known; give --sizes, or real samples"
                 )
         return cls(int(count), seed, tuple(inputs))
 

@@ -14,7 +14,7 @@ from mlq.dialect.weights import WeightStore
 from mlq.errors import ModelError
 from mlq.frontends import writing
 from mlq.frontends.finite import is_finite
-from mlq.frontends.specs import WEIGHTED, Batch, TensorSpec
+from mlq.frontends.specs import WEIGHTED, Batch, TensorSpec, parse_sizes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,10 +56,11 @@ class ImportedModel:
 
 
 def import_model(
-    path: str | Path, *, batch: Batch | None = None, only_floats: bool = False
+    path: str | Path, *, batch: Batch | None = None, sizes: str = "", only_floats: bool = False
 ) -> ImportedModel:
     """Read the ONNX file at `path`; `batch` fixes, or opens, the first axis of every input.
 
+    `sizes` fixes others that are open (`specs.parse_sizes`).
     Opset 7 and newer, older ones whose ops are the same, external data, any size; floats of other
     widths than f32 become f32. ModelError, one line, for what is malformed, and for a network that
     is quantized already if it is to have `only_floats`.
@@ -75,7 +76,7 @@ def import_model(
     if only_floats:
         reading.expect_floats(source)
     opset = upgrading.opset_of(source.model)
-    model, constants = preparing.prepare(source, batch)
+    model, constants = preparing.prepare(source, batch, parse_sizes(sizes))
     roles = preparing.consumers(model.graph)
     weights = {k: v for k, v in constants.items() if _is_weight(v, roles.get(k, set()))}
     _expect_finite(file, weights, roles)

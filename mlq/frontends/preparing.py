@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ Array = NDArray[Any]
 _SAMPLES = "samples"
 
 
-def prepare(source: Source, batch: Batch | None) -> tuple[onnx.ModelProto, dict[str, Array]]:
+def prepare(
+    source: Source, batch: Batch | None, sizes: Mapping[str, int]
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The model to import, without initializers, and its constants.
 
-    `batch` becomes the first axis of every input. ModelError names the node that is at fault.
+    `batch` becomes the first axis of every input, `sizes` others that are open. ModelError
+    names the node that is at fault.
     """
     path, model, constants = source.path, source.model, dict(source.constants)
     put_in_order(path, model.graph)
@@ -39,6 +42,7 @@ def prepare(source: Source, batch: Batch | None) -> tuple[onnx.ModelProto, dict[
     upgrading.check_versions(path, model)
     _drop_initialized_inputs(path, model.graph, constants)
     old = _fix_inputs(path, model.graph, batch)
+    _fix_sizes(path, model.graph, sizes)
     model = upgrading.upgrade(path, model, constants)
     split_sums(model.graph)
     declared = _forget_shapes(model.graph)
@@ -47,7 +51,7 @@ def prepare(source: Source, batch: Batch | None) -> tuple[onnx.ModelProto, dict[
         _recall_shapes(model.graph, declared)
         or settle_reshapes(model.graph, constants)
         or fold(model, constants)
-        or (not old and _recall_sizes(model.graph, declared))
+        or (not old and not sizes and _recall_sizes(model.graph, declared))
     ):
         model = upgrading.infer(path, model, constants)
     upgrading.restore_foreign(model)
@@ -137,6 +141,27 @@ def _fix_inputs(path: Path, graph: onnx.GraphProto, batch: Batch | None) -> set[
             else:
                 first.dim_value = batch
     return replaced
+
+
+def _fix_sizes(path: Path, graph: onnx.GraphProto, sizes: Mapping[str, int]) -> None:
+    """Give open axes of inputs their sizes, by the names that they have or by input and axis."""
+    open_ = {}
+    for value in graph.input:
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if not size.HasField("dim_value"):
+                open_[f"{value.name}.{axis}"] = size
+    names = {size.dim_param for size in open_.values()} - {""}
+    for name in sizes:
+        if name not in {*open_, *names}:
+            known = ", ".join(sorted({size.dim_param or at for at, size in open_.items()}))
+            raise ModelError(
+                f"{path}: no input has an open size {name!r};"
+                f" {f'there are: {known}' if known else 'all of them are fixed'}"
+            )
+    for at, size in open_.items():
+        chosen = sizes.get(at, sizes.get(size.dim_param, 0))
+        if chosen:
+            size.dim_value = chosen
 
 
 def _forget_shapes(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:

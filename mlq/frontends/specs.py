@@ -5,12 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from mlq.errors import UsageError
+
 ANY: Literal["any"] = "any"
 Batch: TypeAlias = int | Literal["any"]
 """How many samples a call takes: a number that is fixed, or any that comes."""
 
 WEIGHTED = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Ops whose constant operands are weights, be they ever so small."""
+
+
+def parse_sizes(text: str) -> dict[str, int]:
+    """Sizes by the names that a file gives them, or by input and axis: `T=98,audio.2=64`.
+
+    UsageError for what is no list of those.
+    """
+    found = {}
+    for each in filter(None, (each.strip() for each in text.split(","))):
+        name, _, size = each.rpartition("=")
+        if not name or "=" in name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"sizes {text!r}: {each!r} is no NAME=N, as T=98 or audio.2=98 are")
+        found[name] = int(size)
+    return found
 
 
 def samples_a_call(batch: Batch) -> int:

@@ -46,6 +46,7 @@ class Task:
     target: str
     preprocess: Path | None = None
     seed: int = 0
+    sizes: str = ""
     tolerance: float = 0.0
     processes: int = 1
 
@@ -56,7 +57,7 @@ class Task:
 
     def objective(self) -> Objective:
         """Read network and samples, and be ready to measure."""
-        network = load(self.model)
+        network = load(self.model, sizes=self.sizes)
         opened = partial(
             load_data,
             inputs=network.sample_specs,

@@ -50,6 +50,7 @@ class Settings(Part):
     target: str = "x86"
     seed: int = 0
     threads: PositiveInt = 1
+    sizes: str = ""
     workers: PositiveInt | None = None
     scheduler: str | None = None
 

@@ -80,7 +80,9 @@ class Node:
         """The shape of an activation operand; only axis 0, the batch, may be dynamic."""
         shape = list(self.tensor(index).shape)
         if shapes.DYNAMIC in shape[1:]:
-            unsupported("a size other than the batch is known only at run time")
+            unsupported(
+                "a size other than the batch is known only at run time, unless --sizes says it"
+            )
         return shape
 
     def result_shape(self) -> list[int] | None:
