@@ -77,8 +77,8 @@ def check(
     """Say which layers can be integer on a target, and what stays float and why.
 
     With `numerics` the float network is compiled and run, every ONNX node an op of its own, and
-    each tensor compared with ONNX Runtime's, on the first sample of `data`. `sizes` are of axes that
-    inputs leave open, as `T=98`.
+    each tensor compared with ONNX Runtime's, on the first sample of `data`. `sizes` are of axes
+    that inputs leave open, as `T=98`.
     """
     path, device = Path(model), targets.by_name(target)
     read = partial(load, path, batch=1, sizes=sizes or "")

@@ -19,6 +19,7 @@ from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
 from mlq.kernels import code, library
+from mlq.kernels.elementwise import Lookup
 from mlq.kernels.executable import MARGIN_VALUE, Buffer, Executables, Kernel
 from mlq.kernels.finishing import FITTING, Finish, Numbers
 from mlq.kernels.image import NO_MARGIN, Image, Margin
@@ -966,3 +967,18 @@ def test_weights_are_packed_alike_at_load_and_when_compiling(demo: Path) -> None
         [x], Ranges(calibrator="minmax", samples=1, tensors={}), {}
     )
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], simulated[0])
+
+
+@pytest.mark.parametrize("result", ["u16", "f32"])
+@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa.words], ids=lambda isa: isa.name)
+def test_no_number_is_looked_up_beyond_its_table(isa: Isa, result: Kind) -> None:
+    """Of 12 bits there are 4096 entries, and behind a pixel's last channel are any 16 bits."""
+    image, rng = Image(1, 64, 64, 16), np.random.default_rng(0)
+    kernel = Lookup(isa, image, image, ("u16", result), 4096)
+    stored = np.arange(1 << 16, dtype=np.uint16)
+    dtype = np.float32 if result == "f32" else np.int16
+    table = rng.integers(-(1 << 15), 1 << 15, 4096).astype(dtype)
+    runner = emulation.load(program([kernel]), target_of(isa), {}, outputs=1)
+    found = runner.run(stored.view(np.int16), table, np.zeros(2, np.int32))[0]
+    shown = stored + np.uint16(isa.storage_of("u16").offset)
+    np.testing.assert_array_equal(found, table[shown & 4095])

@@ -226,9 +226,11 @@ class Lookup:
         storage = self.isa.storage_of(self.kinds[0])
         for i in range(size):
             source, target = (code.plus(place, code.plus(first, i)) for place in places)
-            number = arith.index_castui(
-                IndexType.get(), storage.shown(code.scalar(memory[0], source))
-            )
+            shown = storage.shown(code.scalar(memory[0], source))
+            if self.entries < 1 << shown.type.width:
+                # Behind the last channel of a pixel there may be any number.
+                shown = arith.andi(shown, code.constant(self.entries - 1, str(shown.type)))
+            number = arith.index_castui(IndexType.get(), shown)
             code.store(code.load(memory[1], number, 1), memory[-1], target)
 
 
