@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
@@ -11,7 +12,8 @@ from mlq.targets.program import Command, Copy, Dispatch, Fill, Program, Span, Te
 KERNELS, WEIGHTS, EXECUTABLE = "kernels.o", "weights.bin", "model"
 _FIXED = ("main.c", "program.h", "run.c", "weights.S")
 _SOURCES = "main.c model.c run.c weights.S kernels.o"
-_LIBRARY = "__linked_library_query"  # what IREE calls the one entry of its object file
+# How IREE calls the one entry of its object file: by the kernel, where there is but one.
+_LIBRARY = re.compile(rb"\.text\.([\w$]+_library_query)\0")
 _ALIGNMENT = 64
 # Codes of model_run that are not a kernel's.
 _CODES = {"MODEL_NO_LIBRARY": -1, "MODEL_NO_KERNEL": -2, "MODEL_NO_LOCAL_MEMORY": -3}
@@ -70,6 +72,8 @@ def _header(program: Program) -> str:
         for index, each in enumerate(tensors)
     )
     most = max(len(each.spans) for each in program.commands if isinstance(each, Dispatch))
+    named = _LIBRARY.search(program.kernels)
+    library = "MODEL_HAS_NO_LIBRARY" if named is None else named[1].decode()
     return (
         f"/* Made by mlq. A network that needs no runtime.\n *\n{said} */\n"
         "#ifndef MODEL_H\n#define MODEL_H\n\n#include <stddef.h>\n\n"
@@ -77,7 +81,7 @@ def _header(program: Program) -> str:
         f"#define MODEL_OUTPUTS {len(program.outputs)}\n"
         f"#define MODEL_COMMANDS {len(program.commands)}\n"
         f"#define MODEL_MOST_SPANS {most}\n"
-        f"#define MODEL_LIBRARY {_LIBRARY}\n\n"
+        f"#define MODEL_LIBRARY {library}\n\n"
         f"{codes}\n"
         "/* Write inputs where these say, call model_run, and read outputs where those say.\n"
         " * model_run gives 0, or a code of those above. */\n"
