@@ -637,6 +637,16 @@ def test_linear_resizes(tmp_path: Path, rule: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_a_pool_of_single_pixels_picks_them(tmp_path: Path, kind: str) -> None:
+    nodes = [node(kind, ["x"], ["y"], kernel_shape=[1, 1], strides=[2, 3])]
+    path = save(tmp_path / "n.onnx", nodes, ("N", 4, 7, 9), {})
+    image = reals(2, 4, 7, 9)
+    raised = raise_(path, image)
+    assert_same(raised, onnx_runtime(path, image))
+    assert raised.ops["slice"] == 1
+
+
 @pytest.mark.usefixtures("onnxruntime_oracle")
 @pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "Conv"])
 def test_windows(tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:

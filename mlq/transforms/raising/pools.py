@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch_mlir.ir import Value
 
 from mlq.dialect import build
@@ -15,6 +17,8 @@ def max_pool(node: Node) -> Value:
     if len(results) > 1 and list(results[1].uses):
         unsupported("its indices are used")
     windows = windows_of(node, node.attribute("kernel_shape", []))
+    if windows.are_pixels:
+        return as_input(_picked(as_image(node.activation()), windows.strides), node)
     pooled = build.max_pool2d(
         as_image(node.activation()),
         kernel=windows.kernel,
@@ -30,6 +34,8 @@ def average_pool(node: Node) -> Value:
     windows = windows_of(node, node.attribute("kernel_shape", []))
     if set(windows.dilations) != {1}:
         unsupported("its windows are dilated")
+    if windows.are_pixels:
+        return as_input(_picked(as_image(node.activation()), windows.strides), node)
     pooled = build.avg_pool2d(
         as_image(node.activation()),
         kernel=windows.kernel,
@@ -67,6 +73,14 @@ def reduce_mean(node: Node) -> Value:
         return mean
     kept = [size for axis, size in enumerate(build.shape_of(mean)) if axis not in axes]
     return build.reshape(mean, kept)
+
+
+def _picked(image: Value, strides: Sequence[int]) -> Value:
+    """Every n-th pixel of an image in NCHW: what is left of windows of one pixel."""
+    sizes = [
+        -(-size // step) for size, step in zip(build.shape_of(image)[2:], strides, strict=True)
+    ]
+    return build.slice(image, offsets=[0] * 4, sizes=[-1, -1, *sizes], strides=[1, 1, *strides])
 
 
 POOLS = {

@@ -33,6 +33,11 @@ class Windows:
         top, left, bottom, right = self.pads
         return top, left, bottom + self.ceil_pads[0], right + self.ceil_pads[1]
 
+    @property
+    def are_pixels(self) -> bool:
+        """Whether each is one pixel of the image."""
+        return set(self.kernel) == {1} and not any(self.all_pads)
+
 
 def windows_of(node: Node, kernel: Sequence[int]) -> Windows:
     """The windows of a Conv or a pool of 1 or 2 spatial axes (ONNX Conv, MaxPool, AveragePool)."""
