@@ -139,6 +139,7 @@ def _run(tool: str, arguments: Sequence[str], folder: Path) -> str:
         command, cwd=folder, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        lines = [each for each in done.stderr.splitlines() if each and "WARNING" not in each]
+        said = lines[-1] if lines else f"it ended with {done.returncode}"
         raise TargetError(f"{tool} cannot time the module: {said}; use --costs table")
     return done.stdout

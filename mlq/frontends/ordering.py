@@ -19,7 +19,7 @@ def put_in_order(path: Path, graph: onnx.GraphProto) -> None:
     """
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     needs = {
-        i: {makers[name] for name in _read(node) if name in makers}
+        i: {makers[name] for name in _read(node) if name in makers} - {i}
         for i, node in enumerate(graph.node)
     }
     if all(max(each, default=-1) < i for i, each in needs.items()):
