@@ -55,7 +55,7 @@ def measure(
     vmfb = compile_module(plain.text, device, embed=False)
     executable = runtime.load(vmfb, parameters=plain.weights)
     executable.run(*batches[0])
-    simulation = simulate(subject, lane_count=1)
+    simulation = simulate(subject, at_once=1)
     base = uniform(subject.network, "w8a8", subject.allowed)
     one = calibration.observe(subject.network, simulation.observed(batches[:1]))
     ranges = calibration.ranges_by("minmax", one, scheme="asymmetric")

@@ -80,7 +80,7 @@ def cost(width: int, depth: int) -> dict[str, float]:
         recipe = resolve({"effort": "quick", "calibrator": "minmax"})
         target, stages = targets.by_name("x86"), Stages(visible=True)
         subject = Subject.of(path, data, target, recipe, stages)
-        simulation = analysis.simulate(subject, lane_count=1)
+        simulation = analysis.simulate(subject, at_once=1)
         next(simulation.observed(subject.batches()))
         start = time.process_time()
         observations = analysis.observe(subject, simulation)

@@ -125,7 +125,7 @@ def measured(
 def _measure(network: networks.Network, level: str, precisions: str) -> Measured:
     subject = subject_of(network, level, precisions=precisions)
     seconds = dict[str, float]()
-    simulation = analysis.simulate(subject, lane_count=1)
+    simulation = analysis.simulate(subject, at_once=1)
     seconds["calibrate"], observations = _spent(lambda: analysis.observe(subject, simulation))
     choice = analysis.choose_ranges(subject, observations, simulation)
     # What is loaded once is left out.

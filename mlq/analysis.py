@@ -212,10 +212,10 @@ def observe(subject: Subject, simulation: Simulation) -> calibration.Observation
         return calibration.observe(subject.network, results, advance=advance)
 
 
-def simulate(subject: Subject, *, lane_count: int = 0) -> Simulation:
+def simulate(subject: Subject, *, at_once: int = 0) -> Simulation:
     """Compile the module that serves calibration and every configuration.
 
-    Batches are run on as many processors as there are, or in so many lanes.
+    Batches are run on as many processors as there are, or so many `at_once`.
     """
     with subject.stages.stage("compile simulation"):
         return Simulation(
@@ -225,7 +225,7 @@ def simulate(subject: Subject, *, lane_count: int = 0) -> Simulation:
             own=subject.recipe.sensitivity_metric in OWN_METRICS,
             scheme=subject.recipe.scheme,
             granularity=subject.recipe.granularity,
-            lane_count=lane_count,
+            at_once=at_once,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import lanes, metrics
+from mlq import metrics, parallel
 from mlq.emulation import Runner
 
 Array = NDArray[Any]
@@ -43,8 +43,8 @@ def outputs(
             sizes.append(len(arrays[0]))
             yield [filled(array, batch) for array in arrays]
 
-    runners = [each.run for each in executable.twins(lanes.most())]
-    for results in lanes.run(whole(), runners):
+    runners = [each.run for each in executable.twins(parallel.most())]
+    for results in parallel.run(whole(), runners):
         size = sizes.popleft()
         if not collected:
             collected = [[] for _ in results]

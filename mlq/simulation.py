@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlq import lanes, runtime
+from mlq import parallel, runtime
 from mlq.dialect.weights import Made, WeightStore
 from mlq.network import Network, Transformed
 from mlq.precision import Granularity, Scheme
@@ -34,7 +34,7 @@ class Simulation(StoredNetwork):
     Of `chains` many at once, `lockstep` compares each with float; with `own` it also compares what
     each layer alone makes of float operands. The module serves calibration, too.
     While the compiler, a process of its own, is at it, work `beside` it is done. Batches are run
-    in so many `lanes`, by default one for each processor.
+    so many `at_once`, by default one on each processor.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Simulation(StoredNetwork):
         own: bool = False,
         scheme: Scheme = "asymmetric",
         granularity: Granularity = "per_axis",
-        lane_count: int = 0,
+        at_once: int = 0,
         beside: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(network, scheme=scheme, granularity=granularity)
-        self._chains, self._own, self._lanes = chains, own, lane_count or lanes.most()
+        self._chains, self._own, self._at_once = chains, own, at_once or parallel.most()
         entries = ("simulated", "lockstep") if chains else ("simulated",)
         self._modules = self._compiled(entries, target, beside)
         self._loaded: dict[str, list[runtime.Executable]] = {}
@@ -138,10 +138,10 @@ class Simulation(StoredNetwork):
         """Results of an entry for each batch; the `last` arguments are those of every call."""
         executables = self._prepared(entry, chains)
         runners = [lambda *inputs, one=one: one.run(*inputs, *last) for one in executables]
-        yield from lanes.run(batches, runners)
+        yield from parallel.run(batches, runners)
 
     def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> list[runtime.Executable]:
-        """The executables of an entry, one a lane, with the weights of these chains bound."""
+        """The executables of an entry, each for a thread, with the weights of these chains bound."""
         configuration = {suffix: dict(each) for suffix, each in chains.items()}
         bound = (self._scheme, self._granularity, self._refinement, configuration)
         executables = self._loaded.get(entry)
@@ -158,9 +158,10 @@ class Simulation(StoredNetwork):
             self._loaded.clear()  # what is loaded holds packed weights: of both that would be twice
             executables = [runtime.load(vmfb, parameters=given, entry=entry)]
         else:
+            del executables[1:]  # which share what was bound before
             executables[0].swap_parameters(given)
         executables[0].keep([given[key] for key in keys])
-        self._loaded[entry] = executables[0].twins(self._lanes)
+        self._loaded[entry] = executables[0].twins(self._at_once)
         self._bound[entry] = bound
         return self._loaded[entry]
 

@@ -144,12 +144,12 @@ def test_workers_of_our_own_share_the_processors(
     demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that together they run as many samples side by side as one process would alone."""
-    monkeypatch.setattr("mlq.lanes.processors", lambda: 6)
+    monkeypatch.setattr("mlq.parallel.processors", lambda: 6)
     alone = task(demo)
-    assert alone.objective()._lanes == 6
+    assert alone.objective()._at_once == 6
     with cluster.opened(alone, "d", address=None, workers=2) as (measuring, jobs):
         assert jobs == 2
-        assert measuring._task.objective()._lanes == 3
+        assert measuring._task.objective()._at_once == 3
 
 
 def test_workers_of_our_own(demo: Path) -> None:

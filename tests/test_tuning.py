@@ -454,19 +454,19 @@ def test_a_trial_measures_the_configured_network(objective: Objective) -> None:
     assert found.kl_mnat > 0.0
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_samples_beside_each_other_are_samples(
-    objective: Objective, lanes: int, monkeypatch: pytest.MonkeyPatch
+    objective: Objective, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = Configuration(8, "symmetric", "minmax", "per_tensor", "none")
     batches = list(itertools.islice(objective._evaluated, 7))
     simulation = objective.simulation.configured("symmetric", "per_tensor")
     how = objective.ranges(point), objective.decision(point).assignment
     expected = [simulation.run(batch, *how)[0] for batch in batches]
-    monkeypatch.setattr(simulation, "_lanes", lanes)
+    monkeypatch.setattr(simulation, "_at_once", at_once)
     simulation.release()
     found = [first for first, *_ in simulation.each(batches, *how)]
-    assert len(simulation._loaded["simulated"]) == lanes
+    assert len(simulation._loaded["simulated"]) == at_once
     np.testing.assert_array_equal(found, expected)
 
 
@@ -571,7 +571,7 @@ def test_the_allocator_leaves_the_noisiest_layers_in_float(
 ) -> None:
     """Noise is energy: a quarter of it is asked for of the calibration samples' KL."""
     only_bytes = replace(targets.by_name("x86"), menu="f32,w8a8")
-    monkeypatch.setattr(objective, "mixing", Mixing(objective, only_bytes, lane_count=1))
+    monkeypatch.setattr(objective, "mixing", Mixing(objective, only_bytes, at_once=1))
     some = Configuration(200, "symmetric", "minmax", "per_tensor", "none")
     whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
     assert objective.mixing.known_us(mixed) is None
@@ -586,7 +586,7 @@ def test_the_allocator_leaves_the_noisiest_layers_in_float(
 def test_the_allocator_takes_words_where_they_are_as_fast_as_bytes(objective: Objective) -> None:
     some = Configuration(200, "asymmetric", "minmax", "per_axis", "none")
     whole, mixed = (replace(some, mixed=each) for each in ("none", "quantunev2"))
-    avx2 = Mixing(objective, targets.by_name("x86:avx2"), lane_count=1)
+    avx2 = Mixing(objective, targets.by_name("x86:avx2"), at_once=1)
     found = avx2.decision(mixed)
     assert found.us < 1.05 * avx2.decision(whole).us
     chosen = list(found.assignment.values())

@@ -27,7 +27,6 @@ _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 def exponential(x: Value) -> Value:
     """The exponential of what is at most 87; of what is no number, none."""
     lanes = code.lanes_of(x)
-
     number = partial(_number, like=x)
     x = code.greater(number(_LEAST), x)
     octaves = code.call("llvm.roundeven", x.type, arith.mulf(x, number(_PER_OCTAVE)))

@@ -76,9 +76,9 @@ class Calibrated(Protocol):
 class Mixing:
     """Decides for configurations of one network."""
 
-    def __init__(self, calibrated: Calibrated, target: Target, *, lane_count: int) -> None:
+    def __init__(self, calibrated: Calibrated, target: Target, *, at_once: int) -> None:
         self._calibrated, self._network = calibrated, calibrated.network
-        self._target, self._lanes = target, lane_count
+        self._target, self._at_once = target, at_once
         self.supported = planning.supported(self._network, target, [PRECISION])
         self._decided: dict[Configuration, Decision] = {}
         self._by_rule = cache(self._ruled)
@@ -148,4 +148,4 @@ class Mixing:
         """The network beside its float self; runs on this machine, whatever the target."""
         host, menu = targets.host_target(), Recipe(precisions=self._target.menu)
         chains = len(menu.reduced_precisions())
-        return Simulation(self._network, host, chains=chains, lane_count=self._lanes)
+        return Simulation(self._network, host, chains=chains, at_once=self._at_once)

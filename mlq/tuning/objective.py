@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlq import calibration, equalization, evaluation, lanes, targets
+from mlq import calibration, equalization, evaluation, parallel, targets
 from mlq.errors import DataError, DiagnosticError, UsageError
 from mlq.frontends.data import Dataset
 from mlq.network import Network
@@ -68,8 +68,8 @@ class Objective:
     ) -> None:
         self.network = network
         self.calib, self.data = calib.shuffled(seed), evaluation_data.shuffled(seed)
-        self._tolerance, self._lanes = tolerance, lanes.most(processes)
-        self.mixing = Mixing(self, target, lane_count=self._lanes)
+        self._tolerance, self._at_once = tolerance, parallel.most(processes)
+        self.mixing = Mixing(self, target, at_once=self._at_once)
         self._names = [spec.name for spec in network.model.inputs]
         self._observations: dict[tuple[int, Equalized], calibration.Observations] = {}
         self._equalized: dict[Equalized, dict[str, Array]] = {None: {}}
@@ -82,7 +82,7 @@ class Objective:
     @cached_property
     def simulation(self) -> Simulation:
         """The module that calibrates and serves every trial, compiled when it is needed."""
-        make = partial(Simulation, chains=0, lane_count=self._lanes)
+        make = partial(Simulation, chains=0, at_once=self._at_once)
         return make(self.network, targets.host_target(), beside=self._beside)
 
     @cached_property

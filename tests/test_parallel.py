@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mlq import lanes
-from mlq.lanes import Array, Runner
+from mlq import parallel
+from mlq.parallel import Array, Runner
 
 
 def slower(seconds: float) -> Runner:
@@ -27,22 +27,24 @@ def slower(seconds: float) -> Runner:
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 @pytest.mark.parametrize("batches", [0, 1, 2, 5, 20])
 def test_results_come_in_the_order_of_their_batches(count: int, batches: int) -> None:
-    runners = [slower(0.001 * lane) for lane in range(count)]
-    found = list(lanes.run(([np.full(1, i)] for i in range(batches)), runners))
+    runners = [slower(0.001 * number) for number in range(count)]
+    found = list(parallel.run(([np.full(1, i)] for i in range(batches)), runners))
     assert [int(each[0]) for (each,) in found] == [2 * i for i in range(batches)]
 
 
-def test_each_lane_is_a_thread_of_its_own() -> None:
+def test_each_runner_has_a_thread_of_its_own() -> None:
     used: list[set[int]] = [set(), set(), set()]
 
-    def noting(lane: int) -> Runner:
+    def noting(number: int) -> Runner:
         def run(array: Array) -> list[Array]:
-            used[lane].add(threading.get_ident())
+            used[number].add(threading.get_ident())
             return [array]
 
         return run
 
-    list(lanes.run(([np.full(1, i)] for i in range(12)), [noting(lane) for lane in range(3)]))
+    list(
+        parallel.run(([np.full(1, i)] for i in range(12)), [noting(number) for number in range(3)])
+    )
     assert [len(each) for each in used] == [1, 1, 1]
     assert len(set.union(*used)) == 3
 
@@ -55,7 +57,7 @@ def test_few_batches_are_read_ahead() -> None:
             read.append(i)
             yield [np.full(1, i)]
 
-    results = lanes.run(batches(), [slower(0.0)] * 2)
+    results = parallel.run(batches(), [slower(0.0)] * 2)
     assert read == []
     for done in range(1, 11):
         next(results)
@@ -73,7 +75,7 @@ def test_what_a_runner_raises_is_raised_where_its_result_is_asked_for() -> None:
             raise ValueError("no")
         return [array]
 
-    results = lanes.run(([np.full(1, i)] for i in range(1000)), [failing] * 2)
+    results = parallel.run(([np.full(1, i)] for i in range(1000)), [failing] * 2)
     assert [int(next(results)[0][0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="no"):
         next(results)
@@ -81,9 +83,9 @@ def test_what_a_runner_raises_is_raised_where_its_result_is_asked_for() -> None:
 
 
 def test_processes_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "processors", lambda: 6)
-    assert [lanes.most(each) for each in (1, 2, 4, 7)] == [6, 3, 1, 1]
-    monkeypatch.setattr(lanes, "processors", lambda: 96)
-    assert lanes.most() == 8
+    monkeypatch.setattr(parallel, "processors", lambda: 6)
+    assert [parallel.most(each) for each in (1, 2, 4, 7)] == [6, 3, 1, 1]
+    monkeypatch.setattr(parallel, "processors", lambda: 96)
+    assert parallel.most() == 8
     monkeypatch.undo()
-    assert 1 <= lanes.processors() <= (os.cpu_count() or 1)
+    assert 1 <= parallel.processors() <= (os.cpu_count() or 1)

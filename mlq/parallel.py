@@ -1,7 +1,7 @@
-"""Batches side by side: each lane runs every n-th of them, and results come in their order.
+"""Batches side by side: each of some threads runs every n-th, and results come in their order.
 
-A lane is a thread. What a batch makes does not depend on its lane, so nothing that is measured
-depends on the number of processors.
+What a batch makes does not depend on its thread, so nothing that is measured depends on the number
+of processors.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Array = NDArray[Any]
 Runner = Callable[..., list[Array]]
 
 _MOST = 8  # are given samples of a small network by Python as fast as they run them
-# Batches of each lane that are read before the caller asks for the first of them.
+# Batches of each thread that are read before the caller asks for the first of them.
 _AHEAD = 2
 
 
 def most(processes: int = 1) -> int:
-    """As many lanes as there are processors for, where so many processes run at once."""
+    """As many threads as there are processors for, where so many processes run at once."""
     return max(min(processors() // processes, _MOST), 1)
 
 
@@ -38,7 +38,7 @@ def processors() -> int:
 
 
 def run(batches: Iterable[Sequence[Array]], runners: Sequence[Runner]) -> Generator[list[Array]]:
-    """Results of each batch, in order, by as many `runners` as there are lanes.
+    """Results of each batch, in order; each of the `runners` is called in a thread of its own.
 
     While the caller looks at some, the next are run: until the end, or until this is closed, the
     runners are for nothing else.
@@ -49,8 +49,8 @@ def run(batches: Iterable[Sequence[Array]], runners: Sequence[Runner]) -> Genera
             stack.callback(partial(pool.shutdown, cancel_futures=True))
         waiting = deque[Future[list[Array]]]()
         for index, batch in enumerate(batches):
-            lane = index % len(runners)
-            waiting.append(pools[lane].submit(runners[lane], *batch))
+            number = index % len(runners)
+            waiting.append(pools[number].submit(runners[number], *batch))
             if len(waiting) >= _AHEAD * len(runners):
                 yield waiting.popleft().result()
         while waiting:
