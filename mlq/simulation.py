@@ -141,7 +141,7 @@ class Simulation(StoredNetwork):
         yield from parallel.run(batches, runners)
 
     def _prepared(self, entry: str, chains: Mapping[str, Assignment]) -> list[runtime.Executable]:
-        """The executables of an entry, each for a thread, with the weights of these chains bound."""
+        """The executables of an entry, each for a thread, with these chains' weights bound."""
         configuration = {suffix: dict(each) for suffix, each in chains.items()}
         bound = (self._scheme, self._granularity, self._refinement, configuration)
         executables = self._loaded.get(entry)
