@@ -57,6 +57,7 @@ class Check(Part):
     layers: tuple[LayerFacts, ...]
     float_ops: tuple[FloatOp, ...]
     tensors: tuple[TensorCheck, ...] = ()
+    quantized_nodes: int = 0
 
     @property
     def sound(self) -> bool:
@@ -106,6 +107,7 @@ def check(
         ),
         float_ops=tuple(float_ops(network)),
         tensors=compared,
+        quantized_nodes=network.model.quantized_nodes,
     )
 
 

@@ -224,7 +224,7 @@ def load(
 
     `sizes` fixes those of inputs that are open, as `import_model` does.
     """
-    model = import_model(path, batch=batch, sizes=sizes, only_floats=True)
+    model = import_model(path, batch=batch, sizes=sizes, in_floats=True)
     store = model.weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(model.text)

@@ -15,7 +15,7 @@ Real = float
 
 
 class ModelFacts(Part):
-    """The network that came in."""
+    """The network that came in; `quantized_nodes` is how many of the file's were on integers."""
 
     path: str
     sha256: str
@@ -23,6 +23,7 @@ class ModelFacts(Part):
     nodes: int
     params: int
     macs: int
+    quantized_nodes: int = 0
 
 
 class Hardware(Part):

@@ -120,6 +120,7 @@ def _model(network: Network) -> ModelFacts:
         nodes=model.nodes,
         params=model.parameters,
         macs=sum(layer.macs for layer in network.layers),
+        quantized_nodes=model.quantized_nodes,
     )
 
 

@@ -1,4 +1,4 @@
-"""Files as other tools leave them: other floats, nodes in any order, quantized networks."""
+"""Files as other tools leave them: other floats, nodes in any order, open sizes."""
 
 from __future__ import annotations
 
@@ -159,19 +159,6 @@ def test_nodes_that_wait_for_each_other_are_named(tmp_path: Path) -> None:
         ModelError, match=r"node '\w+' \(\w+\) reads what is made of its own result"
     ):
         imported(tmp_path / "n.onnx", message)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    ["QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"],
-)
-def test_what_is_quantized_already_is_refused(tmp_path: Path, kind: str) -> None:
-    path, message = tmp_path / "n.onnx", network(np.float32, TensorProto.FLOAT, ends=1)
-    message.graph.node.append(node(kind, ["x"], ["q"], "theirs"))
-    onnx.save(message, path)
-    said = rf"n.onnx: node 'theirs' \({kind}\): the network is quantized already; give the float"
-    with pytest.raises(ModelError, match=said):
-        load(path)
 
 
 def sound(path: Path) -> Path:

@@ -30,7 +30,8 @@ class ImportedModel:
 
     `text` is the module at contract IMPORTED; locations are the ONNX node names. `weights` holds
     what its `mlq.weight` ops name. `graph` is the prepared ONNX model, in which the initializers
-    that are in `weights` have no data. `opset` is the file's; `sha256` covers external data too.
+    that are in `weights` have no data. `opset` is the file's; `sha256` covers external data too;
+    of the file's nodes so many as `quantized_nodes` were on integers that stand for reals.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class ImportedModel:
     text: str
     weights: WeightStore
     graph: ModelProto
+    quantized_nodes: int = 0
 
     def to_onnx(self) -> ModelProto:
         """The prepared model with its weights, as ONNX Runtime takes it; below 2 GB only."""
@@ -56,25 +58,24 @@ class ImportedModel:
 
 
 def import_model(
-    path: str | Path, *, batch: Batch | None = None, sizes: str = "", only_floats: bool = False
+    path: str | Path, *, batch: Batch | None = None, sizes: str = "", in_floats: bool = False
 ) -> ImportedModel:
     """Read the ONNX file at `path`; `batch` fixes, or opens, the first axis of every input.
 
     `sizes` fixes others that are open (`specs.parse_sizes`).
     Opset 7 and newer, older ones whose ops are the same, external data, any size; floats of other
-    widths than f32 become f32. ModelError, one line, for what is malformed, and for a network that
-    is quantized already if it is to have `only_floats`.
+    widths than f32 become f32. A network that is quantized already is taken for the float one that
+    it stands for if it is to be `in_floats`. ModelError, one line, for what is malformed.
     """
     # onnx takes 0.3 s to load; who reads no model should not wait for it.
     from mlq.dialect.importer import import_graph
-    from mlq.frontends import preparing, reading, upgrading
+    from mlq.frontends import preparing, quantized, reading, upgrading
 
     file = Path(path)
     if isinstance(batch, int) and batch < 1:
         raise ModelError(f"{file}: cannot be given batch {batch}; a batch is at least 1")
     source = reading.read(file)
-    if only_floats:
-        reading.expect_floats(source)
+    quantized_nodes = quantized.as_floats(source) if in_floats else 0
     opset = upgrading.opset_of(source.model)
     model, constants = preparing.prepare(source, batch, parse_sizes(sizes))
     roles = preparing.consumers(model.graph)
@@ -96,6 +97,7 @@ def import_model(
         text=text,
         weights=WeightStore(weights),
         graph=model,
+        quantized_nodes=quantized_nodes,
     )
 
 

@@ -25,8 +25,6 @@ Array = NDArray[Any]
 # Up to this many bytes, what is stored outside is read into memory: a map would cost more.
 _MAP_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 24
-# How the ops begin of networks that are quantized. A DequantizeLinear alone is how to keep weights.
-_OF_INTEGERS = ("ConvInteger", "DynamicQuantize", "MatMulInteger", "QLinear", "QuantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,18 @@ def walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
                 yield from walk(graph.node)
 
 
-def expect_floats(source: Source) -> None:
-    """ModelError where a node computes with integers that stand for reals."""
-    for node in walk(source.model.graph.node):
-        if node.op_type.startswith(_OF_INTEGERS):
-            raise ModelError(
-                f"{source.path}: node {label(node)}: the network is quantized already;"
-                " give the float network that it was made of"
-            )
-
-
 def label(node: onnx.NodeProto) -> str:
     """How messages name a node: 'conv1' (Conv), or the one that makes 'x' (Conv)."""
     who = repr(node.name) if node.name else f"that makes {(*node.output, '')[0]!r}"
     return f"{who} ({node.op_type})"
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """The name, or one like it, that is not among those taken; it is then."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:

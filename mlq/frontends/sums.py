@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper
 
-from mlq.frontends.reading import walk
+from mlq.frontends.reading import unused, walk
 
 
 def split_sums(graph: onnx.GraphProto) -> None:
@@ -31,14 +31,7 @@ def _additions(node: onnx.NodeProto, taken: set[str]) -> Iterator[onnx.NodeProto
         yield helper.make_node("Identity", [total], node.output, node.name)
     for i, term in enumerate(rest, start=1):
         last = i == len(rest)
-        result = node.output[0] if last else _unused(f"{node.output[0]}/{i}", taken)
+        result = node.output[0] if last else unused(f"{node.output[0]}/{i}", taken)
         name = node.name if last else f"{node.name}/{i}"
         yield helper.make_node("Add", [total, term], [result], name)
         total = result
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -67,7 +67,17 @@ def verdict(report: Report) -> list[Paragraph]:
     differs = any(layer.precision != "f32" for layer in report.layers)
     told = differs and faster < 1.0 and report.stand_in is None
     warned = [Paragraph(slower, alarm=True)] if told else []
-    return [*missed, *agreement.stand_in(report), *warned, Paragraph(" ".join(said))]
+    said.append(was_quantized(report.model.quantized_nodes))
+    text = " ".join(filter(None, said))
+    return [*missed, *agreement.stand_in(report), *warned, Paragraph(text)]
+
+
+def was_quantized(nodes: int) -> str:
+    """What is to be known of a file that had so many nodes on integers; empty if it had none."""
+    if not nodes:
+        return ""
+    had = numbers.things(nodes, "node")
+    return f"The file was quantized: float is the network that its {had} on integers stood for."
 
 
 def cards(report: Report) -> Cards:

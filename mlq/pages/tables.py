@@ -196,6 +196,8 @@ def _first(array: Any) -> str:
 
 def check(found: Check) -> list[Block]:
     """What can be integer, what stays float, and what was computed wrongly."""
+    from mlq.pages import content
+
     rows: list[tuple[Cell, ...]] = [
         (layer.name, layer.op, numbers.count(layer.macs), " ".join(layer.precisions))
         for layer in found.layers
@@ -206,7 +208,7 @@ def check(found: Check) -> list[Block]:
         Paragraph(
             f"{found.model}: opset {found.opset}, {found.nodes} nodes,"
             f" {numbers.things(len(found.layers), 'layer')}, of which {integer} can be integer on"
-            f" {found.target}."
+            f" {found.target}. {content.was_quantized(found.quantized_nodes)}".rstrip()
         ),
     ]
     reasons = {layer.why for layer in found.layers}
