@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mlq.casts import Casts
 from mlq.latency import Latency
+from mlq.trials import TuningReport
 from mlq.values import Part, Value
 
 Real = float
@@ -15,7 +16,11 @@ Real = float
 
 
 class ModelFacts(Part):
-    """The network that came in; `quantized_nodes` is how many of the file's were on integers."""
+    """The network that came in.
+
+    `quantized_nodes` is how many of the file's were on integers, `open_sizes` the `--sizes` that
+    the samples have where the network leaves some open.
+    """
 
     path: str
     sha256: str
@@ -24,6 +29,7 @@ class ModelFacts(Part):
     params: int
     macs: int
     quantized_nodes: int = 0
+    open_sizes: str = ""
 
 
 class Hardware(Part):
@@ -220,45 +226,6 @@ class Constraint(Part):
     limit: Real
     value: Real
     met: bool
-
-
-class TrialReport(Part):
-    """A configuration that was tried on `evaluated` samples; `artifact` is its folder in OUT's.
-
-    `kl_within_mnat`: how far KL may be from that of more samples; None if it was stopped as worse,
-    figures are then estimates. `on_front`: no other trial has less loss and less predicted time.
-    """
-
-    number: int
-    samples: int
-    scheme: str
-    calibrator: str
-    granularity: str
-    mixed: str
-    rounding: str = "nearest"
-    methods: str = "none"
-    accuracy: Real
-    lost_points: Real
-    kl_mnat: Real
-    evaluated: int
-    kl_within_mnat: Real | None = 0.0
-    seconds: Real
-    predicted_us: Real
-    on_front: bool
-    chosen: bool = False
-    artifact: str = ""
-
-
-class TuningReport(Part):
-    """How `mlq tune` came to the configuration; `prior` are networks that it had learned from."""
-
-    sampler: str
-    space: str
-    points: int
-    loss: str
-    objectives: str = "loss"
-    prior: tuple[str, ...]
-    trials: tuple[TrialReport, ...]
 
 
 class Report(Value):

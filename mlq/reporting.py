@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+from numpy.typing import NDArray
 
 from mlq.analysis import Analysis
 from mlq.judge import Judge
@@ -29,9 +31,9 @@ from mlq.report import (
     Report,
     Sizes,
     StandIn,
-    TuningReport,
 )
 from mlq.targets.host import cpu_model
+from mlq.trials import TuningReport
 from mlq.variant import Variant
 
 
@@ -63,7 +65,7 @@ def assemble(found: Findings) -> Report:
     """The report of a finished run."""
     judge, variants = found.judge, found.shipped
     report = Report(
-        model=_model(found.network),
+        model=_model(found.network, next(judge.batches())),
         target=found.recipe.target,
         ir_level=found.recipe.ir_level,
         cost_source=found.planner.costs.source,
@@ -111,8 +113,14 @@ def _chosen(found: Findings) -> dict[str, Any]:
     }
 
 
-def _model(network: Network) -> ModelFacts:
+def _model(network: Network, batch: Sequence[NDArray[Any]]) -> ModelFacts:
     model = network.model
+    open_ = (
+        f"{spec.name}.{axis}={array.shape[axis]}"
+        for spec, array in zip(model.inputs, batch, strict=True)
+        for axis, size in enumerate(spec.shape)
+        if size is None and axis > 0
+    )
     return ModelFacts(
         path=str(model.path),
         sha256=model.sha256,
@@ -121,6 +129,7 @@ def _model(network: Network) -> ModelFacts:
         params=model.parameters,
         macs=sum(layer.macs for layer in network.layers),
         quantized_nodes=model.quantized_nodes,
+        open_sizes=",".join(open_),
     )
 
 

@@ -213,10 +213,14 @@ def test_an_artifact_knows_the_sizes_it_was_made_with(tmp_path: Path) -> None:
     path, out, sizes = sound(tmp_path / "n.onnx"), tmp_path / "out", "T=20,z.2=9"
     with pytest.raises(DataError, match="give --sizes, or real samples"):
         mlq.quantize(path, "random:4")
+    shaped = {"x": RNG.normal(size=(2, 4, 20)).astype("f4"), "z": np.ones((2, 1, 9), np.float32)}
+    said = mlq.quantize(path, shaped, max_drop=None).files["report.md"]
+    assert "`--sizes x.2=20,z.2=9`, which the samples have, would fix them." in said
     made = mlq.quantize(path, "random:4", sizes=sizes, max_drop=None)
     output.write(out, made.files)
     found = Artifact.open(out)
     assert [each.shape for each in found.specs] == [(None, 4, 20), (None, 1, 9)]
+    assert "would fix them" not in made.files["report.md"]
     again = found.recall(batch=1)
     assert again.plan.sizes == sizes
     assert [each.name for each in again.network.layers] == [e.name for e in made.report.layers]

@@ -62,14 +62,24 @@ def verdict(report: Report) -> list[Paragraph]:
         f" {numbers.ratio(faster)} as fast as float; {numbers.size(sizes.mixed)},"
         f" float {numbers.size(sizes.float)}."
     )
-    slower = "The mixed network is slower than the float one on this machine."
-    # Of two networks that are the same one is always slower, by chance.
-    differs = any(layer.precision != "f32" for layer in report.layers)
-    told = differs and faster < 1.0 and report.stand_in is None
-    warned = [Paragraph(slower, alarm=True)] if told else []
     said.append(was_quantized(report.model.quantized_nodes))
     text = " ".join(filter(None, said))
-    return [*missed, *agreement.stand_in(report), *warned, Paragraph(text)]
+    return [*missed, *agreement.stand_in(report), *_warnings(report, faster), Paragraph(text)]
+
+
+def _warnings(report: Report, faster: float) -> list[Paragraph]:
+    """What one had better know at once."""
+    found, model = [], report.model
+    # Of two networks that are the same one is always slower, by chance.
+    differs = any(layer.precision != "f32" for layer in report.layers)
+    if differs and faster < 1.0 and report.stand_in is None:
+        found.append("The mixed network is slower than the float one on this machine.")
+    if model.open_sizes:
+        found.append(
+            "What depends on sizes that the network leaves open stays float;"
+            f" `--sizes {model.open_sizes}`, which the samples have, would fix them."
+        )
+    return [Paragraph(each, alarm=True) for each in found]
 
 
 def was_quantized(nodes: int) -> str:

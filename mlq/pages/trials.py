@@ -10,7 +10,7 @@ from mlq.pages import numbers
 from mlq.pages.blocks import Block, Cell, Heading, Paragraph, Table
 
 if TYPE_CHECKING:
-    from mlq.report import TrialReport, TuningReport
+    from mlq.trials import TrialReport, TuningReport
     from mlq.tuning.outcomes import Outcome
     from mlq.tuning.space import Configuration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlq.report import TrialReport, TuningReport
+from mlq.trials import TrialReport, TuningReport
 from mlq.tuning.outcomes import Outcome, front
 from mlq.tuning.settings import Settings
 
