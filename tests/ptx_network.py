@@ -17,6 +17,7 @@ from mlq.targets import iree
 from mlq.targets.base import Target
 from mlq.targets.hal import read_program
 from mlq.targets.program import Dispatch, Fill, Span
+from mlq.targets.refusals import first_error
 
 Array = NDArray[Any]
 
@@ -39,7 +40,7 @@ class Network:
             iree.write_bytecode(here / iree.SOURCE, text, target, weights, embed=True)
             done = iree.attempt(here, (*target.iree_flags, *_FLAGS), "hal.mlir")
             if done.returncode:
-                raise CompileError(iree.first_error(done.stderr, done.returncode))
+                raise CompileError(first_error(done.stderr, done.returncode))
             self.program = read_program((here / "hal.mlir").read_text())
         self.executed: Counter[str] = Counter()
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from mlq import targets
 from mlq.errors import CompileError, TargetError
-from mlq.targets import Costs, Storage, Target, Work, caching, host, iree
+from mlq.targets import Costs, Storage, Target, Work, caching, host, iree, refusals
 
 X86 = targets.by_name("x86")
 EVERY = [each for family in targets.all_targets() for each in (family, *targets.presets_of(family))]
@@ -328,3 +328,21 @@ def test_a_node_that_iree_has_no_code_for_is_named() -> None:
     }}"""
     with pytest.raises(CompileError, match="IREE has no code for ONNX Unheard"):
         iree.compile_module(text, X86)
+
+
+def test_a_node_that_iree_fails_over_is_named() -> None:
+    boxes, scores, found = (
+        f"!torch.vtensor<[{shape}],{kind}>"
+        for shape, kind in (("1,6,4", "f32"), ("1,2,6", "f32"), ("?,3", "si64"))
+    )
+    text = f"""func.func @main(%b: {boxes}, %s: {scores}) -> {found}
+        attributes {{torch.onnx_meta.opset_version = 17 : si64}} {{
+      %y = torch.operator "onnx.NonMaxSuppression"(%b, %s) : ({boxes}, {scores}) -> {found}
+      return %y : {found}
+    }}"""
+    with pytest.raises(CompileError, match="no code for ONNX NonMaxSuppression as it stands"):
+        iree.compile_module(text, X86)
+    reason = "-:3:7: error: something that does not say of what"
+    assert refusals.node_at_fault(reason, text) == "NonMaxSuppression"
+    assert refusals.node_at_fault(reason.replace("3", "4"), text) == ""
+    assert refusals.node_at_fault("out of memory", text) == ""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mlq.errors import CompileError
 from mlq.targets import caching
 from mlq.targets.base import Target
+from mlq.targets.refusals import first_error, node_at_fault
 
 _SCOPE = "model"
 _PARAMETER = f'#stream.parameter.named<"{_SCOPE}"::"'
@@ -35,7 +36,6 @@ SOURCE, _OUTPUT = "module.mlirbc", "module.vmfb"
 # for one, and then cannot generate code for some of these. Without such fusions it can.
 _OVERFUSED = "restricted to workgroup distributed contexts"
 _FUSE_LESS = "--iree-dispatch-creation-fuse-multi-use=false"
-_UNKNOWN_NODE = re.compile(r"failed to legalize operation 'torch\.operator'.*?\"onnx\.(\w+)\"")
 
 NIBBLES = ".nibbles"
 """How the key of a weight ends of which two integers share a byte until the module is loaded."""
@@ -97,7 +97,7 @@ def compile_module(
     with tempfile.TemporaryDirectory(prefix="mlq-") as temporary:
         here = Path(temporary)
         write_bytecode(here / SOURCE, text, target, weights, embed=embed)
-        vmfb = _run_compiler(here, flags, folder, key)
+        vmfb = _run_compiler(here, flags, folder, key, text)
     if folder is not None:
         caching.store(folder, f"{key}.vmfb", vmfb)
     return vmfb
@@ -201,7 +201,9 @@ def _record(function: Any, target: Target) -> None:
     function.attributes["iree.reflection"] = ir.DictAttr.get(entries)
 
 
-def _run_compiler(here: Path, flags: tuple[str, ...], cache: Path | None, key: str) -> bytes:
+def _run_compiler(
+    here: Path, flags: tuple[str, ...], cache: Path | None, key: str, text: str | bytes
+) -> bytes:
     done = attempt(here, flags)
     if done.returncode and _OVERFUSED in done.stderr:
         flags = (*flags, _FUSE_LESS)
@@ -210,10 +212,11 @@ def _run_compiler(here: Path, flags: tuple[str, ...], cache: Path | None, key: s
     if done.returncode == 0 and output.exists():
         return output.read_bytes()
     reason = first_error(done.stderr, done.returncode)
-    if unknown := _UNKNOWN_NODE.search(reason):
+    if node := node_at_fault(reason, text):
         raise CompileError(
-            f"IREE has no code for ONNX {unknown[1]} with the attributes that it has in this"
-            " network; export the model with other nodes, or cut it (mlq check lists such nodes)"
+            f"IREE has no code for ONNX {node} as it stands in this network; export the model with"
+            " other nodes, or cut it before that one (onnx.utils.extract_model; mlq check lists"
+            " such nodes)"
         )
     if cache is None:
         raise CompileError(f"IREE cannot compile the module: {reason}")
@@ -246,16 +249,6 @@ def attempt(
         if done.returncode in (0, -signal.SIGINT) or _OVERFUSED in done.stderr:
             break
     return done
-
-
-def first_error(stderr: str, code: int) -> str:
-    """What a compiler that failed said first, or how it died."""
-    for line in stderr.splitlines():
-        if "error:" in line or "LLVM ERROR" in line:
-            return line.strip()[:400]
-    died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    last = next((line.strip() for line in stderr.splitlines() if line.strip()), "no message")
-    return f"the compiler died ({died}): {last[:400]}"
 
 
 def key_of(

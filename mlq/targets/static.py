@@ -17,12 +17,12 @@ from mlq.targets.hal import read_program
 from mlq.targets.iree import (
     SOURCE,
     attempt,
-    first_error,
     input_flags,
     key_of,
     write_bytecode,
 )
 from mlq.targets.program import Program
+from mlq.targets.refusals import first_error
 
 STATIC_LIBRARY = "static-library"
 _OBJECT, _PHASE = "kernels.o", "hal.mlir"
