@@ -163,6 +163,41 @@ def test_inputs_and_outputs_are_reals(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(reals, x), 2.0 * y, atol=1.0)  # half a step
 
 
+def test_rows_of_tables_are_looked_up_as_reals(tmp_path: Path) -> None:
+    body = """(int64[N,3] x) => (float[N,5,3] y) {
+        g = Gather (w9_6, x)
+        t = Transpose <perm=[0,2,1]> (g)
+        e = DequantizeLinear (t, half, shifted)
+        q = QuantizeLinear (e, half, signed)
+        d = DequantizeLinear (q, half, signed)
+        y = MatMul (r5_6, d) }"""
+    path = made(body, tmp_path / "n.onnx")
+    found, reals = of_reals(path, tmp_path)
+    assert [node.op_type for node in found.graph.graph.node if node.op_type != "Identity"] == [
+        "Gather",
+        "Transpose",
+        "MatMul",
+    ]
+    x = np.arange(9).reshape(3, 3)
+    np.testing.assert_array_equal(run(path, x), run(reals, x))
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_recurrent_weights_are_turned(ways: int, tmp_path: Path) -> None:
+    direction = "forward" if ways == 1 else "bidirectional"
+    body = f"""(float[3,N,6] x) => (float[3,{ways},N,5] y) {{
+        s = Constant <value_floats=[{", ".join(["0.125", "0.25"][:ways])}]> ()
+        z = Constant <value_ints=[{", ".join("12"[:ways])}]> ()
+        k = Cast <to=3> (z)
+        y = com.microsoft.DynamicQuantizeLSTM <hidden_size=5, direction="{direction}">
+            (x, w{ways}_6_20, v{ways}_5_20, r{ways}_40, , , , , s, k, s, k) }}"""
+    path = made(body, tmp_path / "n.onnx")
+    _, reals = of_reals(path, tmp_path)
+    x = np.random.default_rng(1).normal(size=(3, 4, 6)).astype(np.float32)
+    # ONNX Runtime rounds what is multiplied to 8 bits, in each call by its greatest.
+    np.testing.assert_allclose(run(path, x), run(reals, x), atol=0.03)
+
+
 @pytest.mark.parametrize("opset", [10, 13])
 def test_old_files_have_other_clips(opset: int, tmp_path: Path) -> None:
     body = f"""({IMAGE}) => (float[N,6,4,4] y) {{

@@ -61,7 +61,22 @@ class _Apart:
             return self._biased(node, "Conv", bias=names[8:9], result=names[6:8])
         if node.op_type == "QGemm":
             return self._biased(node, "Gemm", bias=names[6:7], result=names[7:9])
-        return [node]
+        return self._recurrent(node) if node.op_type == "DynamicQuantizeLSTM" else [node]
+
+    def _recurrent(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """An LSTM whose weights are stored the other way round, each with its scale behind."""
+        x, *stored, bias, lengths, hidden, cell, peepholes = node.input[:8]
+        found, turned = [], []
+        for i, weight in enumerate(stored):
+            of, real = (self._name(f"{node.name}/{what}{i}") for what in ("stored", "weight"))
+            triple = [weight, *node.input[8 + 2 * i : 10 + 2 * i]]
+            found.append(helper.make_node("DequantizeLinear", triple, [of], of, axis=0))
+            found.append(helper.make_node("Transpose", [of], [real], real, perm=[0, 2, 1]))
+            turned.append(real)
+        inputs = [x, *turned, bias, lengths, hidden, cell, peepholes]
+        plain = helper.make_node("LSTM", inputs, node.output, node.name)
+        plain.attribute.extend(node.attribute)
+        return [*found, plain]
 
     def _biased(
         self, node: onnx.NodeProto, kind: str, *, bias: list[str], result: list[str]

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 
 from mlq.errors import ModelError
+from mlq.frontends.computing import computed, without_constants
 from mlq.frontends.operators import take_apart
 from mlq.frontends.ordering import put_in_order
 from mlq.frontends.reading import Source, label, unused, walk
@@ -53,8 +53,6 @@ _KEEPS = _MOVES | {"Add", "AveragePool", "GlobalAveragePool", "Mul", "ReduceMean
 _PRODUCTS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 # Before, Clip had its limits as attributes.
 _LIMITS_ARE_INPUTS = 11
-# Whose Q and DQ have scales along an axis, and in blocks.
-_NEWEST = 21
 
 
 def as_floats(source: Source) -> int:
@@ -69,7 +67,7 @@ def as_floats(source: Source) -> int:
         return 0
     put_in_order(source.path, graph)
     taken = {*constants, *(name for node in walk(graph.node) for name in _names(node))}
-    nodes = take_apart(list(_without_constants(graph, constants)), constants, taken)
+    nodes = take_apart(list(without_constants(graph, constants)), constants, taken)
     reals = _Reals(source, taken)
     made = [each.SerializeToString() for node in nodes for each in reals.of(node)]
     # From bytes, because clearing the list would clear them.
@@ -96,6 +94,7 @@ class _Reals:
         self.stored: dict[str, _Storage] = {}
         self.sums: set[str] = set()
         self.positive: set[str] = set()
+        self.read = _readers(source.model.graph)
         versions = {each.domain: each.version for each in source.model.opset_import}
         self.clips_by_inputs = versions.get("", 0) >= _LIMITS_ARE_INPUTS
 
@@ -116,7 +115,7 @@ class _Reals:
         x, scale, zero = self._parameters(node)
         made = node.output[0]
         if x in self.constants:
-            self.constants[made] = _computed(node, self.constants)
+            self.constants[made] = computed(node, self.constants)
             return []
         least, most = _limits(zero.dtype)
         self.stored[made] = scale, zero
@@ -128,7 +127,7 @@ class _Reals:
     def _dequantize(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         x, *storage = self._parameters(node)
         if x in self.constants:
-            self.constants[node.output[0]] = _computed(node, self.constants)
+            self.constants[node.output[0]] = computed(node, self.constants)
             return []
         if x in self.inputs:
             self.stored.setdefault(x, (storage[0], storage[1]))
@@ -173,7 +172,26 @@ class _Reals:
             _refuse(self.path, node)
         if read:
             self.stored |= dict.fromkeys(node.output, read[0])
+        elif node.op_type == "Gather" and node.output[0] in self.read:
+            return [self._looked_up(node)]
         return [node]
+
+    def _looked_up(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """Rows of a table of integers, whose reals are asked for behind, as rows of reals."""
+        table, place = node.input
+        reader = self.read[node.output[0]]
+        if table not in self.constants:
+            return node
+        storage = self._parameters(reader)[1:]
+        if any(each.size != 1 for each in storage):
+            _refuse(self.path, reader)
+        name = unused(f"{table}/real", self.taken)
+        whole = helper.make_node("DequantizeLinear", [table, *reader.input[1:]], [name])
+        self.constants[name] = computed(whole, self.constants)
+        self.stored[node.output[0]] = storage
+        made = helper.make_node("Gather", [name, place], node.output, node.name)
+        made.attribute.extend(node.attribute)
+        return made
 
     def _parameters(self, node: onnx.NodeProto) -> tuple[str, Array, Array]:
         """What is read, scale and zero point; ModelError where they are not known."""
@@ -212,36 +230,16 @@ def _refuse(path: Path, node: onnx.NodeProto) -> NoReturn:
     )
 
 
-def _computed(node: onnx.NodeProto, constants: dict[str, Array]) -> Array:
-    """What one of ONNX's newest makes of constants."""
-    plain = onnx.NodeProto.FromString(node.SerializeToString())
-    plain.domain = ""
-    feeds = {name: np.asarray(constants[name]) for name in node.input if name}
-    inputs = [
-        helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-        )
-        for name, array in feeds.items()
-    ]
-    graph = helper.make_graph(
-        [plain], "constant", inputs, [onnx.ValueInfoProto(name=plain.output[0])]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _NEWEST)])
-    (found,) = ReferenceEvaluator(model).run(None, feeds)
-    return np.asarray(found)
-
-
-def _without_constants(
-    graph: onnx.GraphProto, constants: dict[str, Array]
-) -> Iterator[onnx.NodeProto]:
-    """The nodes but those that are, or only hand on, constants, which become such."""
-    for node in graph.node:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = _computed(node, constants)
-        elif node.op_type == "Identity" and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-        else:
-            yield node
+def _readers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """What makes reals of a value, whatever it is moved by until then."""
+    makers = {name: node for node in graph.node for name in node.output}
+    found = {}
+    for node in (node for node in graph.node if node.op_type == "DequantizeLinear"):
+        name = node.input[0]
+        while name in makers and makers[name].op_type in _MOVES - {"Gather"}:
+            name = makers[name].input[0]
+        found[name] = node
+    return found
 
 
 def _same(node: onnx.NodeProto, x: str) -> onnx.NodeProto:
