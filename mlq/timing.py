@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from mlq.costs import Costs, MeasuredCosts, TableCosts
 from mlq.errors import TargetError
 from mlq.frontends.data import Dataset, load_data
 from mlq.kernels import library
-from mlq.network import Network, Transformed, load
-from mlq.plan import Plan
-from mlq.profiling import Profile
+from mlq.network import Network, load
+from mlq.profiling import Profile, Times
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import Recipe
@@ -67,8 +65,10 @@ class Timing:
         macs = sum(layer.macs for layer in network.layers)
         with self._stages.stage("time layers", len(self._lowered)) as advance:
             times = self._profile.times(_batch(network, data), macs=macs, advance=advance)
+        nodes = min(map(_by_iree, times))
         for (precision, each), took in zip(self._lowered.items(), times, strict=True):
-            for name, us in _by_layer(network, each.plan, self._table, each.made, took).items():
+            found = _by_layer(network, each, took, self._table, nodes=nodes)
+            for name, us in found.items():
                 if each.plan.precision(name) == precision:
                     layers[name][precision] = us
         self._lowered.clear()
@@ -154,18 +154,19 @@ def _why_not_timed(target: Target) -> str:
 
 def _by_layer(
     network: Network,
-    plan: Plan,
+    lowered: Lowered,
+    times: Times,
     table: TableCosts,
-    lowered: Transformed,
-    times: Mapping[str, float],
+    *,
+    nodes: float,
 ) -> dict[str, float]:
     """Microseconds of each layer: of its kernels, or its part of what no layer's kernels took.
 
     A kernel that layers share takes each of them the same; one that moves what a layer reads is
-    the layer's. What IREE's own code took is shared among the layers that have no kernel as the
-    table would have it.
+    the layer's. What IREE's own code took, less what `nodes` that are no layers take, is shared
+    among the layers that have no kernel as the table would have it.
     """
-    calls = lowered.notes.get("mlq.kernels", [])
+    calls = lowered.made.notes.get("mlq.kernels", [])
     often: dict[str, int] = defaultdict(int)
     for _, kernel in calls:
         often[kernel] += 1
@@ -173,10 +174,18 @@ def _by_layer(
     for layer, kernel in calls:
         spent[layer] += times.get(kernel, 0.0) / often[kernel]
     others = {
-        layer.name: table.layer_us(layer, plan.precision(layer.name))
+        layer.name: table.layer_us(layer, lowered.plan.precision(layer.name))
         for layer in network.layers
         if layer.name not in spent
     }
-    rest = sum(us for kernel, us in times.items() if _OF_IREE in kernel)
-    scale = rest / (sum(others.values()) or 1.0)
+    scale = (_by_iree(times) - nodes) / (sum(others.values()) or 1.0)
     return {**spent, **{name: us * scale for name, us in others.items()}}
+
+
+def _by_iree(times: Times) -> float:
+    """Microseconds of what IREE made of code that is no kernel of ours.
+
+    Of a network that is nearly all kernels that is its nodes that are no layers, such as layer
+    norms, and what moves between them: the least of some forms of a network is taken for those.
+    """
+    return sum(us for kernel, us in times.items() if _OF_IREE in kernel)

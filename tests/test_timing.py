@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 import mlq
@@ -118,6 +121,30 @@ def test_a_file_is_measured_by_itself(demo: Path) -> None:
     assert all(us > 0.0 for each in found.layers for us in each.us.values())
     with pytest.raises(TargetError, match="target cuda:sm_80 cannot be timed: "):
         timing.measure_model(demo / "digits.onnx", resolve({"target": "cuda:sm_80"}))
+
+
+def test_what_is_no_layer_is_not_reckoned_to_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IREE fuses a float addition with the norm behind it, and that is there in any precision."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    made (float[1,4,16] x) => (float[1,4,16] y) {
+        a = LayerNormalization (x, g)
+        c = Add (a, x)
+        n = LayerNormalization (c, g)
+        y = MatMul (n, w) }"""
+    model, random = onnx.parser.parse_model(text), np.random.default_rng(0)
+    for name, shape in (("w", (16, 16)), ("g", (16,))):
+        array = random.normal(size=shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.save(model, tmp_path / "n.onnx")
+    by_iree = [{"main$async_dispatch_0_reduction": us} for us in (9.0, 7.5)]
+    monkeypatch.setattr(profiling.Profile, "times", lambda *_given, **_options: by_iree)
+    recipe = resolve({"precisions": "f32,w8a8"})
+    found = timing.measure_model(tmp_path / "n.onnx", recipe)
+    assert {each.name: each.us["f32"] for each in found.layers} == {"c": 1.5, "y": 0.0}
 
 
 def test_nothing_is_compiled_twice(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
