@@ -163,6 +163,18 @@ def test_inputs_and_outputs_are_reals(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(reals, x), 2.0 * y, atol=1.0)  # half a step
 
 
+def test_an_input_is_integers_or_reals_to_all(tmp_path: Path) -> None:
+    body = """(uint8[N,4,6,6] x) => (float[N,4,6,6] y) {
+        c = Cast <to=1> (x)
+        t = Transpose <perm=[0,1,3,2]> (x)
+        d = DequantizeLinear (t, half, middle)
+        q = QuantizeLinear (d, half, middle)
+        e = DequantizeLinear (q, half, middle)
+        y = Add (c, e) }"""
+    with pytest.raises(ModelError, match="'c' \\(Cast\\) computes with integers"):
+        load(made(body, tmp_path / "n.onnx"))
+
+
 def test_rows_of_tables_are_looked_up_as_reals(tmp_path: Path) -> None:
     body = """(int64[N,3] x) => (float[N,5,3] y) {
         g = Gather (w9_6, x)
@@ -222,10 +234,19 @@ def test_clips_stand_only_where_saturation_is_a_relu(tmp_path: Path) -> None:
         h = QuantizeLinear (g, one, middle)
         i = DequantizeLinear (h, one, middle)
         j = QuantizeLinear (i, one, zero)
-        y = DequantizeLinear (j, one, zero) }}"""
-    found, _ = of_reals(made(body, tmp_path / "n.onnx"), tmp_path)
+        k = DequantizeLinear (j, one, zero)
+        l = Neg (k)
+        m = QuantizeLinear <output_dtype=3> (l, one)
+        y = DequantizeLinear (m, one) }}"""
+    found, _ = of_reals(made(body, tmp_path / "n.onnx", opset=21), tmp_path)
     kinds = [node.op_type for node in found.graph.graph.node]
-    assert [kind for kind in kinds if kind != "Identity"] == ["Relu", "AveragePool", "Neg", "Clip"]
+    assert [kind for kind in kinds if kind != "Identity"] == [
+        "Relu",
+        "AveragePool",
+        "Neg",
+        "Clip",
+        "Neg",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +277,17 @@ def test_clips_stand_only_where_saturation_is_a_relu(tmp_path: Path) -> None:
             ),
             "'c' \\(Add\\)",
         ),
+        ("y = QLinearConv (x, one, zero)", "'y'"),
+        (
+            (
+                "w = DequantizeLinear <axis=0> (w6_4_3_3, scales5, none5)\n"
+                "q = QuantizeLinear (x, one, zero)\n d = DequantizeLinear (q, one, zero)\n"
+                "y = Conv (d, w)"
+            ),
+            "'w'",
+        ),
+        ("q = QuantizeLinear (x)\n y = DequantizeLinear (q, one)", "'q'"),
+        ("y = com.microsoft.QLinearAdd (x, one)", "'y'"),
         ("y = QLinearConv (x, s, zero, w6_4_3_3, s, signed, one, zero, b6)", "'y'"),
     ],
 )

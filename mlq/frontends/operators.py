@@ -29,6 +29,8 @@ _PLAIN = {
     "QLinearSigmoid": "Sigmoid",
     "QLinearSoftmax": "Softmax",
 }
+_INPUTS = {"QLinearConv": (8, 9), "QGemm": (6, 7, 9), "DynamicQuantizeLSTM": (12,)}
+_TRIPLE = 3
 # Attributes that the plain operators do not have.
 _EXTRA = frozenset({"channels_last", "opset"})
 
@@ -50,18 +52,23 @@ class _Apart:
 
     def of(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """What stands for a node: itself, where it is none of these."""
-        names = list(node.input)
+        names, found = list(node.input), [node]
+        # Scales and zero points of all operands, and two of the result: else the node is malformed.
+        whole = len(names) > _TRIPLE and len(names) % _TRIPLE == _TRIPLE - 1
         if any(each.name == "channels_last" and each.i for each in node.attribute):
-            return [node]
-        if node.op_type in _PLAIN:
-            return self._made(node, _PLAIN[node.op_type], _threes(names[:-2]), names[-2:])
-        if node.op_type == "QLinearConcat":
-            return self._made(node, "Concat", _threes(names[2:]), names[:2])
-        if node.op_type == "QLinearConv":
-            return self._biased(node, "Conv", bias=names[8:9], result=names[6:8])
-        if node.op_type == "QGemm":
-            return self._biased(node, "Gemm", bias=names[6:7], result=names[7:9])
-        return self._recurrent(node) if node.op_type == "DynamicQuantizeLSTM" else [node]
+            return found
+        match node.op_type:
+            case kind if kind in _PLAIN and whole:
+                found = self._made(node, _PLAIN[kind], _threes(names[:-2]), names[-2:])
+            case "QLinearConcat" if whole:
+                found = self._made(node, "Concat", _threes(names[2:]), names[:2])
+            case "QLinearConv" if len(names) in _INPUTS["QLinearConv"]:
+                found = self._biased(node, "Conv", bias=names[8:9], result=names[6:8])
+            case "QGemm" if len(names) in _INPUTS["QGemm"]:
+                found = self._biased(node, "Gemm", bias=names[6:7], result=names[7:9])
+            case "DynamicQuantizeLSTM" if len(names) in _INPUTS["DynamicQuantizeLSTM"]:
+                found = self._recurrent(node)
+        return found
 
     def _recurrent(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """An LSTM whose weights are stored the other way round, each with its scale behind."""
@@ -126,4 +133,4 @@ def _axis(node: onnx.NodeProto, operand: int) -> int:
 
 
 def _threes(names: list[str]) -> list[tuple[str, ...]]:
-    return [tuple(names[i : i + 3]) for i in range(0, len(names), 3)]
+    return [tuple(names[i : i + _TRIPLE]) for i in range(0, len(names), _TRIPLE)]

@@ -51,6 +51,13 @@ _POSITIVE = frozenset({"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax"
 # What makes nothing below zero of operands that are not.
 _KEEPS = _MOVES | {"Add", "AveragePool", "GlobalAveragePool", "Mul", "ReduceMean"}
 _PRODUCTS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
+_FEWEST = {
+    "ConvInteger": 2,
+    "DequantizeLinear": 2,
+    "DynamicQuantizeLinear": 1,
+    "MatMulInteger": 2,
+    "QuantizeLinear": 2,
+}
 # Before, Clip had its limits as attributes.
 _LIMITS_ARE_INPUTS = 11
 
@@ -68,7 +75,7 @@ def as_floats(source: Source) -> int:
     put_in_order(source.path, graph)
     taken = {*constants, *(name for node in walk(graph.node) for name in _names(node))}
     nodes = take_apart(list(without_constants(graph, constants)), constants, taken)
-    reals = _Reals(source, taken)
+    reals = _Reals(source, nodes, taken)
     made = [each.SerializeToString() for node in nodes for each in reals.of(node)]
     # From bytes, because clearing the list would clear them.
     del graph.node[:]
@@ -88,18 +95,22 @@ class _Reals:
     `stored` has scale and zero point of the values that were integers; `sums` are of products.
     """
 
-    def __init__(self, source: Source, taken: set[str]) -> None:
+    def __init__(self, source: Source, nodes: list[onnx.NodeProto], taken: set[str]) -> None:
         self.path, self.constants, self.taken = source.path, source.constants, taken
-        self.inputs = {value.name for value in source.model.graph.input} - self.constants.keys()
-        self.stored: dict[str, _Storage] = {}
         self.sums: set[str] = set()
         self.positive: set[str] = set()
-        self.read = _readers(source.model.graph)
+        self.read = _readers(nodes)
+        inputs = {value.name for value in source.model.graph.input} - self.constants.keys()
+        self.stored: dict[str, _Storage] = {
+            name: self._parameters(self.read[name])[1:] for name in inputs & self.read.keys()
+        }
         versions = {each.domain: each.version for each in source.model.opset_import}
         self.clips_by_inputs = versions.get("", 0) >= _LIMITS_ARE_INPUTS
 
     def of(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """What stands for a node."""
+        if min(len(node.input) - _FEWEST.get(node.op_type, 0), len(node.output) - 1) < 0:
+            _refuse(self.path, node)
         kinds = {
             "QuantizeLinear": self._quantize,
             "DequantizeLinear": self._dequantize,
@@ -115,7 +126,7 @@ class _Reals:
         x, scale, zero = self._parameters(node)
         made = node.output[0]
         if x in self.constants:
-            self.constants[made] = computed(node, self.constants)
+            self.constants[made] = self._computed(node)
             return []
         least, most = _limits(zero.dtype)
         self.stored[made] = scale, zero
@@ -127,19 +138,17 @@ class _Reals:
     def _dequantize(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         x, *storage = self._parameters(node)
         if x in self.constants:
-            self.constants[node.output[0]] = computed(node, self.constants)
+            self.constants[node.output[0]] = self._computed(node)
             return []
-        if x in self.inputs:
-            self.stored.setdefault(x, (storage[0], storage[1]))
         if x not in self.stored or not _equal(self.stored[x], storage):
             _refuse(self.path, node)
         return [_same(node, x)]
 
     def _measure(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Scales that each call finds anew are left out: integers stand for themselves."""
-        made, scale, zero = node.output
+        made, *storage = node.output
         self.stored[made] = np.ones((), np.float32), np.zeros((), np.uint8)
-        self.constants |= dict(zip([scale, zero], self.stored[made], strict=True))
+        self.constants |= dict(zip(storage, self.stored[made], strict=False))
         return [_same(node, node.input[0])]
 
     def _product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -187,7 +196,7 @@ class _Reals:
             _refuse(self.path, reader)
         name = unused(f"{table}/real", self.taken)
         whole = helper.make_node("DequantizeLinear", [table, *reader.input[1:]], [name])
-        self.constants[name] = computed(whole, self.constants)
+        self.constants[name] = self._computed(whole)
         self.stored[node.output[0]] = storage
         made = helper.make_node("Gather", [name, place], node.output, node.name)
         made.attribute.extend(node.attribute)
@@ -200,7 +209,15 @@ class _Reals:
         if any(name not in self.constants for name in names):
             _refuse(self.path, node)
         known = [np.asarray(self.constants[name]) for name in names]
-        return x, known[0], known[1] if len(known) > 1 else np.zeros((), np.uint8)
+        kind = next((each.i for each in node.attribute if each.name == "output_dtype"), 0)
+        nothing = np.zeros((), helper.tensor_dtype_to_np_dtype(kind or TensorProto.UINT8))
+        return x, known[0], known[1] if len(known) > 1 else nothing
+
+    def _computed(self, node: onnx.NodeProto) -> Array:
+        try:
+            return computed(node, self.constants)
+        except Exception:  # noqa: BLE001 - of constants that do not fit, the reference raises all kinds
+            _refuse(self.path, node)
 
     def _clip(self, node: onnx.NodeProto, x: str, high: float) -> onnx.NodeProto:
         self.positive.add(node.output[0])
@@ -212,10 +229,14 @@ class _Reals:
         return helper.make_node("Clip", [x, *ends], node.output, node.name)
 
     def _not_below_zero(self, node: onnx.NodeProto) -> Iterator[str]:
-        constants = (self.constants[name] for name in node.input if name in self.constants)
+        known = [self.constants[name] for name in node.input if name in self.constants]
+        # Other constants are axes and shapes.
+        reals = all((each >= 0).all() for each in known if each.dtype.kind == "f")
         reads = {name for name in node.input if name not in self.constants}
-        kept = node.op_type in _KEEPS and reads <= self.positive and all(map(_positive, constants))
-        if kept or node.op_type in _POSITIVE:
+        kept = node.op_type in _KEEPS and reads <= self.positive and reals
+        least = {name: self.constants.get(name) for name in node.input[1:2]}.values()
+        clips = node.op_type == "Clip" and any(low is not None and low >= 0 for low in least)
+        if kept or clips or node.op_type in _POSITIVE:
             yield from node.output
 
 
@@ -230,11 +251,11 @@ def _refuse(path: Path, node: onnx.NodeProto) -> NoReturn:
     )
 
 
-def _readers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+def _readers(nodes: list[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
     """What makes reals of a value, whatever it is moved by until then."""
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = {name: node for node in nodes for name in node.output}
     found = {}
-    for node in (node for node in graph.node if node.op_type == "DequantizeLinear"):
+    for node in (each for each in nodes if each.op_type == "DequantizeLinear" and each.input):
         name = node.input[0]
         while name in makers and makers[name].op_type in _MOVES - {"Gather"}:
             name = makers[name].input[0]
@@ -256,10 +277,6 @@ def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 def _equal(one: Iterable[Array], other: Iterable[Array]) -> bool:
     return all(map(np.array_equal, one, other))
-
-
-def _positive(array: Array) -> bool:
-    return bool((np.asarray(array) >= 0).all())
 
 
 def _names(node: onnx.NodeProto) -> Iterator[str]:
