@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-from mlq.frontends.reading import walk
+from mlq.frontends.computing import computed
+from mlq.frontends.reading import put_nodes, walk
 from mlq.frontends.reshaping import Size, inferred_shapes
 
 Array = NDArray[Any]
@@ -54,11 +54,8 @@ def fold(model: onnx.ModelProto, constants: dict[str, Array]) -> bool:
     used = {name for node in walk(kept) for name in node.input} | results
     for name in constants.keys() - used:
         del constants[name]
-    after = [node.SerializeToString() for node in kept]
-    # The nodes are rebuilt from bytes, because clearing the list would clear them.
-    del graph.node[:]
-    graph.node.extend(onnx.NodeProto.FromString(each) for each in after)
-    return before != after
+    put_nodes(graph, kept)
+    return before != [node.SerializeToString() for node in graph.node]
 
 
 def _without_decided_ifs(
@@ -98,34 +95,7 @@ def _constant(
     results = [shapes.get(name, []) for name in node.output]
     if any(prod(size for size in r if isinstance(size, int)) > _MAX_ELEMENTS for r in results):
         return None
-    return _evaluate(node, model, constants)
-
-
-def _evaluate(
-    node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, Array]
-) -> list[Array] | None:
-    feeds = {name: constants[name] for name in node.input if name}
-    graph = helper.make_graph(
-        [node],
-        "constant",
-        [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-            )
-            for name, array in feeds.items()
-        ],
-        [onnx.ValueInfoProto(name=name) for name in node.output if name],
-    )
-    alone = helper.make_model(graph, opset_imports=model.opset_import)
-    try:
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(alone).run(None, feeds)
-    except Exception:  # noqa: BLE001 -- the reference raises anything; the device may know better
-        return None
-    if not all(isinstance(result, (np.ndarray, np.generic)) for result in results):
-        return None
-    named = iter(results)
-    return [np.asarray(next(named)) if name else np.empty(0) for name in node.output]
+    return computed(node, constants, model.opset_import)
 
 
 def _shape_of(node: onnx.NodeProto, shapes: dict[str, list[Size]]) -> list[Array] | None:

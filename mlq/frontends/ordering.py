@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from mlq.errors import ModelError
-from mlq.frontends.reading import label, walk
+from mlq.frontends.reading import label, put_nodes, walk
 
 
 def put_in_order(path: Path, graph: onnx.GraphProto) -> None:
@@ -31,10 +31,7 @@ def put_in_order(path: Path, graph: onnx.GraphProto) -> None:
         raise ModelError(
             f"{path}: node {label(node)} reads what is made of its own result; export it again"
         ) from None
-    # From bytes, because clearing the list would clear the nodes.
-    nodes = [graph.node[i].SerializeToString() for i in order]
-    del graph.node[:]
-    graph.node.extend(map(onnx.NodeProto.FromString, nodes))
+    put_nodes(graph, [graph.node[i] for i in order])
 
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from mlq.errors import ModelError
-from mlq.frontends.computing import computed, without_constants
+from mlq.frontends.computing import NEWEST, computed, without_constants
 from mlq.frontends.operators import take_apart
 from mlq.frontends.ordering import put_in_order
-from mlq.frontends.reading import Source, label, unused, walk
+from mlq.frontends.reading import Source, label, put_nodes, unused, value_names, walk
 
 Array = NDArray[Any]
 _Storage: TypeAlias = tuple[Array, Array]
@@ -73,13 +73,10 @@ def as_floats(source: Source) -> int:
     if not count:
         return 0
     put_in_order(source.path, graph)
-    taken = {*constants, *(name for node in walk(graph.node) for name in _names(node))}
+    taken = {*constants, *value_names(graph)}
     nodes = take_apart(list(without_constants(graph, constants)), constants, taken)
     reals = _Reals(source, nodes, taken)
-    made = [each.SerializeToString() for node in nodes for each in reals.of(node)]
-    # From bytes, because clearing the list would clear them.
-    del graph.node[:]
-    graph.node.extend(map(onnx.NodeProto.FromString, made))
+    put_nodes(graph, [made for node in nodes for made in reals.of(node)])
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.name in reals.stored:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -109,7 +106,8 @@ class _Reals:
 
     def of(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """What stands for a node."""
-        if min(len(node.input) - _FEWEST.get(node.op_type, 0), len(node.output) - 1) < 0:
+        least = _FEWEST.get(node.op_type, 0)
+        if least and (len(node.input) < least or not node.output):
             _refuse(self.path, node)
         kinds = {
             "QuantizeLinear": self._quantize,
@@ -214,10 +212,13 @@ class _Reals:
         return x, known[0], known[1] if len(known) > 1 else nothing
 
     def _computed(self, node: onnx.NodeProto) -> Array:
-        try:
-            return computed(node, self.constants)
-        except Exception:  # noqa: BLE001 - of constants that do not fit, the reference raises all kinds
+        """What Q or DQ, be it ONNX's or ONNX Runtime's, makes of constants."""
+        plain = helper.make_node(node.op_type, node.input, node.output, node.name)
+        plain.attribute.extend(node.attribute)
+        found = computed(plain, self.constants, NEWEST)
+        if found is None:
             _refuse(self.path, node)
+        return found[0]
 
     def _clip(self, node: onnx.NodeProto, x: str, high: float) -> onnx.NodeProto:
         self.positive.add(node.output[0])
@@ -255,7 +256,9 @@ def _readers(nodes: list[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
     """What makes reals of a value, whatever it is moved by until then."""
     makers = {name: node for node in nodes for name in node.output}
     found = {}
-    for node in (each for each in nodes if each.op_type == "DequantizeLinear" and each.input):
+    for node in (
+        each for each in nodes if each.op_type == "DequantizeLinear" and len(each.input) > 1
+    ):
         name = node.input[0]
         while name in makers and makers[name].op_type in _MOVES - {"Gather"}:
             name = makers[name].input[0]
@@ -277,8 +280,3 @@ def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 def _equal(one: Iterable[Array], other: Iterable[Array]) -> bool:
     return all(map(np.array_equal, one, other))
-
-
-def _names(node: onnx.NodeProto) -> Iterator[str]:
-    yield from node.input
-    yield from node.output

@@ -85,6 +85,19 @@ def label(node: onnx.NodeProto) -> str:
     return f"{who} ({node.op_type})"
 
 
+def put_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Make these the nodes of a graph; they may be its own."""
+    made = [node.SerializeToString() for node in nodes]
+    # From bytes, because clearing the list would clear them.
+    del graph.node[:]
+    graph.node.extend(map(onnx.NodeProto.FromString, made))
+
+
+def value_names(graph: onnx.GraphProto) -> set[str]:
+    """The names of all that nodes read and make, those of the graphs inside them too."""
+    return {name for node in walk(graph.node) for name in (*node.input, *node.output)}
+
+
 def unused(name: str, taken: set[str]) -> str:
     """The name, or one like it, that is not among those taken; it is then."""
     while name in taken:

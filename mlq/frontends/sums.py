@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper
 
-from mlq.frontends.reading import unused, walk
+from mlq.frontends.reading import put_nodes, unused, value_names
 
 
 def split_sums(graph: onnx.GraphProto) -> None:
@@ -15,11 +15,8 @@ def split_sums(graph: onnx.GraphProto) -> None:
 
     The sums on the way have no shape yet. The Sum of one operand becomes an Identity.
     """
-    taken = {name for node in walk(graph.node) for name in (*node.input, *node.output)}
-    nodes = [made.SerializeToString() for node in graph.node for made in _additions(node, taken)]
-    # The nodes are rebuilt from bytes, because clearing the list would clear them.
-    del graph.node[:]
-    graph.node.extend(onnx.NodeProto.FromString(each) for each in nodes)
+    taken = value_names(graph)
+    put_nodes(graph, [made for node in graph.node for made in _additions(node, taken)])
 
 
 def _additions(node: onnx.NodeProto, taken: set[str]) -> Iterator[onnx.NodeProto]:
