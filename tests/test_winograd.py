@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,11 @@ from mlq import emulation, reference, runtime
 from mlq.dialect import build, context, quant
 from mlq.dialect.build import Activation
 from mlq.dialect.weights import WeightStore, bound
-from mlq.kernels import library, winograd
+from mlq.kernels import library
 from mlq.kernels.image import Image
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import best
-from mlq.kernels.winograd import COMBINATIONS, Cover, Transform
+from mlq.kernels.winograd import FOUR, TWO, Cover, Form, Transform
 from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import compile_module
@@ -27,6 +29,7 @@ from mlq.transforms import parse_pipeline
 
 Array = NDArray[Any]
 WORDS = [isa for isa in ISAS if isa.widens]
+FORMS = (TWO, FOUR)
 
 WINDOW: dict[str, Any] = {"k": 3, "p": 1}
 SHAPES = (
@@ -41,85 +44,114 @@ SHAPES = (
 )
 
 
-def by_winograd(shape: Shape, isa: Isa, seed: int) -> Case:
+def by_winograd(shape: Shape, isa: Isa, form: Form, seed: int) -> Case:
     """The tiles of an image and the transformed weights, as the kernel reads them."""
-    case = convolution(shape, isa, np.random.default_rng(seed), depthwise=False, conv=Winograd)
+    make, rng = partial(Winograd, form=form), np.random.default_rng(seed)
+    case = convolution(shape, isa, rng, depthwise=False, conv=make)
     memory, taps, *others = case.arguments
     kernel = case.kernel
-    tiles = transformed(memory.astype(np.int32), kernel.input, kernel.cover, kernel.pads)
-    weights = COMBINATIONS.astype(np.int32) @ taps.reshape(9, -1).astype(np.int32)
-    case.arguments = [tiles.astype(np.int16), weights.astype(np.int16).reshape(-1), *others]
+    tiles = transformed(memory.astype(np.int32), kernel.transform)
+    case.arguments = [tiles.astype(np.int16), kernel.combined(taps), *others]
     return case
 
 
-def transformed(memory: Array, image: Image, cover: Cover, pads: tuple[int, int]) -> Array:
-    """B' d B of each tile, by its definition."""
-    sides = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-    pixels = memory.reshape(image.shape)
+SIDES = {
+    2: np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
+    4: np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ]
+    ),
+}
+"""B' for as many results along a side."""
+
+
+def transformed(memory: Array, kernel: Transform) -> Array:
+    """B' d B of each tile, by its definition; groups of tiles, the last one filled."""
+    image, cover, pads, most = kernel.input, kernel.cover, kernel.pads, kernel.cover.made
+    sides, pixels = SIDES[most], memory.reshape(image.shape)
     top, left = image.margin[0] - pads[0], image.margin[1] - pads[1]
     origins = [
-        (min(2 * i, cover.height - 2) + top, min(2 * j, cover.width - 2) + left)
+        (min(most * i, cover.height - most) + top, min(most * j, cover.width - most) + left)
         for i in range(cover.down)
         for j in range(cover.across)
     ]
-    tiles = np.stack([pixels[:, y : y + 4, x : x + 4] for y, x in origins], axis=1)
-    made = np.einsum("ai,btijc,dj->badtc", sides, tiles, sides)
+    origins += origins[-1:] * (-len(origins) % kernel.together)
+    read = most + 2
+    tiles = np.stack([pixels[:, y : y + read, x : x + read] for y, x in origins], axis=1)
+    tiles = tiles.reshape(len(tiles), -1, kernel.together, *tiles.shape[2:])
+    made = np.einsum("ai,bgtijc,dj->bgadtc", sides, tiles, sides)
     assert np.abs(made).max() < 1 << 15
-    return made.reshape(-1)
+    places = made.reshape(image.batch * kernel.groups * read * read, -1)
+    return np.pad(places, ((0, 0), (0, kernel.apart - places.shape[1]))).reshape(-1)
 
 
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.made))
 @pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
-def test_products_of_tiles_are_the_convolution(isa: Isa) -> None:
-    checked([by_winograd(shape, isa, seed) for seed, shape in enumerate(SHAPES)], target_of(isa))
+def test_products_of_tiles_are_the_convolution(isa: Isa, form: Form) -> None:
+    shapes = [shape for shape in SHAPES if min(shape.size) >= form.made]
+    checked([by_winograd(shape, isa, form, i) for i, shape in enumerate(shapes)], target_of(isa))
 
 
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.made))
 @pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
-def test_tiles_are_transformed(isa: Isa) -> None:
+def test_tiles_are_transformed(isa: Isa, form: Form) -> None:
     rng, target = np.random.default_rng(0), target_of(isa)
     kernels = [
-        Transform(isa, Image(n, h, w, c, margin), Cover(h + grown, w + grown), pads)
+        Transform(
+            isa, form, Image(n, h, w, c, margin), Cover(h + grown, w + grown, form.made), pads, 5
+        )
         for n, h, w, c, margin, grown, pads in (
-            (1, 2, 2, 16, (1, 1, 1, 1), 0, (1, 1)),
+            (1, form.made, form.made, 16, (1, 1, 1, 1), 0, (1, 1)),
             (2, 7, 9, 52, (1, 2, 1, 3), 0, (1, 1)),
-            (1, 8, 5, 20, (0, 0, 0, 0), -2, (0, 0)),
+            (1, 8, 7, 20, (0, 0, 0, 0), -2, (0, 0)),
             (1, 30, 31, 64, (1, 1, 1, 1), 0, (1, 1)),
+            (2, 4, 12, 512, (1, 1, 1, 1), 0, (1, 1)),  # places are not side by side
         )
     ]
     images = [rng.choice([0, 1, 255], each.buffers[0].count).astype(np.int16) for each in kernels]
     runner = emulation.load(program(kernels), target, {}, outputs=len(kernels), threads=2)
     for kernel, image, found in zip(kernels, images, runner.run(*images), strict=True):
-        expected = transformed(image.astype(np.int32), kernel.input, kernel.cover, kernel.pads)
-        np.testing.assert_array_equal(found.reshape(-1), expected)
+        expected = transformed(image.astype(np.int32), kernel)
+        used = kernel.together * kernel.input.channels
+        each = [x.reshape(-1, kernel.apart)[:, :used] for x in (found, expected)]
+        np.testing.assert_array_equal(*each)
 
 
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.made))
 @pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
-def test_what_waits_for_all_places_is_as_little_as_functions_may_keep(isa: Isa) -> None:
+def test_what_waits_for_all_places_is_as_little_as_functions_may_keep(isa: Isa, form: Form) -> None:
     """IREE refuses more; it compiles for what this CPU may lack."""
     target = next(each for each in EVERY if best(each.cpu_features) is isa)
     shapes = (Shape(h=56, w=56, c=64, o=64, **WINDOW), Shape(h=7, w=7, c=64, o=104, **WINDOW))
-    kernels = [by_winograd(shape, isa, 0).kernel for shape in shapes]
+    kernels = [by_winograd(shape, isa, form, 0).kernel for shape in shapes]
     assert compile_module(program(kernels), target)
 
 
-def test_sums_that_wrap_around_are_exact_up_to_the_limit() -> None:
-    """At the extremes, with as many channels as four times the convolution allows."""
+@pytest.mark.parametrize(("form", "channels"), [(TWO, 1840), (FOUR, 112)])
+def test_sums_that_wrap_around_are_exact_up_to_the_limit(form: Form, channels: int) -> None:
+    """At the extremes, with as many channels as the convolution shifted allows."""
     isa = library.named("avx2")
     assert isinstance(isa, Isa)
-    target, channels = target_of(isa), 1840
+    target = target_of(isa)
     extreme = np.full((3, 3, channels, 16), 127, np.int8)
-    assert winograd.fits(extreme)
-    assert not winograd.fits(np.full((3, 3, channels + 8, 16), 127, np.int8))
-    assert winograd.fits(np.concatenate([extreme, -extreme], axis=2))  # signs apart
-    case = by_winograd(Shape(h=4, w=4, c=channels, o=16, result="f32", **WINDOW), isa, 0)
+    assert form.fits(extreme)
+    assert not form.fits(np.full((3, 3, channels + 8, 16), 127, np.int8))
+    assert form.fits(np.concatenate([extreme, -extreme], axis=2))  # signs apart
+    shape = Shape(h=4, w=4, c=channels, o=16, result="f32", **WINDOW)
+    case = by_winograd(shape, isa, form, 0)
     kernel = case.kernel
     pixels = np.full(kernel.input.shape, 255, np.int32).reshape(-1)
-    taps = kernel.pack(extreme).reshape(9, -1).astype(np.int32)
-    weights = (COMBINATIONS.astype(np.int32) @ taps).astype(np.int16)
-    tiles = transformed(pixels, kernel.input, kernel.cover, kernel.pads).astype(np.int16)
+    tiles = transformed(pixels, kernel.transform).astype(np.int16)
     coefficients = case.arguments[2].copy()
     coefficients[-2 * 16 : -16] = 0
     coefficients[-16:] = np.ones(16, np.float32).view(np.int32)
-    case.arguments = [tiles, weights.reshape(-1), coefficients]
+    case.arguments = [tiles, kernel.combined(kernel.pack(extreme)), coefficients]
     case.expected = np.full((1, 4, 4, 16), 9 * channels * 255 * 127, np.float32)
     checked([case], target)
 
@@ -139,7 +171,7 @@ def test_a_network_of_such_convolutions_is_that_of_the_reference(
         expected = reference.run(module, [x])["y"]
         parse_pipeline("@lower-avx2").run(module.operation)
         lowered = str(module.operation.get_asm(print_generic_op_form=True))
-    assert lowered.count("winograd_conv3x3") > 1
+    assert len(re.findall(r"winograd\d_conv3x3", lowered)) > 1
     vmfb = compile_module(lowered, target, weights=store)
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
 

@@ -143,7 +143,7 @@ class Conv(Convolution):
         return (*others, *(last.apart() if partial_end else [last]))
 
     @property
-    def _pieces(self) -> tuple[tuple[int, int, int], ...]:
+    def pieces(self) -> tuple[tuple[int, int, int], ...]:
         """Channels whose weights lie together: the first, how many blocks, the width of a block."""
         lanes = self.isa.lanes
         return tuple((c.first * lanes, c.blocks, c.vectors * lanes) for c in self.columns)
@@ -159,7 +159,7 @@ class Conv(Convolution):
         return np.concatenate(
             [
                 self._packed(rows[..., start : start + size])
-                for first, blocks, size in self._pieces
+                for first, blocks, size in self.pieces
                 for start in range(first, first + blocks * size, size)
             ]
         )

@@ -29,7 +29,7 @@ Device: TypeAlias = Isa | Gpu
 # Channels that make transforming their tiles worthwhile, and products that make up for one more
 # dispatch: they take several times as long as it does. Bytes of transformed weights that stay near
 # from one call to the next; from far away they take longer than there is to be gained.
-_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR = 16, 1 << 19, 1 << 22
+_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR = 16, 1 << 19, 5 << 20
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
 
 
@@ -151,7 +151,7 @@ def unfit_conv(
     return None if groups == 1 or whole else f"has groups of {depth} channels"
 
 
-def gains_by_winograd(
+def by_winograd(
     isa: Device,
     filters: Sequence[int],
     output: tuple[int, int],
@@ -159,15 +159,27 @@ def gains_by_winograd(
     window: tuple[int, int],
     strides: tuple[int, int],
     dilations: tuple[int, int],
-) -> bool:
-    """Whether `Winograd` is faster than `Conv` on bytes; its result is the same, bit for bit."""
+) -> list[winograd.Form]:
+    """With which forms `Winograd` is faster than `Conv` on bytes, the fastest first.
+
+    Its result is the same, bit for bit.
+    """
     if isinstance(isa, Gpu) or not isa.widens:
-        return False
+        return []
     plain = window == winograd.WINDOW and strides == dilations == (1, 1)
     enough = prod(filters) * prod(output) >= _WORTH_A_DISPATCH
-    near = winograd.PLACES * 2 * prod(filters[2:]) <= _NEAR
-    wide = min(output) > 1 and min(filters[2:]) >= _WORTH_TRANSFORMING
-    return plain and enough and near and wide
+    if not plain or not enough or min(filters[2:]) < _WORTH_TRANSFORMING:
+        return []
+
+    def products(form: winograd.Form) -> int:
+        return form.places * winograd.Cover(*output, form.made).count
+
+    found = [
+        form
+        for form in (winograd.TWO, winograd.FOUR)
+        if form.made <= min(output) and form.places * 2 * prod(filters[2:]) <= _NEAR
+    ]
+    return sorted(found, key=products)
 
 
 def saves_padding(isa: Device, filters: Sequence[int], *, kind: Kind) -> bool:

@@ -1,18 +1,20 @@
-"""Convolutions of 3x3 with four of nine products, exact in integers: Winograd's F(2x2, 3x3).
+"""Convolutions of 3x3 with a quarter of the products or four ninths, exact in integers: Winograd's.
 
-A tile d of 4x4 pixels makes 2x2 results A' [(G g G') * (B' d B)] A (Lavin and Gray, arXiv
-1509.09308). Here G is doubled, which leaves no fractions, so that sums are four times the
-convolution's; a sum may wrap around 32 bits, as long as four times the convolution does not.
-Transformed, a u8 has 11 bits and an i8 has 12, their products fit where words of 16 are multiplied.
+F(n x n, 3x3): a tile d of (n + 2)^2 pixels makes n^2 results A' [(G g G') * (B' d B)] A (Lavin and
+Gray, arXiv 1509.09308). The rows of G are multiplied by whatever leaves no fractions, and A' makes
+up for it: its sums are known multiples of the convolution. They may wrap around 32 bits: odd
+factors have an inverse there, powers of two are shifted away, so that all is exact as long as the
+convolution times the power of two fits.
 
 This is what is transformed; `mlq.kernels.winograd_conv` multiplies it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,26 +29,123 @@ from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
 WINDOW = (3, 3)
-MADE, READ = 2, 4
-"""Pixels along a side of a tile that are made, and that are read."""
-PLACES = READ * READ
-"""Elements of a tile."""
-SCALE_BITS = 2
-"""Bits by which sums are to the left of the convolution."""
+_Side: TypeAlias = Callable[[Sequence[Value]], list[Value]]
+"""A matrix times a column of vectors."""
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
+_LINE, _SETS = 32, 16  # i16 of a line of a cache; places so many lines apart share too few sets
 
 # What memory holds of a u8: its zero point is made up for by the bias.
 _BYTES = numerics.QuantParams(8, signed=False, scale=(1.0,), zero_point=(0,))
-# The rows of G, doubled.
-_WEIGHTS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.int16)
-COMBINATIONS: NDArray[np.int16] = np.kron(_WEIGHTS, _WEIGHTS)
-"""Which sum of the nine weights of a window stands in each of the 16 places of a tile."""
 
 
-def fits(weight: NDArray[np.int8]) -> bool:
-    """Whether no sum of u8 by weights [3, 3, I, O], four times, is beyond 32 bits."""
-    bound = numerics.result_bound(weight, weight.ndim - 1, _BYTES)
-    return bound << SCALE_BITS < 1 << 31
+@dataclass(frozen=True)
+class Form:
+    """F(made x made, 3x3): rows of G without fractions; B' and A' of that as code.
+
+    `scales` says of each row of A' which multiple of the convolution's it makes.
+    """
+
+    made: int
+    weights: tuple[tuple[int, int, int], ...]
+    scales: tuple[int, ...]
+    pixels: _Side = field(repr=False, compare=False)
+    results: _Side = field(repr=False, compare=False)
+
+    @property
+    def read(self) -> int:
+        """Pixels along a side of a tile that are read."""
+        return len(self.weights)
+
+    @property
+    def places(self) -> int:
+        """Elements of a tile."""
+        return self.read * self.read
+
+    @property
+    def combinations(self) -> NDArray[np.int16]:
+        """Which sum of the nine weights of a window stands in each place of a tile."""
+        side = np.array(self.weights, np.int16)
+        return np.kron(side, side)
+
+    def fits(self, weight: NDArray[np.int8]) -> bool:
+        """Whether no sum of u8 by weights [3, 3, I, O], shifted, is beyond 32 bits."""
+        bound = numerics.result_bound(weight, weight.ndim - 1, _BYTES)
+        return bound << _shift(max(self.scales) ** 2) < 1 << 31
+
+
+def _shift(scale: int) -> int:
+    """How often two divides a number."""
+    return (scale & -scale).bit_length() - 1
+
+
+def rescaled(total: Value, scale: int) -> Value:
+    """The convolution of a sum that is so many times it, maybe wrapped around."""
+    bits, lanes = _shift(scale), code.lanes_of(total)
+    odd = scale >> bits
+    if odd > 1:
+        inverse = code.splat(code.constant(pow(odd, -1, 1 << 32), "i32"), lanes)
+        total = arith.muli(total, inverse)
+    return arith.shrsi(total, code.splat(code.constant(bits, "i32"), lanes))
+
+
+def _doubled(value: Value, times: int = 1) -> Value:
+    """A vector of integers times a power of two."""
+    count = code.constant(times, code.element_of(value))
+    return arith.shli(value, code.splat(count, code.lanes_of(value)))
+
+
+def _four_pixels(values: Sequence[Value]) -> list[Value]:
+    a, b, c, d = values
+    return [arith.subi(a, c), arith.addi(b, c), arith.subi(c, b), arith.subi(b, d)]
+
+
+def _two_results(values: Sequence[Value]) -> list[Value]:
+    a, b, c, d = values
+    return [arith.addi(arith.addi(a, b), c), arith.subi(arith.subi(b, c), d)]
+
+
+def _six_pixels(values: Sequence[Value]) -> list[Value]:
+    a, b, c, d, e, f = values
+    even, odd = arith.subi(e, _doubled(c, 2)), arith.subi(d, _doubled(b, 2))
+    near, far = arith.subi(e, c), _doubled(arith.subi(d, b))
+    return [
+        arith.addi(arith.subi(_doubled(a, 2), c), even),
+        arith.addi(even, odd),
+        arith.subi(even, odd),
+        arith.addi(near, far),
+        arith.subi(near, far),
+        arith.subi(arith.subi(f, d), _doubled(far)),
+    ]
+
+
+def _four_results(values: Sequence[Value]) -> list[Value]:
+    a, b, c, d, e, f = values
+    near, nearer = arith.addi(b, c), arith.subi(b, c)
+    far, farther = arith.addi(d, e), arith.subi(d, e)
+    return [
+        arith.addi(arith.subi(a, _doubled(near, 2)), far),
+        arith.subi(farther, _doubled(nearer)),
+        arith.subi(far, near),
+        arith.addi(arith.subi(_doubled(farther), nearer), f),
+    ]
+
+
+TWO = Form(
+    made=2,
+    weights=((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
+    scales=(2, 2),
+    pixels=_four_pixels,
+    results=_two_results,
+)
+"""By the points 0, 1, -1: of a u8 come 11 bits, of an i8 12."""
+FOUR = Form(
+    made=4,
+    weights=((6, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 6)),
+    scales=(24, 12, 6, 6),
+    pixels=_six_pixels,
+    results=_four_results,
+)
+"""By the points 0, 1, -1, 2, -2: of a u8 come 15 bits, of an i8 14."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +154,17 @@ class Cover:
 
     height: int
     width: int
+    made: int
 
     @property
     def across(self) -> int:
         """Tiles side by side."""
-        return -(-self.width // MADE)
+        return -(-self.width // self.made)
 
     @property
     def down(self) -> int:
         """Rows of tiles."""
-        return -(-self.height // MADE)
+        return -(-self.height // self.made)
 
     @property
     def count(self) -> int:
@@ -73,18 +173,24 @@ class Cover:
 
     def origin(self, row: Index, column: Index) -> tuple[Index, Index]:
         """Row and column of the first pixel that a tile makes."""
-        y = code.at_most(code.times(row, MADE), self.height - MADE)
-        return y, code.at_most(code.times(column, MADE), self.width - MADE)
+        y = code.at_most(code.times(row, self.made), self.height - self.made)
+        return y, code.at_most(code.times(column, self.made), self.width - self.made)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """B' d B of every tile of an image: [batch, place in the tile, tile, channel] of i16."""
+    """B' d B of every tile of an image: [batch, group, place in the tile, tile, channel] of i16.
+
+    `together` tiles are a group, which is multiplied at once; the last is filled with the last
+    tile. So what is read next lies next, in an image of any size.
+    """
 
     isa: Isa
+    form: Form
     input: Image
     cover: Cover
     pads: tuple[int, int]
+    together: int
 
     @property
     def label(self) -> str:
@@ -94,59 +200,66 @@ class Transform:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """The image; its tiles."""
-        count = self.input.batch * PLACES * self.cover.count * self.input.channels
+        count = self.input.batch * self.groups * self.group
         return Buffer("i16", self.input.batch * self.input.size), Buffer("i16", count)
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Rows of tiles, one, images."""
-        work = self.cover.count * PLACES * self.input.channels
+        """Shares of the tiles, one, images."""
+        work = self.cover.count * self.form.places * self.input.channels
         return max(1, min(4, work // _GRAIN, self.cover.down)), 1, self.input.batch
+
+    @property
+    def groups(self) -> int:
+        """Groups of an image."""
+        return -(-self.cover.count // self.together)
+
+    @property
+    def apart(self) -> int:
+        """Elements from a place of a group to the next."""
+        size = self.together * self.input.channels
+        return size if size % (_LINE * _SETS) else size + _LINE
+
+    @property
+    def group(self) -> int:
+        """Elements of a group."""
+        return self.form.places * self.apart
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """A tile after the other, a register of channels after the other."""
-        width = self.isa.vector_bytes // 2
-        whole = self.input.channels // width * width
+        width, channels = self.isa.vector_bytes // 2, self.input.channels
+        whole = channels // width * width
 
-        def tile(row: Index, column: Index) -> None:
-            y, x = self.cover.origin(row, column)
+        def tile(slot: Index) -> None:
+            number = code.at_most(slot, self.cover.count - 1)
+            y, x = self.cover.origin(*code.split(number, self.cover.across))
             top, left = self.pads
             source = self.input.at(group[2], code.plus(y, -top), code.plus(x, -left))
-            number = code.plus(code.times(row, self.cover.across), column)
-            first = code.plus(code.times(group[2], PLACES * self.cover.count), number)
-            target = code.times(first, self.input.channels)
+            which, within = code.split(slot, self.together)
+            which = code.plus(code.times(group[2], self.groups), which)
+            target = code.plus(code.times(which, self.group), code.times(within, channels))
             part = partial(self._part, memory, source, target)
             code.loop(0, whole, width, partial(part, width))
-            for done, piece in code.pieces(self.input.channels - whole, width):
+            for done, piece in code.pieces(channels - whole, width):
                 part(piece, whole + done)
 
-        def tile_row(row: Index) -> None:
-            code.loop(0, self.cover.across, 1, partial(tile, row))
-
-        low, high = code.share(self.cover.down, group[0], self.grid[0])
-        code.loop(low, high, 1, tile_row)
+        low, high = code.share(self.groups * self.together, group[0], self.grid[0])
+        code.loop(low, high, 1, tile)
 
     def _part(
         self, memory: Sequence[Value], source: Index, target: Index, width: int, channel: Index
     ) -> None:
         """Some channels of a tile, each row of the result by itself so that registers do."""
         source, target = code.plus(source, channel), code.plus(target, channel)
-        apart = self.cover.count * self.input.channels
-        for row in range(READ):
+        for row in range(self.form.read):
             columns = []
-            for column in range(READ):
+            for column in range(self.form.read):
                 at = code.plus(source, column * self.input.channels)
                 pixels = [
                     code.load(memory[0], code.plus(at, i * self.input.pitch), width)
-                    for i in range(READ)
+                    for i in range(self.form.read)
                 ]
-                columns.append(_differences(pixels)[row])
-            for column, value in enumerate(_differences(columns)):
-                place = code.plus(target, (row * READ + column) * apart)
+                columns.append(self.form.pixels(pixels)[row])
+            for column, value in enumerate(self.form.pixels(columns)):
+                place = code.plus(target, (row * self.form.read + column) * self.apart)
                 code.store(value, memory[1], place)
-
-
-def _differences(values: Sequence[Value]) -> list[Value]:
-    """B' times a column of four."""
-    a, b, c, d = values
-    return [arith.subi(a, c), arith.addi(b, c), arith.subi(c, b), arith.subi(b, d)]

@@ -17,7 +17,7 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.tiling import Columns
-from mlq.kernels.winograd import MADE, PLACES, READ, SCALE_BITS, WINDOW, Cover
+from mlq.kernels.winograd import WINDOW, Cover, Form, Transform, rescaled
 
 # Groups of tiles that share weights while these are near; bytes that IREE lets a function keep.
 _MOST_GROUPS, _MOST_KEPT = 4, 1 << 15
@@ -30,20 +30,25 @@ class Winograd(Conv):
     `input` is the image that `Transform` has read.
     """
 
+    form: Form
+
     @property
     def label(self) -> str:
-        """As `winograd_conv3x3_64x56x56_128`."""
-        return f"winograd_{super().label}"
+        """As `winograd4_conv3x3_64x56x56_128`."""
+        return f"winograd{self.form.made}_{super().label}"
 
     @property
     def cover(self) -> Cover:
         """The tiles of the output."""
-        return Cover(self.output.height, self.output.width)
+        return Cover(self.output.height, self.output.width, self.form.made)
 
     @property
     def product(self) -> Conv:
         """The product in one place: that of a row of pixels, which are tiles."""
         assert self.isa.halves is not None
+        # A group's sums are kept for all places.
+        most = _MOST_KEPT // (self.form.places * self.isa.vector_bytes)
+        registers = min(self.isa.registers, most)
         row = Image(1, 1, self.cover.count, self.input.channels)
         return Conv(
             input=row,
@@ -56,48 +61,84 @@ class Winograd(Conv):
             pads=(0, 0),
             groups=1,
             finish=self.finish,
-            isa=replace(self.isa, integers=self.isa.halves),
+            isa=replace(self.isa, integers=self.isa.halves, registers=registers),
         )
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Tiles, transformed weights, coefficients, perhaps a residual; the result."""
-        tiles, weights, *_ = self.product.buffers
-        others = super().buffers[2:]
-        images = self.output.batch * PLACES
+        weights = self.product.buffers[1]
         return (
-            replace(tiles, count=images * tiles.count),
-            replace(weights, count=PLACES * weights.count),
-            *others,
+            self.transform.buffers[1],
+            replace(weights, count=self.form.places * weights.count),
+            *super().buffers[2:],
         )
 
     @property
     def cycles(self) -> float:
         """What the products of an image take, about."""
-        return PLACES * self.product.cycles
+        return self.form.places * self.product.cycles
+
+    @property
+    def together(self) -> int:
+        """Tiles of a group, which are in registers together."""
+        return self.product.columns[0].pixels
 
     @property
     def columns(self) -> tuple[Columns, ...]:
         """How channels and tiles are divided."""
-        return self.product.columns
+        columns = self.product.columns
+        return tuple(replace(column, pixels=self.together, by_row=False) for column in columns)
 
     def tiles(self, column: Columns) -> int:
-        """Runs of groups of tiles; the tiles of a group are in registers together."""
-        return -(-self.product.tiles(column) // self.run_of(column))
+        """Runs of groups of tiles."""
+        return -(-self.transform.groups // self.run_of(column))
 
     def run_of(self, column: Columns) -> int:
         """Groups that go through a place one after the other: they share its weights."""
-        groups, each = self.product.tiles(column), column.pixels * column.vectors
-        bytes_kept = PLACES * each * self.isa.vector_bytes
+        groups, each = self.transform.groups, column.pixels * column.vectors
+        bytes_kept = self.form.places * each * self.isa.vector_bytes
         most = max(1, min(_MOST_GROUPS, groups, _MOST_KEPT // bytes_kept))
         return min(range(most, 0, -1), key=lambda run: -(-groups // run) * run)
 
+    @property
+    def transform(self) -> Transform:
+        """What makes the tiles."""
+        return Transform(self.isa, self.form, self.input, self.cover, self.pads, self.together)
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """How weights lie together: so many blocks, and how many a place of each of these has."""
+        product = self.product
+        return tuple((blocks, size * product.row) for _, blocks, size in product.pieces)
+
     def pack(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Weights [3, 3, I, O], each of the nine as the product reads it: not yet transformed."""
+        """Weights [3, 3, I, O], block by block, in each the nine of them: not yet transformed."""
         height, width = WINDOW
         product = self.product
-        taps = [(i, j) for i in range(height) for j in range(width)]
-        return np.concatenate([product.pack(weight[i : i + 1, j : j + 1]) for i, j in taps])
+        taps = [
+            product.pack(weight[i : i + 1, j : j + 1]) for i in range(height) for j in range(width)
+        ]
+        return self._by_blocks(np.stack(taps))
+
+    def combined(self, taps: NDArray[np.int8]) -> NDArray[np.int16]:
+        """What the kernel reads, of packed weights."""
+        first, found, combinations = 0, [], self.form.combinations
+        for blocks, each in self.blocks:
+            size = blocks * len(combinations[0]) * each
+            block = taps[first : first + size].reshape(blocks, -1, each)
+            found.append((combinations.astype(np.int16) @ block.astype(np.int16)).reshape(-1))
+            first += size
+        return np.concatenate(found)
+
+    def _by_blocks(self, rows: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Rows of weights [taps, all blocks], as the blocks [taps, weights of one]."""
+        first, found = 0, []
+        for blocks, each in self.blocks:
+            part = rows[:, first : first + blocks * each].reshape(len(rows), blocks, each)
+            found.append(part.swapaxes(0, 1).reshape(-1))
+            first += blocks * each
+        return np.concatenate(found)
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
@@ -109,9 +150,10 @@ class _Body(tiles.Body):
 
     def __init__(self, conv: Winograd, memory: Sequence[Value], group: Sequence[Index]) -> None:
         super().__init__(conv, memory, group)
-        self.winograd, self.product = conv, tiles.Body(conv.product, memory, group)
-        kept = MemRefType.get([PLACES * max(map(self._apart, self.columns))], code.element("i32"))
-        self.kept = memref.alloca(kept, [], [])
+        self.winograd, self.form = conv, conv.form
+        self.product = tiles.Body(conv.product, memory, group)
+        kept = self.form.places * max(map(self._apart, self.columns))
+        self.kept = memref.alloca(MemRefType.get([kept], code.element("i32")), [], [])
 
     def _apart(self, column: Columns) -> int:
         """Sums of one place."""
@@ -130,26 +172,25 @@ class _Body(tiles.Body):
             code.loop(0, run, 1, partial(self._products, column, channel, first, number))
 
         results = partial(self._results, column, channel, biases, first)
-        code.loop(0, PLACES, 1, place)
+        code.loop(0, self.form.places, 1, place)
         code.loop(0, run * column.pixels, 1, results)
 
-    def _first(self, column: Columns, group: Index) -> Index:
-        """The first tile of a group; the last group overlaps the one before."""
-        last = self.winograd.cover.count - column.pixels
-        return code.at_most(code.times(group, column.pixels), last)
+    def _group(self, first: Index, number: Index) -> Index:
+        """A group of a run; the last run goes on with the last."""
+        return code.at_most(code.plus(first, number), self.winograd.transform.groups - 1)
 
     def _products(
         self, column: Columns, channel: Index, first: Index, place: Index, group: Index
     ) -> None:
         """Those of a group of tiles in one place."""
         product, size = self.product.conv, self.conv.isa.lanes
-        count = self.winograd.cover.count
-        tile = self._first(column, code.plus(first, group))
-        image = code.plus(code.times(self.group[2], PLACES * count), code.times(place, count))
-        start = code.times(code.plus(image, tile), product.input.channels)
-        sources = [code.plus(start, i * product.input.channels) for i in range(column.pixels)]
-        weights = code.times(place, product.buffers[1].count)
-        at = code.plus(weights, code.times(channel, product.row))
+        tiles, places = self.winograd.transform, self.form.places
+        number = code.times(self.group[2], tiles.groups)
+        number = code.plus(number, self._group(first, group))
+        start = code.plus(code.times(number, tiles.group), code.times(place, tiles.apart))
+        sources = [code.plus(start, i * tiles.input.channels) for i in range(column.pixels)]
+        block = code.times(channel, product.row * places)
+        at = code.plus(block, code.times(place, product.row * self._sums(column)))
         zero = code.splat(code.constant(0, "i32"), size)
         sums = [zero] * (column.pixels * column.vectors)
         to = code.plus(
@@ -162,37 +203,36 @@ class _Body(tiles.Body):
     def _results(
         self, column: Columns, channel: Index, biases: list[Value], first: Index, number: Index
     ) -> None:
-        """The pixels of one tile of a run, of its products in all places."""
-        size, cover = self.conv.isa.lanes, self.winograd.cover
+        """The pixels of one tile of a run, of its products in all places: row by row."""
+        cover, form = self.winograd.cover, self.form
         group, place = code.split(number, column.pixels)
-        tile = code.plus(self._first(column, code.plus(first, group)), place)
+        tile = code.plus(code.times(self._group(first, group), column.pixels), place)
+        tile = code.at_most(tile, cover.count - 1)
         y, x = cover.origin(*code.split(tile, cover.across))
-        at, made = code.times(number, self._sums(column)), []
-        for i, bias in enumerate(biases):
-            products = [
-                code.load(self.kept, code.plus(at, n * self._apart(column) + i * size), size)
-                for n in range(PLACES)
+        at = code.times(number, self._sums(column))
+        for row, scale in enumerate(form.scales):
+            pixels = [(code.plus(y, row), code.plus(x, i)) for i in range(form.made)]
+            made = [
+                [
+                    arith.addi(rescaled(total, scale * other), bias)
+                    for total, other in zip(self._row(column, at, i, row), form.scales, strict=True)
+                ]
+                for i, bias in enumerate(biases)
             ]
-            made.append([_rescaled(total, bias) for total in _gathered(products)])
-        pixels = [(code.plus(y, i), code.plus(x, j)) for i in range(MADE) for j in range(MADE)]
-        sums = [vectors[k] for k in range(len(pixels)) for vectors in made]
-        self._finish(column, channel, pixels, sums)
+            sums = [vector for pixel in zip(*made, strict=True) for vector in pixel]
+            self._finish(column, channel, pixels, sums)
 
-
-def _gathered(products: Sequence[Value]) -> list[Value]:
-    """A' m A: the four sums of 16 products."""
-    rows = [products[i : i + READ] for i in range(0, PLACES, READ)]
-    columns = zip(*(_pair(column) for column in zip(*rows, strict=True)), strict=True)
-    return [total for column in columns for total in _pair(column)]
-
-
-def _pair(values: Sequence[Value]) -> list[Value]:
-    """A' times a column of four."""
-    a, b, c, d = values
-    return [arith.addi(arith.addi(a, b), c), arith.subi(arith.subi(b, c), d)]
-
-
-def _rescaled(total: Value, bias: Value) -> Value:
-    """The convolution of a sum that is a multiple of it, with its bias."""
-    bits = code.splat(code.constant(SCALE_BITS, "i32"), code.lanes_of(total))
-    return arith.addi(arith.shrsi(total, bits), bias)
+    def _row(self, column: Columns, at: Index, vector: int, row: int) -> list[Value]:
+        """A row of A' m A: each result is the same multiple of the convolution as its place's."""
+        size, form, columns = self.conv.isa.lanes, self.form, []
+        for i in range(form.read):
+            products = [
+                code.load(
+                    self.kept,
+                    code.plus(at, (n * form.read + i) * self._apart(column) + vector * size),
+                    size,
+                )
+                for n in range(form.read)
+            ]
+            columns.append(form.results(products)[row])
+        return form.results(columns)

@@ -14,7 +14,6 @@ from mlq import numerics
 from mlq.dialect import linalg
 from mlq.dialect.layers import weight_of
 from mlq.dialect.ops import Conv2dOp, MatmulOp
-from mlq.kernels import winograd
 from mlq.kernels.finishing import FITTING, SAFE, Finish, Numbers
 from mlq.kernels.library import Device, Weighted
 from mlq.kernels.storage import REALS
@@ -131,14 +130,15 @@ class Layer:
 
     def packed(self, kernel: Weighted) -> Value:
         """The weight as the kernel reads it: now, or when it is known."""
-        transformed = isinstance(kernel, Winograd)
         if self.filters is not None:
             packed = kernel.pack(self.filters)
             if self.bits <= _NIBBLE:
                 stored = _unpacked(f"{self.key}{NIBBLES}", packed)
             else:
-                stored = constant(f"{self.key}{TAPS if transformed else '.packed'}", packed)
-            return _transformed(stored) if transformed else stored
+                stored = constant(
+                    f"{self.key}{TAPS if isinstance(kernel, Winograd) else '.packed'}", packed
+                )
+            return _transformed(stored, kernel) if isinstance(kernel, Winograd) else stored
         turned = isinstance(self.op, MatmulOp) and self.op.transpose_rhs.value
         shape = self.shape
 
@@ -194,19 +194,24 @@ def _unpacked(key: str, packed: NDArray[np.int8]) -> Value:
     return linalg.joined([half(0), half(1)])
 
 
-def _transformed(taps: Value) -> Value:
+def _transformed(taps: Value, kernel: Winograd) -> Value:
     """For each place of a tile its sum of the nine taps of each weight; IREE runs this at load."""
-    places, count = winograd.COMBINATIONS.shape
-    each, i16 = taps.type.shape[0] // count, linalg.integer_type(16)
-    rows, factors = linalg.reshape(taps, [count, each]), linalg.array(winograd.COMBINATIONS)
+    places, count = kernel.form.combinations.shape
+    factors, i16 = linalg.array(kernel.form.combinations), linalg.integer_type(16)
 
     def added(factor: Value, tap: Value, total: Value) -> Value:
         return arith.addi(total, arith.muli(factor, arith.extsi(i16, tap)))
 
-    made = linalg.generic(
-        "place n | tap",
-        [(factors, "place, tap"), (rows, "tap, n")],
-        (linalg.filled([places, each], i16, 0), "place, n"),
-        added,
-    )
-    return linalg.reshape(made, [places * each])
+    first, made = 0, []
+    for blocks, each in kernel.blocks:
+        size = blocks * count * each
+        rows = linalg.reshape(linalg.slice(taps, [first], [size], [1]), [blocks, count, each])
+        part = linalg.generic(
+            "block place n | tap",
+            [(factors, "place, tap"), (rows, "block, tap, n")],
+            (linalg.filled([blocks, places, each], i16, 0), "block, place, n"),
+            added,
+        )
+        made.append(linalg.reshape(part, [blocks * places * each]))
+        first += size
+    return linalg.joined(made)

@@ -15,12 +15,12 @@ from mlq.dialect import build, layers
 from mlq.dialect.ops import Conv2dOp, MatmulOp, TransposeOp, WeightOp
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import code, library, winograd
-from mlq.kernels.image import NO_MARGIN, Margin
+from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.kernels.winograd_conv import Winograd
 from mlq.precision import BYTE_BITS
-from mlq.transforms.kernels.images import BLOCK, Held, Images, Lower, is_open, kind_of, unfit
+from mlq.transforms.kernels.images import BLOCK, Images, Lower, is_open, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -44,7 +44,8 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     images.need(op.input, (top, left, bottom, right + more))
     if layer.is_depthwise:
         return partial(_depthwise, layer)
-    return partial(_winograd if _gains_by_winograd(layer) else _conv, layer)
+    form = _form(layer)
+    return partial(_conv, layer) if form is None else partial(_winograd, layer, form)
 
 
 def matmul(op: MatmulOp, isa: Device, images: Images) -> Lower | str:
@@ -143,46 +144,45 @@ def _margin(op: Conv2dOp, window: tuple[int, int]) -> Margin:
     return top, left, bottom, right
 
 
-def _gains_by_winograd(layer: Layer) -> bool:
-    """Whether a convolution of integers takes less time with fewer products."""
+def _form(layer: Layer) -> winograd.Form | None:
+    """By which of Winograd's forms a convolution of integers takes the least time, if by any."""
     if layer.filters is None or layer.groups > 1 or kind_of(layer.source) != "u8":
-        return False
+        return None
     _, height, width, _ = build.shape_of(layer.result)
     steps = {key: size for key, size in layer.window.items() if key != "pads"}
-    fitting = library.gains_by_winograd(layer.isa, layer.shape, (height, width), **steps)
-    return fitting and winograd.fits(layer.filters)
+    forms = library.by_winograd(layer.isa, layer.shape, (height, width), **steps)
+    return next((form for form in forms if form.fits(layer.filters)), None)
 
 
 def _conv(layer: Layer, images: Images) -> None:
     source = images.read(layer.source)
     image = source.image.as_row() if isinstance(layer.op, MatmulOp) else source.image
-    _called(
-        library.of(layer.isa, sized=images.sized).conv, layer, images, Held(source.value, image)
-    )
+    make = library.of(layer.isa, sized=images.sized).conv
+    kernel, residual = _kernel(make, layer, images, image)
+    _called(kernel, layer, images, [source.value, *residual])
 
 
-def _winograd(layer: Layer, images: Images) -> None:
-    assert isinstance(layer.isa, Isa)
-    source, output = images.read(layer.source), images.result(layer.result)
-    cover = winograd.Cover(output.height, output.width)
-    tiles = winograd.Transform(layer.isa, source.image, cover, layer.window["pads"])
+def _winograd(layer: Layer, form: winograd.Form, images: Images) -> None:
+    source = images.read(layer.source)
+    kernel, residual = _kernel(partial(Winograd, form=form), layer, images, source.image)
+    tiles = kernel.transform
     buffer = tiles.buffers[-1]
     sizes = [DYNAMIC, buffer.count] if is_open(layer.result) else [buffer.count]
     made = RankedTensorType.get(sizes, code.element(buffer.element))
     value = images.dispatch(tiles, [source.value], made)
-    _called(Winograd, layer, images, Held(value, source.image))
+    _called(kernel, layer, images, [value, *residual])
 
 
-def _called(
-    make: Callable[..., library.Weighted], layer: Layer, images: Images, source: Held
-) -> None:
-    """Make the result by a kernel that reads `source`, which describes the input as well."""
+def _kernel(
+    make: Callable[..., Any], layer: Layer, images: Images, input: Image
+) -> tuple[Any, list[Value]]:
+    """The kernel of a layer that reads such an image, and the residual that it adds, if any."""
     output, residual = images.result(layer.result), None
     if layer.op.residual is not None:
         residual = images.read(layer.op.residual, output.channels)
     kernel = make(
         isa=layer.isa,
-        input=source.image,
+        input=input,
         output=output,
         residual=None if residual is None else residual.image,
         channels=layer.shape[3],
@@ -191,9 +191,14 @@ def _called(
         kind=kind_of(layer.source),
         **layer.window,
     )
-    operands = [source.value, layer.packed(kernel), layer.coefficients(kernel)]
-    operands += [] if residual is None else [residual.value]
-    images.call(kernel, operands, layer.result, output)
+    return kernel, [] if residual is None else [residual.value]
+
+
+def _called(kernel: library.Weighted, layer: Layer, images: Images, values: list[Value]) -> None:
+    """Make the result by a kernel of what it reads: image, weights, coefficients, residual."""
+    source, *residual = values
+    operands = [source, layer.packed(kernel), layer.coefficients(kernel), *residual]
+    images.call(kernel, operands, layer.result, images.result(layer.result))
 
 
 def _depthwise(layer: Layer, images: Images) -> None:
@@ -206,5 +211,4 @@ def _depthwise(layer: Layer, images: Images) -> None:
         kind=kind_of(layer.source),
         **layer.window,
     )
-    operands = [source.value, layer.packed(kernel), layer.coefficients(kernel)]
-    images.call(kernel, operands, layer.result, output)
+    _called(kernel, layer, images, [source.value])
