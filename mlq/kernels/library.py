@@ -28,8 +28,9 @@ from mlq.kernels.storage import Kind
 Device: TypeAlias = Isa | Gpu
 # Channels that make transforming their tiles worthwhile, and products that make up for one more
 # dispatch: they take several times as long as it does. Bytes of transformed weights that stay near
-# from one call to the next; from far away they take longer than there is to be gained.
-_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR = 16, 1 << 19, 5 << 20
+# from one call to the next; from far away they take longer than there is to be gained. Tiles that
+# take no longer than fewer do, which read as many weights.
+_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR, _LEAST_TILES = 16, 1 << 19, 1 << 22, 4
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
 
 
@@ -172,7 +173,7 @@ def by_winograd(
         return []
 
     def products(form: winograd.Form) -> int:
-        return form.places * winograd.Cover(*output, form.made).count
+        return form.places * max(_LEAST_TILES, winograd.Cover(*output, form.made).count)
 
     found = [
         form
