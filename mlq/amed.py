@@ -69,6 +69,7 @@ class Wish(Part):
     target: str = "x86"
     threads: PositiveInt = 1
     sizes: str = ""
+    outputs: str = ""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wish:
@@ -87,7 +88,9 @@ class Wish(Part):
     @property
     def recipe(self) -> Recipe:
         """What this asks of calibration."""
-        chosen = {key: getattr(self, key) for key in ("target", "seed", "threads", "sizes")}
+        chosen = {
+            key: getattr(self, key) for key in ("target", "seed", "threads", "sizes", "outputs")
+        }
         return resolve({**chosen, "precisions": "f32,w8a8"})
 
 
@@ -126,7 +129,7 @@ def search(
     wish, device, path = Wish.of(options), devices.load(hardware), Path(model)
     stages = Stages(visible=progress)
     with stages.stage("import"):
-        specs = load(path, batch=None, sizes=wish.sizes).sample_specs
+        specs = load(path, batch=None, **wish.recipe.import_options).sample_specs
         data = load_data(calib, specs, preprocess=preprocess, model_path=path).shuffled(wish.seed)
         held_out = data
         if eval is not None:
@@ -250,7 +253,7 @@ def _artifact(prepared: Prepared, plan: Plan, path: Path) -> tuple[Files, str]:
         said = f"No `{MODULE}`: target {target.name} does not compute in {', '.join(refused)}."
         return {}, f"{said} The plan is for the device that was searched for."
     with prepared.subject.stages.stage("compile"):
-        single = load(path, batch=1, sizes=plan.sizes)
+        single = load(path, batch=1, **plan.import_options)
         made = build(single, plan, prepared.choice.ranges, target)
     return {MODULE: made.vmfb}, f"`{MODULE}` is the plan compiled for {target.name}."
 

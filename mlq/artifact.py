@@ -148,7 +148,7 @@ class Artifact:
                 f"{path}: the network that {self.folder} was made of is not there; put it back, or"
                 " start from the folder in which mlq quantize was called"
             )
-        network = load_network(path, batch=batch, ir_level=plan.ir_level, sizes=plan.sizes)
+        network = load_network(path, batch=batch, **plan.import_options)
         if network.model.sha256 != self.manifest.model.sha256:
             raise UsageError(
                 f"{path}: has changed since {self.folder} was made of it; quantize it again"

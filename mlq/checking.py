@@ -74,15 +74,16 @@ def check(
     data: Samples = "random:1",
     preprocess: Path | None = None,
     sizes: str | None = None,
+    outputs: str | None = None,
 ) -> Check:
     """Say which layers can be integer on a target, and what stays float and why.
 
     With `numerics` the float network is compiled and run, every ONNX node an op of its own, and
     each tensor compared with ONNX Runtime's, on the first sample of `data`. `sizes` are of axes
-    that inputs leave open, as `T=98`.
+    that inputs leave open, as `T=98`; `outputs` is where the graph is to end, as `boxes,scores`.
     """
     path, device = Path(model), targets.by_name(target)
-    read = partial(load, path, batch=1, sizes=sizes or "")
+    read = partial(load, path, batch=1, sizes=sizes or "", outputs=outputs or "")
     network = read(ir_level=ir_level)
     compared: tuple[TensorCheck, ...] = ()
     if numerics:

@@ -218,13 +218,13 @@ def borders(made: Transformed) -> tuple[Border, ...]:
 
 
 def load(
-    path: Path, *, batch: Batch | None = 1, ir_level: str = "fused", sizes: str = ""
+    path: Path, *, batch: Batch | None = 1, ir_level: str = "fused", **reading: str
 ) -> Network:
     """Import an ONNX file and raise it to GRAPH at an IR level; `batch` None is as in the file.
 
-    `sizes` fixes those of inputs that are open, as `import_model` does.
+    `reading` are `sizes` and `outputs`, as `import_model` has them.
     """
-    model = import_model(path, batch=batch, sizes=sizes, in_floats=True)
+    model = import_model(path, batch=batch, in_floats=True, **reading)
     store = model.weights.copy()
     with context(), Location.unknown(), bound(store), collected_skips() as skips:
         module = Module.parse(model.text)

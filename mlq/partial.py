@@ -94,7 +94,7 @@ def compile_plan(
     known = Ranges.from_json(Path(ranges or Path(plan).with_name("ranges.json")))
     devices, stages = _devices(target or chosen.target, form, batch), Stages(visible=progress)
     with stages.stage("import"):
-        network = load(Path(model), batch=batch, ir_level=chosen.ir_level, sizes=chosen.sizes)
+        network = load(Path(model), batch=batch, **chosen.import_options)
         rounding = Path(plan).with_name(FILE)
         network = recalled(network, rounding)
         for device in devices:
@@ -110,9 +110,7 @@ def compile_plan(
         "ranges.json": known.to_json(),
         **({FILE: rounding.read_bytes()} if rounding.is_file() else {}),
     }
-    settings = Recipe(
-        target=devices[0].name, ir_level=chosen.ir_level, sizes=chosen.sizes, batch=batch
-    )
+    settings = Recipe(target=devices[0].name, batch=batch, **chosen.import_options)
     listed = manifest(
         network.model, settings, stages, files, command=command, modules=_listed(devices, shipped)
     )

@@ -19,15 +19,21 @@ class LayerPlan(Part):
 class Plan(Value):
     """The precision of each layer; a layer that the plan does not name stays f32.
 
-    `ir_level` and `sizes` are those of the recipe, and say what the layers are.
+    `ir_level`, `sizes` and `outputs` are those of the recipe, and say what the layers are.
     """
 
     target: str
     ir_level: str
     sizes: str = ""
+    outputs: str = ""
     scheme: str
     granularity: str
     layers: dict[str, LayerPlan]
+
+    @property
+    def import_options(self) -> dict[str, str]:
+        """How `mlq.network.load` is to read the network, besides the batch."""
+        return {"ir_level": self.ir_level, "sizes": self.sizes, "outputs": self.outputs}
 
     def precision(self, layer: str) -> str:
         """Look up a layer's precision; f32 when the plan does not name it."""

@@ -239,8 +239,7 @@ def empty_plan(recipe: Recipe) -> Plan:
     """The plan that leaves every layer in float."""
     return Plan(
         target=recipe.target,
-        ir_level=recipe.ir_level,
-        sizes=recipe.sizes,
+        **recipe.import_options,
         scheme=recipe.scheme,
         granularity=recipe.granularity,
         layers={},

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from mlq.errors import UsageError
-from mlq.frontends.specs import parse_sizes, samples_a_call
+from mlq.frontends.specs import parse_outputs, parse_sizes, samples_a_call
 from mlq.precision import (
     F32,
     GRANULARITIES,
@@ -63,7 +63,8 @@ class Recipe(Part):
     auto; `methods` are none or some of `mlq.precision.METHODS`, with commas, or by auto those that
     measurably help; `costs` are those of layers, measured where the target's CPU is here. `batch`
     is how many samples a call takes; with any, the module leaves it open, and one is measured with;
-    `sizes` are of other axes of inputs that the network leaves open, as `T=98`.
+    `sizes` are of other axes of inputs that the network leaves open, as `T=98`, and `outputs` the
+    values with which its graph is to end, as `boxes,scores`.
     """
 
     target: str = "x86"
@@ -84,6 +85,7 @@ class Recipe(Part):
     samples: PositiveInt | None = None
     batch: PositiveInt | Literal["any"] = 1
     sizes: str = ""
+    outputs: str = ""
     seed: int = 0
     threads: PositiveInt = 1
 
@@ -112,6 +114,7 @@ class Recipe(Part):
             )
         self.reduced_precisions()
         parse_sizes(self.sizes)
+        parse_outputs(self.outputs)
         if self.uses("bias-correction") and self.granularity != "per_axis":
             raise UsageError("bias-correction goes with granularity per_axis")
         return self
@@ -119,7 +122,7 @@ class Recipe(Part):
     @property
     def import_options(self) -> dict[str, str]:
         """How `mlq.network.load` is to read the network, besides the batch."""
-        return {"ir_level": self.ir_level, "sizes": self.sizes}
+        return {"ir_level": self.ir_level, "sizes": self.sizes, "outputs": self.outputs}
 
     @property
     def samples_a_call(self) -> int:

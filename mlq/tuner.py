@@ -74,6 +74,7 @@ def tune(
         preprocess=preprocess,
         seed=settings.seed,
         sizes=settings.sizes,
+        outputs=settings.outputs,
         tolerance=settings.tolerance_mnat,
     )
     with stages.stage("import"):
@@ -277,6 +278,7 @@ class Search:
             "seed": self.settings.seed,
             "threads": threads,
             "sizes": self.settings.sizes,
+            "outputs": self.settings.outputs,
         }
         recipe = mixing.recipe(configuration, target).model_copy(update=given)
         data = objective.calib.first(configuration.samples)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlq.cli.group import Listing, main, show
-from mlq.cli.options import FOLDER, JSON, PREPROCESS, SIZES
+from mlq.cli.options import FOLDER, JSON, PREPROCESS, READING
 from mlq.pages import inventory as pages
 from mlq.pages import tables
 
@@ -55,7 +55,7 @@ def measure(target: str, model: Path, *, as_json: bool, **options: Any) -> None:
 @click.option("--numerics", is_flag=True, help="compare each float tensor with ONNX Runtime's")
 @click.option("--data", default="random:1", metavar="DATA", help="for --numerics (random:1)")
 @PREPROCESS
-@SIZES
+@READING
 @JSON
 def check(model: Path, *, as_json: bool, **options: Any) -> int:
     """Say which layers of MODEL.onnx can be integer on a target, and what stays float and why."""

@@ -34,7 +34,10 @@ PREPROCESS = click.option(
     metavar="FILE",
     help="how images become inputs (default: MODEL.json beside MODEL.onnx)",
 )
-SIZES = click.option("--sizes", metavar="LIST", help="of axes that inputs leave open: T=98,x.2=64")
+READING = options(
+    click.option("--sizes", metavar="LIST", help="of axes that inputs leave open: T=98,x.2=64"),
+    click.option("--outputs", metavar="LIST", help="values to end with: cut what comes after them"),
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="print JSON, not a table")
 THREADS = click.option(
     "--threads",
@@ -82,7 +85,7 @@ RECIPE = options(
     PREPROCESS,
     click.option("--samples", type=int, metavar="N", help="calibrate on N of them (default: all)"),
     BATCH(),
-    SIZES,
+    READING,
     click.option("--seed", type=int, metavar="N", help="picks samples (default: 0)"),
     click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)"),
     click.option("--recipe", type=FOLDER, metavar="FILE", help="options from a recipe.toml"),

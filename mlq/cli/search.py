@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlq.cli.group import main, show
-from mlq.cli.options import FOLDER, JSON, OUT, PREPROCESS, SIZES, options
+from mlq.cli.options import FOLDER, JSON, OUT, PREPROCESS, READING, options
 from mlq.errors import UsageError
 
 SEARCH = options(
@@ -26,7 +26,7 @@ SEARCH = options(
     click.option("--finetune", is_flag=True, help="train what is taken (extra: finetune)"),
     click.option("--target", metavar="NAME", help="compile the plan for it (default: x86)"),
     PREPROCESS,
-    SIZES,
+    READING,
     click.option("--seed", type=int, metavar="N", help="of the chains (default: 0)"),
     click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)"),
 )

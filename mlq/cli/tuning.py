@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mlq.cli.group import STOPPED, main, show
-from mlq.cli.options import FOLDER, JSON, OUT, PREPROCESS, SIZES, TARGET
+from mlq.cli.options import FOLDER, JSON, OUT, PREPROCESS, READING, TARGET
 from mlq.pages import tables
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -67,7 +67,7 @@ class Counts(click.ParamType[tuple[int, ...]]):
 @click.option("--scheduler", metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786")
 @TARGET
 @PREPROCESS
-@SIZES
+@READING
 @click.option("--seed", type=int, metavar="N", help="of sampler and samples (default: 0)")
 @click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)")
 @click.option("--plain", is_flag=True, help="a line for each trial, terminal or not; no bars")

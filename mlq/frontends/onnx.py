@@ -14,7 +14,7 @@ from mlq.dialect.weights import WeightStore
 from mlq.errors import ModelError
 from mlq.frontends import writing
 from mlq.frontends.finite import is_finite
-from mlq.frontends.specs import WEIGHTED, Batch, TensorSpec, parse_sizes
+from mlq.frontends.specs import WEIGHTED, Batch, TensorSpec, parse_outputs, parse_sizes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -58,23 +58,29 @@ class ImportedModel:
 
 
 def import_model(
-    path: str | Path, *, batch: Batch | None = None, sizes: str = "", in_floats: bool = False
+    path: str | Path,
+    *,
+    batch: Batch | None = None,
+    sizes: str = "",
+    outputs: str = "",
+    in_floats: bool = False,
 ) -> ImportedModel:
     """Read the ONNX file at `path`; `batch` fixes, or opens, the first axis of every input.
 
-    `sizes` fixes others that are open (`specs.parse_sizes`).
+    `sizes` fixes others that are open (`specs.parse_sizes`); with `outputs` the graph ends at these
+    values (`cutting.cut`).
     Opset 7 and newer, older ones whose ops are the same, external data, any size; floats of other
     widths than f32 become f32. A network that is quantized already is taken for the float one that
     it stands for if it is to be `in_floats`. ModelError, one line, for what is malformed.
     """
     # onnx takes 0.3 s to load; who reads no model should not wait for it.
     from mlq.dialect.importer import import_graph
-    from mlq.frontends import preparing, quantized, reading, upgrading
+    from mlq.frontends import cutting, preparing, quantized, reading, upgrading
 
     file = Path(path)
     if isinstance(batch, int) and batch < 1:
         raise ModelError(f"{file}: cannot be given batch {batch}; a batch is at least 1")
-    source = reading.read(file)
+    source = cutting.cut(reading.read(file), parse_outputs(outputs))
     quantized_nodes = quantized.as_floats(source) if in_floats else 0
     opset = upgrading.opset_of(source.model)
     model, constants = preparing.prepare(source, batch, parse_sizes(sizes))

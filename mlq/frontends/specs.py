@@ -29,6 +29,14 @@ def parse_sizes(text: str) -> dict[str, int]:
     return found
 
 
+def parse_outputs(text: str) -> list[str]:
+    """Names of values with commas between them: `boxes,scores`; UsageError if one comes twice."""
+    names = [each.strip() for each in text.split(",") if each.strip()]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"outputs {text!r}: {twice!r} is there twice; leave one out")
+    return names
+
+
 def samples_a_call(batch: Batch) -> int:
     """How many samples to call a network with where nobody says: one if it takes any."""
     return 1 if batch == ANY else batch

@@ -215,8 +215,7 @@ def _run_compiler(
     if node := node_at_fault(reason, text):
         raise CompileError(
             f"IREE has no code for ONNX {node} as it stands in this network; export the model with"
-            " other nodes, or cut it before that one (onnx.utils.extract_model; mlq check lists"
-            " such nodes)"
+            " other nodes, or end it before that one: --outputs with the values that it reads"
         )
     if cache is None:
         raise CompileError(f"IREE cannot compile the module: {reason}")

@@ -47,6 +47,7 @@ class Task:
     preprocess: Path | None = None
     seed: int = 0
     sizes: str = ""
+    outputs: str = ""
     tolerance: float = 0.0
     processes: int = 1
 
@@ -57,7 +58,7 @@ class Task:
 
     def objective(self) -> Objective:
         """Read network and samples, and be ready to measure."""
-        network = load(self.model, sizes=self.sizes)
+        network = load(self.model, sizes=self.sizes, outputs=self.outputs)
         opened = partial(
             load_data,
             inputs=network.sample_specs,

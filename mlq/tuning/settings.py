@@ -51,6 +51,7 @@ class Settings(Part):
     seed: int = 0
     threads: PositiveInt = 1
     sizes: str = ""
+    outputs: str = ""
     workers: PositiveInt | None = None
     scheduler: str | None = None
 
