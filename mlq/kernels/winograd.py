@@ -11,10 +11,9 @@ This is what is transformed; `mlq.kernels.winograd_conv` multiplies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,6 @@ from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
 WINDOW = (3, 3)
-_Side: TypeAlias = Callable[[Sequence[Value]], list[Value]]
-"""A matrix times a column of vectors."""
 _GRAIN = 1 << 16  # elements that make a workgroup worthwhile
 _LINE, _SETS = 32, 16  # i16 of a line of a cache; places so many lines apart share too few sets
 
@@ -40,16 +37,16 @@ _BYTES = numerics.QuantParams(8, signed=False, scale=(1.0,), zero_point=(0,))
 
 @dataclass(frozen=True)
 class Form:
-    """F(made x made, 3x3): rows of G without fractions; B' and A' of that as code.
+    """F(made x made, 3x3): the rows of G, of B' and of A', none with fractions.
 
     `scales` says of each row of A' which multiple of the convolution's it makes.
     """
 
     made: int
-    weights: tuple[tuple[int, int, int], ...]
+    weights: tuple[tuple[int, ...], ...]
+    pixels: tuple[tuple[int, ...], ...]
+    results: tuple[tuple[int, ...], ...]
     scales: tuple[int, ...]
-    pixels: _Side = field(repr=False, compare=False)
-    results: _Side = field(repr=False, compare=False)
 
     @property
     def read(self) -> int:
@@ -88,62 +85,68 @@ def rescaled(total: Value, scale: int) -> Value:
     return arith.shrsi(total, code.splat(code.constant(bits, "i32"), lanes))
 
 
-def _doubled(value: Value, times: int = 1) -> Value:
-    """A vector of integers times a power of two."""
-    count = code.constant(times, code.element_of(value))
+def combined(values: Sequence[Value], factors: Sequence[int]) -> Value:
+    """The sum of vectors of integers times small factors, by shifts and sums: bit after bit."""
+    total, negative, behind = None, False, 0
+    for bit in reversed(range(max(map(abs, factors)).bit_length())):
+        terms = [(v, f < 0) for v, f in zip(values, factors, strict=True) if abs(f) >> bit & 1]
+        for value, less in sorted(terms, key=lambda term: term[1]):
+            if total is None:
+                total, negative = value, less
+                continue
+            total, behind = _shifted(total, behind), 0
+            # Of what is subtracted from nothing yet, the negative is kept until a term is added.
+            if less != negative:
+                one, other = (value, total) if negative else (total, value)
+                total, negative = arith.subi(one, other), False
+            else:
+                total = arith.addi(total, value)
+        behind += total is not None
+    assert total is not None
+    assert not negative
+    return _shifted(total, behind - 1)
+
+
+def loaded(memory: Value, places: Sequence[Index], lanes: int, factors: Sequence[int]) -> Value:
+    """The same of vectors in memory, of which those that do not count are not read."""
+    counting = [(place, factor) for place, factor in zip(places, factors, strict=True) if factor]
+    values = [code.load(memory, place, lanes) for place, _ in counting]
+    return combined(values, [factor for _, factor in counting])
+
+
+def _shifted(value: Value, bits: int) -> Value:
+    if bits == 0:
+        return value
+    count = code.constant(bits, code.element_of(value))
     return arith.shli(value, code.splat(count, code.lanes_of(value)))
-
-
-def _four_pixels(values: Sequence[Value]) -> list[Value]:
-    a, b, c, d = values
-    return [arith.subi(a, c), arith.addi(b, c), arith.subi(c, b), arith.subi(b, d)]
-
-
-def _two_results(values: Sequence[Value]) -> list[Value]:
-    a, b, c, d = values
-    return [arith.addi(arith.addi(a, b), c), arith.subi(arith.subi(b, c), d)]
-
-
-def _six_pixels(values: Sequence[Value]) -> list[Value]:
-    a, b, c, d, e, f = values
-    even, odd = arith.subi(e, _doubled(c, 2)), arith.subi(d, _doubled(b, 2))
-    near, far = arith.subi(e, c), _doubled(arith.subi(d, b))
-    return [
-        arith.addi(arith.subi(_doubled(a, 2), c), even),
-        arith.addi(even, odd),
-        arith.subi(even, odd),
-        arith.addi(near, far),
-        arith.subi(near, far),
-        arith.subi(arith.subi(f, d), _doubled(far)),
-    ]
-
-
-def _four_results(values: Sequence[Value]) -> list[Value]:
-    a, b, c, d, e, f = values
-    near, nearer = arith.addi(b, c), arith.subi(b, c)
-    far, farther = arith.addi(d, e), arith.subi(d, e)
-    return [
-        arith.addi(arith.subi(a, _doubled(near, 2)), far),
-        arith.subi(farther, _doubled(nearer)),
-        arith.subi(far, near),
-        arith.addi(arith.subi(_doubled(farther), nearer), f),
-    ]
 
 
 TWO = Form(
     made=2,
     weights=((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
+    pixels=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    results=((1, 1, 1, 0), (0, 1, -1, -1)),
     scales=(2, 2),
-    pixels=_four_pixels,
-    results=_two_results,
 )
 """By the points 0, 1, -1: of a u8 come 11 bits, of an i8 12."""
 FOUR = Form(
     made=4,
     weights=((6, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 6)),
+    pixels=(
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
+    results=(
+        (1, -4, -4, 1, 1, 0),
+        (0, -2, 2, 1, -1, 0),
+        (0, -1, -1, 1, 1, 0),
+        (0, -1, 1, 2, -2, 1),
+    ),
     scales=(24, 12, 6, 6),
-    pixels=_six_pixels,
-    results=_four_results,
 )
 """By the points 0, 1, -1, 2, -2: of a u8 come 15 bits, of an i8 14."""
 
@@ -251,15 +254,13 @@ class Transform:
     ) -> None:
         """Some channels of a tile, each row of the result by itself so that registers do."""
         source, target = code.plus(source, channel), code.plus(target, channel)
-        for row in range(self.form.read):
+        read, sides = self.form.read, self.form.pixels
+        for row in range(read):
             columns = []
-            for column in range(self.form.read):
+            for column in range(read):
                 at = code.plus(source, column * self.input.channels)
-                pixels = [
-                    code.load(memory[0], code.plus(at, i * self.input.pitch), width)
-                    for i in range(self.form.read)
-                ]
-                columns.append(self.form.pixels(pixels)[row])
-            for column, value in enumerate(self.form.pixels(columns)):
-                place = code.plus(target, (row * self.form.read + column) * self.apart)
-                code.store(value, memory[1], place)
+                places = [code.plus(at, i * self.input.pitch) for i in range(read)]
+                columns.append(loaded(memory[0], places, width, sides[row]))
+            for column, side in enumerate(sides):
+                place = code.plus(target, (row * read + column) * self.apart)
+                code.store(combined(columns, side), memory[1], place)

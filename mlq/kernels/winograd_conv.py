@@ -17,7 +17,7 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.tiling import Columns
-from mlq.kernels.winograd import WINDOW, Cover, Form, Transform, rescaled
+from mlq.kernels.winograd import WINDOW, Cover, Form, Transform, combined, loaded, rescaled
 
 # Groups of tiles that share weights while these are near; bytes that IREE lets a function keep.
 _MOST_GROUPS, _MOST_KEPT = 4, 1 << 15
@@ -224,15 +224,9 @@ class _Body(tiles.Body):
 
     def _row(self, column: Columns, at: Index, vector: int, row: int) -> list[Value]:
         """A row of A' m A: each result is the same multiple of the convolution as its place's."""
-        size, form, columns = self.conv.isa.lanes, self.form, []
+        size, form, apart, columns = self.conv.isa.lanes, self.form, self._apart(column), []
         for i in range(form.read):
-            products = [
-                code.load(
-                    self.kept,
-                    code.plus(at, (n * form.read + i) * self._apart(column) + vector * size),
-                    size,
-                )
-                for n in range(form.read)
-            ]
-            columns.append(form.results(products)[row])
-        return form.results(columns)
+            numbers = [n * form.read + i for n in range(form.read)]
+            places = [code.plus(at, n * apart + vector * size) for n in numbers]
+            columns.append(loaded(self.kept, places, size, form.results[row]))
+        return [combined(columns, side) for side in form.results]
