@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from mlq.kernels import library
 from mlq.kernels.image import Image
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import best
-from mlq.kernels.winograd import FOUR, TWO, Cover, Form, Transform
+from mlq.kernels.winograd import FORMS, FOUR, STEPPED, TWO, Cover, Form, Transform
 from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import compile_module
@@ -29,7 +30,7 @@ from mlq.transforms import parse_pipeline
 
 Array = NDArray[Any]
 WORDS = [isa for isa in ISAS if isa.widens]
-FORMS = (TWO, FOUR)
+NAMES = {TWO: "two", FOUR: "four", STEPPED: "stepped"}
 
 WINDOW: dict[str, Any] = {"k": 3, "p": 1}
 SHAPES = (
@@ -47,6 +48,7 @@ SHAPES = (
 def by_winograd(shape: Shape, isa: Isa, form: Form, seed: int) -> Case:
     """The tiles of an image and the transformed weights, as the kernel reads them."""
     make, rng = partial(Winograd, form=form), np.random.default_rng(seed)
+    shape = replace(shape, s=form.stride)
     case = convolution(shape, isa, rng, depthwise=False, conv=make)
     memory, taps, *others = case.arguments
     kernel = case.kernel
@@ -55,34 +57,18 @@ def by_winograd(shape: Shape, isa: Isa, form: Form, seed: int) -> Case:
     return case
 
 
-SIDES = {
-    2: np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
-    4: np.array(
-        [
-            [4, 0, -5, 0, 1, 0],
-            [0, -4, -4, 1, 1, 0],
-            [0, 4, -4, -1, 1, 0],
-            [0, -2, -1, 2, 1, 0],
-            [0, 2, -1, -2, 1, 0],
-            [0, 4, 0, -5, 0, 1],
-        ]
-    ),
-}
-"""B' for as many results along a side."""
-
-
 def transformed(memory: Array, kernel: Transform) -> Array:
     """B' d B of each tile, by its definition; groups of tiles, the last one filled."""
-    image, cover, pads, most = kernel.input, kernel.cover, kernel.pads, kernel.cover.made
-    sides, pixels = SIDES[most], memory.reshape(image.shape)
+    image, cover, pads, form = kernel.input, kernel.cover, kernel.pads, kernel.form
+    sides, pixels = np.array(form.pixels), memory.reshape(image.shape)
     top, left = image.margin[0] - pads[0], image.margin[1] - pads[1]
-    origins = [
-        (min(most * i, cover.height - most) + top, min(most * j, cover.width - most) + left)
-        for i in range(cover.down)
-        for j in range(cover.across)
-    ]
+    rows, columns = (
+        [min(form.made * i, size - form.made) * form.stride for i in range(count)]
+        for size, count in ((cover.height, cover.down), (cover.width, cover.across))
+    )
+    origins = [(y + top, x + left) for y in rows for x in columns]
     origins += origins[-1:] * (-len(origins) % kernel.together)
-    read = most + 2
+    read = form.read
     tiles = np.stack([pixels[:, y : y + read, x : x + read] for y, x in origins], axis=1)
     tiles = tiles.reshape(len(tiles), -1, kernel.together, *tiles.shape[2:])
     made = np.einsum("ai,bgtijc,dj->bgadtc", sides, tiles, sides)
@@ -91,23 +77,48 @@ def transformed(memory: Array, kernel: Transform) -> Array:
     return np.pad(places, ((0, 0), (0, kernel.apart - places.shape[1]))).reshape(-1)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.made))
+@pytest.mark.parametrize("form", FORMS, ids=NAMES.__getitem__)
+def test_a_form_is_a_convolution(form: Form) -> None:
+    """Times known numbers; of bytes come words, whatever they are."""
+    rng, (g, b, a) = (
+        np.random.default_rng(0),
+        map(np.array, (form.weights, form.pixels, form.results)),
+    )
+    d, w = rng.integers(0, 256, (form.read, form.read)), rng.integers(-128, 128, (3, 3))
+    found = a @ ((g @ w @ g.T) * (b @ d @ b.T)) @ a.T
+    places = range(0, form.made * form.stride, form.stride)
+    expected = np.array([[np.sum(w * d[y : y + 3, x : x + 3]) for x in places] for y in places])
+    np.testing.assert_array_equal(found, expected * np.outer(form.scales, form.scales))
+    for side, least, most in ((b, 0, 255), (g, -128, 127)):
+        both = np.kron(side, side)
+        reach = np.where(both > 0, both, 0).sum(1), np.where(both < 0, -both, 0).sum(1)
+        for one, other in (reach, reach[::-1]):
+            assert (one * most - other * least).max() < 1 << 15
+
+
+@pytest.mark.parametrize("form", FORMS, ids=NAMES.__getitem__)
 @pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
 def test_products_of_tiles_are_the_convolution(isa: Isa, form: Form) -> None:
-    shapes = [shape for shape in SHAPES if min(shape.size) >= form.made]
+    shapes = [replace(shape, s=form.stride) for shape in SHAPES]
+    shapes = [shape for shape in shapes if min(shape.size) >= form.made]
     checked([by_winograd(shape, isa, form, i) for i, shape in enumerate(shapes)], target_of(isa))
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.made))
+@pytest.mark.parametrize("form", FORMS, ids=NAMES.__getitem__)
 @pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
 def test_tiles_are_transformed(isa: Isa, form: Form) -> None:
     rng, target = np.random.default_rng(0), target_of(isa)
     kernels = [
         Transform(
-            isa, form, Image(n, h, w, c, margin), Cover(h + grown, w + grown, form.made), pads, 5
+            isa,
+            form,
+            Image(n, h, w, c, margin),
+            Cover(*((size + grown - 1) // form.stride + 1 for size in (h, w)), form.made),
+            pads,
+            5,
         )
         for n, h, w, c, margin, grown, pads in (
-            (1, form.made, form.made, 16, (1, 1, 1, 1), 0, (1, 1)),
+            (1, 4, 4, 16, (1, 1, 1, 1), 0, (1, 1)),
             (2, 7, 9, 52, (1, 2, 1, 3), 0, (1, 1)),
             (1, 8, 7, 20, (0, 0, 0, 0), -2, (0, 0)),
             (1, 30, 31, 64, (1, 1, 1, 1), 0, (1, 1)),
@@ -123,7 +134,7 @@ def test_tiles_are_transformed(isa: Isa, form: Form) -> None:
         np.testing.assert_array_equal(*each)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.made))
+@pytest.mark.parametrize("form", FORMS, ids=NAMES.__getitem__)
 @pytest.mark.parametrize("isa", WORDS, ids=lambda isa: isa.name)
 def test_what_waits_for_all_places_is_as_little_as_functions_may_keep(isa: Isa, form: Form) -> None:
     """IREE refuses more; it compiles for what this CPU may lack."""

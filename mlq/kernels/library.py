@@ -26,11 +26,11 @@ from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.storage import Kind
 
 Device: TypeAlias = Isa | Gpu
-# Channels that make transforming their tiles worthwhile, and products that make up for one more
-# dispatch: they take several times as long as it does. Bytes of transformed weights that stay near
-# from one call to the next; from far away they take longer than there is to be gained. Tiles that
-# take no longer than fewer do, which read as many weights.
-_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR, _LEAST_TILES = 16, 1 << 19, 1 << 22, 4
+# Channels that make transforming their tiles worthwhile, times a stride that saves less, and
+# products that make up for one more dispatch: they take several times as long as it does. Bytes of
+# transformed weights that stay near from one call to the next; from far away they take longer than
+# there is to be gained. Tiles that take no longer than fewer do, which read as many weights.
+_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR, _LEAST_TILES = 16, 1 << 19, 3 << 20, 4
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
 
 
@@ -167,9 +167,9 @@ def by_winograd(
     """
     if isinstance(isa, Gpu) or not isa.widens:
         return []
-    plain = window == winograd.WINDOW and strides == dilations == (1, 1)
+    plain = window == winograd.WINDOW and dilations == (1, 1)
     enough = prod(filters) * prod(output) >= _WORTH_A_DISPATCH
-    if not plain or not enough or min(filters[2:]) < _WORTH_TRANSFORMING:
+    if not plain or not enough:
         return []
 
     def products(form: winograd.Form) -> int:
@@ -177,8 +177,11 @@ def by_winograd(
 
     found = [
         form
-        for form in (winograd.TWO, winograd.FOUR)
-        if form.made <= min(output) and form.places * 2 * prod(filters[2:]) <= _NEAR
+        for form in winograd.FORMS
+        if strides == (form.stride, form.stride)
+        and min(filters[2:]) >= _WORTH_TRANSFORMING * form.stride
+        and form.made <= min(output)
+        and form.places * 2 * prod(filters[2:]) <= _NEAR
     ]
     return sorted(found, key=products)
 

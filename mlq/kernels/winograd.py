@@ -1,7 +1,7 @@
-"""Convolutions of 3x3 with a quarter of the products or four ninths, exact in integers: Winograd's.
+"""Convolutions of 3x3 with a quarter of the products, exact in integers: Winograd's.
 
 F(n x n, 3x3): a tile d of (n + 2)^2 pixels makes n^2 results A' [(G g G') * (B' d B)] A (Lavin and
-Gray, arXiv 1509.09308). The rows of G are multiplied by whatever leaves no fractions, and A' makes
+Gray, arXiv 1509.09308). Of stride 2 it has (2 n + 1)^2. The rows of G are multiplied by whatever leaves no fractions, and A' makes
 up for it: its sums are known multiples of the convolution. They may wrap around 32 bits: odd
 factors have an inverse there, powers of two are shifted away, so that all is exact as long as the
 convolution times the power of two fits.
@@ -37,12 +37,13 @@ _BYTES = numerics.QuantParams(8, signed=False, scale=(1.0,), zero_point=(0,))
 
 @dataclass(frozen=True)
 class Form:
-    """F(made x made, 3x3): the rows of G, of B' and of A', none with fractions.
+    """F(made x made, 3x3) of a stride: the rows of G, of B' and of A', none with fractions.
 
     `scales` says of each row of A' which multiple of the convolution's it makes.
     """
 
     made: int
+    stride: int
     weights: tuple[tuple[int, ...], ...]
     pixels: tuple[tuple[int, ...], ...]
     results: tuple[tuple[int, ...], ...]
@@ -123,6 +124,7 @@ def _shifted(value: Value, bits: int) -> Value:
 
 TWO = Form(
     made=2,
+    stride=1,
     weights=((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
     pixels=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
     results=((1, 1, 1, 0), (0, 1, -1, -1)),
@@ -131,6 +133,7 @@ TWO = Form(
 """By the points 0, 1, -1: of a u8 come 11 bits, of an i8 12."""
 FOUR = Form(
     made=4,
+    stride=1,
     weights=((6, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 6)),
     pixels=(
         (4, 0, -5, 0, 1, 0),
@@ -149,6 +152,16 @@ FOUR = Form(
     scales=(24, 12, 6, 6),
 )
 """By the points 0, 1, -1, 2, -2: of a u8 come 15 bits, of an i8 14."""
+STEPPED = Form(
+    made=2,
+    stride=2,
+    weights=((1, 0, 0), (1, 0, 1), (0, 0, 1), (0, 1, 0), (0, 1, 0)),
+    pixels=((1, 0, -1, 0, 0), (0, 0, 1, 0, 0), (0, 0, -1, 0, 1), (0, 1, 0, 0, 0), (0, 0, 0, 1, 0)),
+    results=((1, 1, 0, 1, 0), (0, 1, 1, 0, 1)),
+    scales=(1, 1),
+)
+"""Every other pixel by F(2, 2) at the points 0, 1, those between by themselves."""
+FORMS = (TWO, FOUR, STEPPED)
 
 
 @dataclass(frozen=True)
@@ -236,6 +249,7 @@ class Transform:
         def tile(slot: Index) -> None:
             number = code.at_most(slot, self.cover.count - 1)
             y, x = self.cover.origin(*code.split(number, self.cover.across))
+            y, x = code.times(y, self.form.stride), code.times(x, self.form.stride)
             top, left = self.pads
             source = self.input.at(group[2], code.plus(y, -top), code.plus(x, -left))
             which, within = code.split(slot, self.together)
