@@ -53,8 +53,21 @@ def by_winograd(shape: Shape, isa: Isa, form: Form, seed: int) -> Case:
     memory, taps, *others = case.arguments
     kernel = case.kernel
     tiles = transformed(memory.astype(np.int32), kernel.transform)
-    case.arguments = [tiles.astype(np.int16), kernel.combined(taps), *others]
+    case.arguments = [tiles.astype(np.int16), weights_of(kernel, taps), *others]
     return case
+
+
+def weights_of(kernel: Winograd, taps: Array) -> Array:
+    """G g G' of packed weights, as `Layer.packed` has them made when a module is loaded."""
+    first, found, combinations = 0, [], kernel.form.combinations
+    for blocks, each in kernel.blocks:
+        size = blocks * 9 * each
+        block = taps[first : first + size].reshape(blocks, 9, each).astype(np.int32)
+        found.append((combinations @ block).reshape(-1))
+        first += size
+    made = np.concatenate(found)
+    assert np.abs(made).max() < 1 << 15
+    return made.astype(np.int16)
 
 
 def transformed(memory: Array, kernel: Transform) -> Array:
@@ -162,7 +175,7 @@ def test_sums_that_wrap_around_are_exact_up_to_the_limit(form: Form, channels: i
     coefficients = case.arguments[2].copy()
     coefficients[-2 * 16 : -16] = 0
     coefficients[-16:] = np.ones(16, np.float32).view(np.int32)
-    case.arguments = [tiles, kernel.combined(kernel.pack(extreme)), coefficients]
+    case.arguments = [tiles, weights_of(kernel, kernel.pack(extreme)), coefficients]
     case.expected = np.full((1, 4, 4, 16), 9 * channels * 255 * 127, np.float32)
     checked([case], target)
 

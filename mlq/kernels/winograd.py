@@ -1,10 +1,10 @@
 """Convolutions of 3x3 with a quarter of the products, exact in integers: Winograd's.
 
 F(n x n, 3x3): a tile d of (n + 2)^2 pixels makes n^2 results A' [(G g G') * (B' d B)] A (Lavin and
-Gray, arXiv 1509.09308). Of stride 2 it has (2 n + 1)^2. The rows of G are multiplied by whatever leaves no fractions, and A' makes
-up for it: its sums are known multiples of the convolution. They may wrap around 32 bits: odd
-factors have an inverse there, powers of two are shifted away, so that all is exact as long as the
-convolution times the power of two fits.
+Gray, arXiv 1509.09308); of stride 2 it has (2 n + 1)^2. The rows of G are multiplied by whatever
+leaves no fractions, and A' makes up for it: its sums are known multiples of the convolution. They
+may wrap around 32 bits: odd factors have an inverse there, powers of two are shifted away, so that
+all is exact as long as the convolution times the power of two fits.
 
 This is what is transformed; `mlq.kernels.winograd_conv` multiplies it.
 """
@@ -96,12 +96,12 @@ def combined(values: Sequence[Value], factors: Sequence[int]) -> Value:
                 total, negative = value, less
                 continue
             total, behind = _shifted(total, behind), 0
-            # Of what is subtracted from nothing yet, the negative is kept until a term is added.
-            if less != negative:
+            # As long as all is subtracted, the total is what there is to subtract.
+            if less == negative:
+                total = arith.addi(total, value)
+            else:
                 one, other = (value, total) if negative else (total, value)
                 total, negative = arith.subi(one, other), False
-            else:
-                total = arith.addi(total, value)
         behind += total is not None
     assert total is not None
     assert not negative

@@ -121,16 +121,6 @@ class Winograd(Conv):
         ]
         return self._by_blocks(np.stack(taps))
 
-    def combined(self, taps: NDArray[np.int8]) -> NDArray[np.int16]:
-        """What the kernel reads, of packed weights."""
-        first, found, combinations = 0, [], self.form.combinations
-        for blocks, each in self.blocks:
-            size = blocks * len(combinations[0]) * each
-            block = taps[first : first + size].reshape(blocks, -1, each)
-            found.append((combinations.astype(np.int16) @ block.astype(np.int16)).reshape(-1))
-            first += size
-        return np.concatenate(found)
-
     def _by_blocks(self, rows: NDArray[np.int8]) -> NDArray[np.int8]:
         """Rows of weights [taps, all blocks], as the blocks [taps, weights of one]."""
         first, found = 0, []
