@@ -35,6 +35,7 @@ def detector(tmp_path: Path) -> Path:
         "w": RNG.normal(size=(16, 3, 3, 3)),
         "places": RNG.normal(size=(4, 16, 1, 1)),
         "classes": RNG.normal(size=(2, 16, 1, 1)),
+        "bound": np.array(1.0),
     }
     # Branches read values of the graph outside of them.
     kept = helper.make_graph([node("Identity", ["s"], ["kept"])], "a", [], [value("kept", 1, 2, 8)])
@@ -49,6 +50,8 @@ def detector(tmp_path: Path) -> Path:
         node("Reshape", ["p", "four"], ["b"], "flat"),
         node("Reshape", ["q", "two"], ["s"], "rows"),
         node("Transpose", ["b"], ["boxes"], "turn", perm=[0, 2, 1]),
+        node("ReduceMax", ["x"], ["highest"], "highest", keepdims=0),
+        node("Greater", ["highest", "bound"], ["either"], "either"),
         node("If", ["either"], ["scores"], "branch", then_branch=kept, else_branch=turned),
         node("NonMaxSuppression", ["boxes", "scores", "most", "", "limit"], ["chosen"], "nms"),
     ]
@@ -58,9 +61,8 @@ def detector(tmp_path: Path) -> Path:
         numpy_helper.from_array(np.array([1, 2, 8]), "two"),
         numpy_helper.from_array(np.array([3]), "most"),
     ]
-    flag = helper.make_tensor_value_info("either", TensorProto.BOOL, [])
     chosen = helper.make_tensor_value_info("chosen", TensorProto.INT64, ["n", 3])
-    inputs = [value("x", 1, 3, 4, 8), value("limit", 1), flag]
+    inputs = [value("x", 1, 3, 4, 8), value("limit", 1)]
     graph = helper.make_graph(nodes, "g", inputs, [chosen], stored)
     opset = [helper.make_opsetid("", 17)]
     path = tmp_path / "detector.onnx"
@@ -78,10 +80,9 @@ def test_what_nothing_is_made_of_any_more_is_dropped(detector: Path) -> None:
     assert {each.op_type for each in found.graph.graph.node}.isdisjoint({"If", "NonMaxSuppression"})
     assert not found.quantized_nodes
     # Inside the graph of a node, too, values are read.
-    assert [each.name for each in import_model(detector, outputs="scores").inputs] == [
-        "x",
-        "either",
-    ]
+    found = import_model(detector, outputs="scores")
+    kinds = [each.op_type for each in found.graph.graph.node]
+    assert kinds == ["Conv", "Relu", "Conv", "Reshape", "ReduceMax", "Greater", "If"]
 
 
 def test_the_rest_computes_what_it_did(detector: Path) -> None:
@@ -91,7 +92,7 @@ def test_the_rest_computes_what_it_did(detector: Path) -> None:
     made = dict(zip(("p", "r"), session.run(None, {"x": x}), strict=True))
     whole = onnx.load(detector)
     whole.graph.output.extend([value("p", 1, 4, 2, 4), value("r", 1, 16, 2, 4)])
-    given = {"x": x, "limit": np.zeros(1, "f4"), "either": np.array(1, bool)}
+    given = {"x": x, "limit": np.zeros(1, "f4")}
     peer = onnxruntime.InferenceSession(whole.SerializeToString())
     for name, array in zip(("p", "r"), peer.run(["p", "r"], given), strict=True):
         np.testing.assert_array_equal(made[name], array)
@@ -133,6 +134,17 @@ def test_an_artifact_knows_where_its_network_ends(detector: Path, tmp_path: Path
     assert set(first) == {"boxes", "s"}
     for name, array in first.items():
         np.testing.assert_array_equal(second[name], array)
+
+
+def test_branches_read_the_network_around_them(detector: Path, tmp_path: Path) -> None:
+    """Those of the integer network that of integers: passes clone what is inside of nodes, too."""
+    made = mlq.quantize(detector, "random:4", outputs="scores,s", effort="quick", costs="table")
+    made.save(tmp_path / "out")
+    for sign in (1, -1):
+        x = np.full((1, 3, 4, 8), 2.0 * sign, "f4")
+        np.savez(tmp_path / "x.npz", x=x)
+        found = artifact.run(tmp_path / "out" / "model.vmfb", tmp_path / "x.npz")
+        np.testing.assert_array_equal(found["scores"], sign * found["s"])
 
 
 def test_a_check_is_of_what_is_left(detector: Path) -> None:

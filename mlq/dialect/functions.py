@@ -64,12 +64,26 @@ def ops_of(function: func.FuncOp) -> list[OpView]:
 def clone_op(op: OpView, mapping: Mapping, others: dict[int, Value]) -> None:
     """Clone an op at the insertion point, on the mapped operands; `mapping` grows by its results.
 
-    `others` are operands, by their place, that are to be others than the mapped ones.
+    `others` are operands, by their place, that are to be others than the mapped ones. What the op's
+    regions read of outside is mapped as well.
     """
     clone = op.operation.clone()
     for index, operand in enumerate(op.operation.operands):
         clone.operands[index] = others.get(index, mapping.get(operand, operand))
+    for inner in _inside(clone):
+        for index, operand in enumerate(inner.operands):
+            if operand in mapping:
+                inner.operands[index] = mapping[operand]
     mapping.update(zip(op.operation.results, clone.results, strict=True))
+
+
+def _inside(op: Operation) -> Iterator[Operation]:
+    """All ops of the regions of an op."""
+    for region in op.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield inner.operation
+                yield from _inside(inner.operation)
 
 
 def add_argument(function: func.FuncOp, type_: object, name: str) -> Value:
