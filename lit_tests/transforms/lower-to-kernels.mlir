@@ -184,20 +184,20 @@ func.func @words(%x: tensor<1x8x8x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1
 
 // -----
 
-// Where words are multiplied, four of nine products do: tiles are transformed as the network runs,
-// weights when it is loaded.
+// Where words are multiplied, a quarter of the products does: tiles are transformed as the network
+// runs, weights when it is loaded.
 // CHECK-LABEL: func.func @square(
 // CHECK:         "flow.dispatch"({{.*}}@conv3x3_16x15x16_16::
 // AVX2-LABEL:  func.func @tiles16x15x16()
-// AVX2-COUNT-16: vector.store
+// AVX2-COUNT-36: vector.store
 // AVX2-NOT:      vector.store
 // AVX2-LABEL:  func.func @square(
-// AVX2-DAG:      %[[TILES:.*]] = "flow.dispatch"({{.*}}@tiles16x15x16::{{.*}} -> tensor<16384xi16>
+// AVX2-DAG:      %[[TILES:.*]] = "flow.dispatch"({{.*}}@tiles16x15x16::{{.*}} -> tensor<9216xi16>
 // AVX2-DAG:      %[[TAPS:.*]] = "mlq.weight"() {key = "square.taps"} : () -> tensor<2304xi8>
 // AVX2-DAG:      %[[ROWS:.*]] = tensor.expand_shape %[[TAPS]]
-// AVX2:          %[[SUMS:.*]] = linalg.generic {{.*}} ins(%{{.*}}, %[[ROWS]] : tensor<16x9xi16>, tensor<9x256xi8>)
+// AVX2:          %[[SUMS:.*]] = linalg.generic {{.*}} ins(%{{.*}}, %[[ROWS]] : tensor<36x9xi16>, tensor<1x9x256xi8>)
 // AVX2:          %[[WEIGHTS:.*]] = tensor.collapse_shape %[[SUMS]]
-// AVX2:          "flow.dispatch"(%[[TILES]], %[[WEIGHTS]], %{{.*}}@winograd_conv3x3_16x15x16_16::
+// AVX2:          "flow.dispatch"(%[[TILES]], %[[WEIGHTS]], %{{.*}}@winograd4_conv3x3_16x15x16_16::
 // NEON-LABEL:  func.func @square(
 // NEON:          "flow.dispatch"({{.*}}@conv3x3_16x15x16_16::
 func.func @square(%x: tensor<1x15x16x16x!quant.uniform<u8:f32, 0.5:7>>) -> tensor<1x15x16x16x!quant.uniform<u8:f32, 0.5:7>> {
