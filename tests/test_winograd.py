@@ -22,7 +22,7 @@ from mlq.kernels import library
 from mlq.kernels.image import Image
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.library import best
-from mlq.kernels.winograd import FORMS, FOUR, STEPPED, TWO, Cover, Form, Transform
+from mlq.kernels.winograd import F2, F2_STRIDE2, F4, FORMS, Cover, Form, Transform
 from mlq.kernels.winograd_conv import Winograd
 from mlq.numerics import QuantParams
 from mlq.targets.iree import compile_module
@@ -30,7 +30,7 @@ from mlq.transforms import parse_pipeline
 
 Array = NDArray[Any]
 WORDS = [isa for isa in ISAS if isa.widens]
-NAMES = {TWO: "two", FOUR: "four", STEPPED: "stepped"}
+NAMES = {F2: "F2", F4: "F4", F2_STRIDE2: "F2-stride2"}
 
 WINDOW: dict[str, Any] = {"k": 3, "p": 1}
 SHAPES = (
@@ -157,7 +157,7 @@ def test_what_waits_for_all_places_is_as_little_as_functions_may_keep(isa: Isa, 
     assert compile_module(program(kernels), target)
 
 
-@pytest.mark.parametrize(("form", "channels"), [(TWO, 1840), (FOUR, 112)])
+@pytest.mark.parametrize(("form", "channels"), [(F2, 1840), (F4, 112)])
 def test_sums_that_wrap_around_are_exact_up_to_the_limit(form: Form, channels: int) -> None:
     """At the extremes, with as many channels as the convolution shifted allows."""
     isa = library.named("avx2")

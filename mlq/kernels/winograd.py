@@ -86,7 +86,7 @@ def rescaled(total: Value, scale: int) -> Value:
     return arith.shrsi(total, code.splat(code.constant(bits, "i32"), lanes))
 
 
-def combined(values: Sequence[Value], factors: Sequence[int]) -> Value:
+def linear_combination(values: Sequence[Value], factors: Sequence[int]) -> Value:
     """The sum of vectors of integers times small factors, by shifts and sums: bit after bit."""
     total, negative, behind = None, False, 0
     for bit in reversed(range(max(map(abs, factors)).bit_length())):
@@ -108,11 +108,13 @@ def combined(values: Sequence[Value], factors: Sequence[int]) -> Value:
     return _shifted(total, behind - 1)
 
 
-def loaded(memory: Value, places: Sequence[Index], lanes: int, factors: Sequence[int]) -> Value:
+def loaded_combination(
+    memory: Value, places: Sequence[Index], lanes: int, factors: Sequence[int]
+) -> Value:
     """The same of vectors in memory, of which those that do not count are not read."""
     counting = [(place, factor) for place, factor in zip(places, factors, strict=True) if factor]
     values = [code.load(memory, place, lanes) for place, _ in counting]
-    return combined(values, [factor for _, factor in counting])
+    return linear_combination(values, [factor for _, factor in counting])
 
 
 def _shifted(value: Value, bits: int) -> Value:
@@ -122,7 +124,7 @@ def _shifted(value: Value, bits: int) -> Value:
     return arith.shli(value, code.splat(count, code.lanes_of(value)))
 
 
-TWO = Form(
+F2 = Form(
     made=2,
     stride=1,
     weights=((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)),
@@ -131,7 +133,7 @@ TWO = Form(
     scales=(2, 2),
 )
 """By the points 0, 1, -1: of a u8 come 11 bits, of an i8 12."""
-FOUR = Form(
+F4 = Form(
     made=4,
     stride=1,
     weights=((6, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 6)),
@@ -152,7 +154,7 @@ FOUR = Form(
     scales=(24, 12, 6, 6),
 )
 """By the points 0, 1, -1, 2, -2: of a u8 come 15 bits, of an i8 14."""
-STEPPED = Form(
+F2_STRIDE2 = Form(
     made=2,
     stride=2,
     weights=((1, 0, 0), (1, 0, 1), (0, 0, 1), (0, 1, 0), (0, 1, 0)),
@@ -161,7 +163,7 @@ STEPPED = Form(
     scales=(1, 1),
 )
 """Every other pixel by F(2, 2) at the points 0, 1, those between by themselves."""
-FORMS = (TWO, FOUR, STEPPED)
+FORMS = (F2, F4, F2_STRIDE2)
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class Transform:
             for column in range(read):
                 at = code.plus(source, column * self.input.channels)
                 places = [code.plus(at, i * self.input.pitch) for i in range(read)]
-                columns.append(loaded(memory[0], places, width, sides[row]))
+                columns.append(loaded_combination(memory[0], places, width, sides[row]))
             for column, side in enumerate(sides):
                 place = code.plus(target, (row * read + column) * self.apart)
-                code.store(combined(columns, side), memory[1], place)
+                code.store(linear_combination(columns, side), memory[1], place)

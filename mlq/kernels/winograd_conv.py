@@ -17,7 +17,15 @@ from mlq.kernels.conv import Conv
 from mlq.kernels.executable import Buffer
 from mlq.kernels.image import Image
 from mlq.kernels.tiling import Columns
-from mlq.kernels.winograd import WINDOW, Cover, Form, Transform, combined, loaded, rescaled
+from mlq.kernels.winograd import (
+    WINDOW,
+    Cover,
+    Form,
+    Transform,
+    linear_combination,
+    loaded_combination,
+    rescaled,
+)
 
 # Groups of tiles that share weights while these are near; bytes that IREE lets a function keep.
 _MOST_GROUPS, _MOST_KEPT = 4, 1 << 15
@@ -218,5 +226,5 @@ class _Body(tiles.Body):
         for i in range(form.read):
             numbers = [n * form.read + i for n in range(form.read)]
             places = [code.plus(at, n * apart + vector * size) for n in numbers]
-            columns.append(loaded(self.kept, places, size, form.results[row]))
-        return [combined(columns, side) for side in form.results]
+            columns.append(loaded_combination(self.kept, places, size, form.results[row]))
+        return [linear_combination(columns, side) for side in form.results]
