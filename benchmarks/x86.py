@@ -1,12 +1,14 @@
 """Networks side by side on this x86 CPU: mlq, ONNX Runtime, OpenVINO and stock IREE, each int8 too.
 
-    python benchmarks/x86.py [NETWORK ...] [--threads 1 2] [--seconds 20] [--stock] [--no-amx]
+    python benchmarks/x86.py [NETWORK ...] [--threads 1 2] [--seconds 20] [--settle 20] [--stock]
 
 mlq's three forms are those that benchmarks/table.py made (benchmarks/out/mlq); ONNX Runtime's and
 OpenVINO's int8 read one Q/DQ file, quantized by ONNX Runtime from the same samples (U8S8, per
 channel). All are called in turn on one batch of one; a row is the median wall and CPU time of a
 call, and the ratio to mlq's int8 of the medians. `--stock` adds IREE's own import of the float
-network and of the Q/DQ file, which take minutes to compile. `--no-amx` denies AMX, for which mlq
+network and of the Q/DQ file, which take minutes to compile. With `--settle` each form is called for
+so many milliseconds before it is timed, so that its weights are near and no thread of another still
+looks for work on its CPU, as when a network runs by itself. `--no-amx` denies AMX, for which mlq
 has no kernels, to all, as on a CPU with AVX512-VNNI alone. OpenVINO is in the extra mlq[bench]; its
 float is f32, not the bf16 that it takes where there is AMX.
 """
@@ -60,6 +62,9 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help="all by default")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=20.0, help="a network and thread count")
+    parser.add_argument(
+        "--settle", type=float, default=0.0, help="ms before each call (default: 0)"
+    )
     parser.add_argument("--stock", action="store_true", help="stock IREE as well")
     parser.add_argument("--no-amx", action="store_true", help="as on a CPU without AMX")
     arguments = parser.parse_args()
@@ -73,7 +78,7 @@ def main() -> None:
     for threads in arguments.threads:
         ratios: dict[str, list[float]] = {}
         for network in networks.find(arguments.networks):
-            row(network, threads, arguments.seconds, ratios, stock=arguments.stock)
+            row(network, threads, arguments, ratios)
         for name, values in ratios.items():
             mean = math.exp(sum(map(math.log, values)) / len(values))
             print(f"{name:28} {mean:6.2f} times mlq int8, geometric mean of {len(values)}")
@@ -95,7 +100,7 @@ def deny_amx() -> None:
 
 
 def row(
-    network: Network, threads: int, seconds: float, ratios: dict[str, list[float]], *, stock: bool
+    network: Network, threads: int, given: argparse.Namespace, ratios: dict[str, list[float]]
 ) -> None:
     """Time all forms of one network and print them."""
     made = MADE / network.name
@@ -104,8 +109,9 @@ def row(
         return
     samples = network.samples(network.calib)
     x = samples.inputs[:1]
-    calls = forms(network, made, x, threads, stock=stock)
-    times = dict(zip(calls, time_for(list(calls.values()), seconds=seconds), strict=True))
+    calls = forms(network, made, x, threads, stock=given.stock)
+    found = time_for(list(calls.values()), seconds=given.seconds, settle=given.settle / 1e3)
+    times = dict(zip(calls, found, strict=True))
     ours = times["mlq int8"].p50
     print(f"{network.name}, threads: {threads}, batch 1")
     for name, each in times.items():

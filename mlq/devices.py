@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ _PACKAGES = {
 }
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _INSTANCES: list[Any] = []
+_IDLE: dict[int, list[Any]] = {}  # devices with so many workers that nobody has
 
 
 def instance() -> Any:
@@ -61,16 +64,48 @@ def device_name(target: Target) -> str:
 
 
 def open_device(target: Target, threads: int) -> Any:
-    """A device of its own for each caller, so that its memory statistics are its own."""
+    """A device that no one else has; one with workers is to be given back."""
     if target.device.driver in _PACKAGES:
         return _gpu_driver(target.device.driver).create_default_device()
     if threads < 1:
         raise TargetError(f"a module runs on at least one thread, not on {threads}")
     if threads == 1:
         return _on_cpu("local-sync")
+    if _IDLE.get(threads):
+        return _IDLE[threads].pop()
     # The worker count is a flag of the process that a driver reads when it is created.
     rt.flags.parse_flags(f"--task_topology_group_count={threads}")
     return _on_cpu("local-task")
+
+
+def give_back(device: Any, threads: int) -> None:
+    """Lend a device with workers to who asks next.
+
+    It is not destroyed: that waits for the workers, one of which may be waiting for Python, to drop
+    what a call was given or the module itself, while Python waits.
+    """
+    device.allocator.trim()
+    _IDLE.setdefault(threads, []).append(device)
+
+
+@contextmanager
+def behind_workers() -> Iterator[None]:
+    """As long as this lasts, whoever wakes this thread goes on first, if both are on one CPU.
+
+    A worker wakes the thread that waits for a call before it has done with the call, and IREE's
+    thread then spins until it has: with the worker's CPU, until the scheduler takes that away.
+    """
+    ordinary = getattr(os, "SCHED_OTHER", None)
+    if ordinary is None or os.sched_getscheduler(0) != ordinary:
+        yield
+        return
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setscheduler(0, ordinary, os.sched_param(0))
 
 
 def _on_cpu(name: str) -> Any:

@@ -40,14 +40,21 @@ class Latency:
 
 
 def time_calls(
-    calls: Sequence[Callable[[], object]], *, runs: int, warmup: int = 3
+    calls: Sequence[Callable[[], object]], *, runs: int, warmup: int = 3, settle: float = 0.0
 ) -> list[Latency]:
-    """Time calls side by side: each round calls every one, and each goes first in its turn."""
+    """Time calls side by side: each round calls every one, and each goes first in its turn.
+
+    Before it is timed each is called for `settle` seconds: for what others left behind, threads
+    that still look for work and caches that hold other weights, not to count.
+    """
     wall: list[list[int]] = [[] for _ in calls]
     cpu: list[list[int]] = [[] for _ in calls]
     for turn in range(warmup + runs):
         for offset in range(len(calls)):
             index = (turn + offset) % len(calls)
+            until = time.perf_counter() + settle
+            while time.perf_counter() < until:
+                calls[index]()
             used, start = time.process_time_ns(), time.perf_counter_ns()
             calls[index]()
             stop, used_after = time.perf_counter_ns(), time.process_time_ns()
@@ -57,8 +64,10 @@ def time_calls(
     return [Latency.of(*times) for times in zip(wall, cpu, strict=True)]
 
 
-def time_for(calls: Sequence[Callable[[], object]], *, seconds: float) -> list[Latency]:
+def time_for(
+    calls: Sequence[Callable[[], object]], *, seconds: float, settle: float = 0.0
+) -> list[Latency]:
     """Time calls side by side, as often as fits into about `seconds`: 10 to 200 times each."""
-    once = sum(each.mean for each in time_calls(calls, runs=1, warmup=1)) / 1e3
+    once = sum(each.mean / 1e3 + settle for each in time_calls(calls, runs=1, warmup=1))
     runs = int(min(max(seconds / once, _LEAST_RUNS), _MOST_RUNS))
-    return time_calls(calls, runs=runs)
+    return time_calls(calls, runs=runs, settle=settle)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ class Executable:
         self._dtypes = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
         self._input = _Input if shares_memory else _Upload
         self._read = devices.mapped if shares_memory else devices.download
-        self._device, self._is_inline = device, shares_memory and not has_workers
+        self._device, self._has_workers = device, has_workers
+        self._is_inline = shares_memory and not has_workers
         self._context = self._bind()
 
     def run(self, *arrays: Array | int) -> list[Array]:
@@ -146,7 +149,8 @@ class Executable:
     def _invoke(self, arguments: Any, arrays: Sequence[Array | int]) -> Any:
         results = rt.VmVariantList(1)
         try:
-            self._context.invoke(self._function, arguments, results)
+            with devices.behind_workers() if self._has_workers else nullcontext():
+                self._context.invoke(self._function, arguments, results)
         except (RuntimeError, ValueError, IndexError) as error:  # IREE's OUT_OF_RANGE is the last
             raise call_error(error, arrays) from None
         return results
@@ -234,15 +238,19 @@ def load(
         raise DataError(f"{name} has no function '{entry}'")
     target = devices.target_of(module.lookup_function(entry).reflection, name)
     device = devices.open_device(target, threads)
-    return Executable(
+    has_workers = target.device.driver == "local" and threads > 1
+    executable = Executable(
         module,
         entry=entry,
         device=device,
         parameters=parameters,
         dtypes=dtypes,
         shares_memory=target.device.driver == "local",
-        has_workers=threads > 1,
+        has_workers=has_workers,
     )
+    if has_workers:
+        weakref.finalize(executable, devices.give_back, device, threads)
+    return executable
 
 
 def _module(vmfb: bytes | Path) -> Any:

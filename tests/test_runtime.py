@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -260,3 +261,38 @@ def test_latency_summary() -> None:
     assert (latency.p50, latency.mean, latency.cpu_p50) == pytest.approx((2.0, 2.0, 0.0))
     assert latency.cpu_mean == pytest.approx(1.0)
     assert latency.std == pytest.approx(np.sqrt(2 / 3))
+
+
+def test_devices_with_workers_are_lent_again_and_never_destroyed(vmfb: bytes) -> None:
+    """Who destroys one waits for its workers with Python's lock, which a worker may want."""
+    first, second = (runtime.load(vmfb, parameters={"w": W}, threads=2) for _ in range(2))
+    lent = first._device, second._device
+    assert lent[0] is not lent[1]
+    call = first.prepare(X)
+    del first
+    call()  # still its own
+    assert runtime.load(vmfb, parameters={"w": W}, threads=2)._device not in lent
+    del call
+    third = runtime.load(vmfb, parameters={"w": W}, threads=2)
+    assert third._device is lent[0]
+    np.testing.assert_array_equal(third.run(X)[0], second.run(X)[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no such policy")
+def test_who_waits_for_workers_does_not_take_their_cpu(
+    vmfb: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen = os.sched_getscheduler(0), []
+    with devices.behind_workers():
+        seen.append(os.sched_getscheduler(0))
+        with devices.behind_workers():
+            seen.append(os.sched_getscheduler(0))
+        seen.append(os.sched_getscheduler(0))
+    assert seen == [os.SCHED_BATCH] * 3
+    assert os.sched_getscheduler(0) == before
+
+    def refused(*_arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refused)
+    assert runtime.load(vmfb, parameters={"w": W}, threads=2).run(X), "where that is forbidden"
