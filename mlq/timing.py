@@ -23,7 +23,7 @@ from mlq.recipe import Recipe
 from mlq.targets.base import Target
 from mlq.targets.host import cpu_model
 from mlq.values import Part
-from mlq.variant import Lowered, Variant, quantize
+from mlq.variant import Lowered, Variant, compiled, quantize
 
 # Part of the names that IREE gives to what it makes of code that is no kernel of ours.
 _OF_IREE = "_dispatch_"
@@ -79,9 +79,10 @@ class Timing:
         self._profile.cancel()
 
     def _compiled(self, lowered: Lowered) -> bytes:
+        """To be timed, kernel by kernel; and to be used."""
         variant = lowered.variant()
         self.variants.append(variant)
-        return variant.vmfb
+        return compiled(lowered.made, lowered.target)
 
 
 class LayerTimes(Part):

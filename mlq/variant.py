@@ -13,7 +13,7 @@ from mlq.ranges import Ranges
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms.base import Skip
-from mlq.transforms.pipelines import lowering, quantize_pipeline
+from mlq.transforms.pipelines import finishing, lowering, quantize_pipeline
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,40 @@ def lowered(quantized: Transformed, target: Target) -> Transformed:
     return transform(quantized.text, quantized.weights, lowering(target.features))
 
 
+def finished(made: Transformed, target: Target) -> Transformed:
+    """LOWERED as it is compiled to be used: kernels that follow one another in one dispatch."""
+    pipeline = finishing(target.features)
+    return transform(made.text, made.weights, pipeline) if pipeline else made
+
+
 def compiled(made: Transformed, target: Target) -> bytes:
-    """LOWERED to a .vmfb that holds its weights."""
+    """LOWERED to a .vmfb that holds its weights, each kernel in a dispatch of its own."""
     return compile_module(made.text, target, weights=made.weights, embed=True)
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A network under a plan, all but compiled."""
+    """A network under a plan, all but compiled: `made` to be timed, `finished` to be used.
+
+    MLIR's passes run in one thread, and what is left to do in any.
+    """
 
     plan: Plan
     quantized: Transformed
     made: Transformed
+    finished: Transformed
     target: Target
 
     @classmethod
     def of(cls, plan: Plan, quantized: Transformed, target: Target) -> Lowered:
         """From what `quantize` makes under the plan."""
-        return cls(plan, quantized, lowered(quantized, target), target)
+        made = lowered(quantized, target)
+        return cls(plan, quantized, made, finished(made, target), target)
 
     def variant(self) -> Variant:
         """Compiled."""
         skips = (*self.quantized.skips, *self.made.skips)
-        vmfb = compiled(self.made, self.target)
+        vmfb = compiled(self.finished, self.target)
         return Variant(self.plan, self.quantized, vmfb, skips, self.target)
 
 

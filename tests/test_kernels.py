@@ -908,7 +908,7 @@ def test_a_network_on_kernels_is_that_of_the_reference() -> None:
         parse_pipeline(lowering(cpu_features())).run(module.operation)
         lowered = module.operation.get_asm(print_generic_op_form=True)
     # Where words are multiplied, the last convolution is by Winograd: of two kernels.
-    assert lowered.count('"flow.dispatch"(') == 10 + (own().halves is not None)
+    assert lowered.count('"flow.dispatch"(') == 10 + own().widens
     vmfb = compile_module(str(lowered), targets.by_name("x86"), weights=store)
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
 

@@ -29,7 +29,7 @@ from mlq.targets.iree import compile_module
 from mlq.transforms import parse_pipeline
 
 Array = NDArray[Any]
-WORDS = [isa for isa in ISAS if isa.widens]
+WORDS = [isa for isa in ISAS if isa.halves is not None]
 NAMES = {F2: "F2", F4: "F4", F2_STRIDE2: "F2-stride2"}
 
 WINDOW: dict[str, Any] = {"k": 3, "p": 1}
@@ -52,7 +52,8 @@ def by_winograd(shape: Shape, isa: Isa, form: Form, seed: int) -> Case:
     case = convolution(shape, isa, rng, depthwise=False, conv=make)
     memory, taps, *others = case.arguments
     kernel = case.kernel
-    tiles = transformed(memory.astype(np.int32), kernel.transform)
+    stored = memory.view(np.uint8) if memory.dtype == np.int8 else memory
+    tiles = transformed(stored.astype(np.int32), kernel.transform)
     case.arguments = [tiles.astype(np.int16), weights_of(kernel, taps), *others]
     return case
 
@@ -138,9 +139,11 @@ def test_tiles_are_transformed(isa: Isa, form: Form) -> None:
             (2, 4, 12, 512, (1, 1, 1, 1), 0, (1, 1)),  # places are not side by side
         )
     ]
-    images = [rng.choice([0, 1, 255], each.buffers[0].count).astype(np.int16) for each in kernels]
+    images = [rng.choice([0, 1, 255], each.buffers[0].count) for each in kernels]
+    element = np.int16 if isa.widens else np.uint8
+    stored = [image.astype(element).view(f"i{element().nbytes}") for image in images]
     runner = emulation.load(program(kernels), target, {}, outputs=len(kernels), threads=2)
-    for kernel, image, found in zip(kernels, images, runner.run(*images), strict=True):
+    for kernel, image, found in zip(kernels, images, runner.run(*stored), strict=True):
         expected = transformed(image.astype(np.int32), kernel)
         used = kernel.together * kernel.input.channels
         each = [x.reshape(-1, kernel.apart)[:, :used] for x in (found, expected)]

@@ -13,6 +13,7 @@ from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa
 from mlq.kernels.movement import each_part
@@ -61,7 +62,7 @@ class QuantizeImage:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
-        return max(1, min(4, self.output.pixels >> 13)), 1, self.output.batch
+        return workgroups(self.output.pixels >> 11), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup."""
@@ -177,7 +178,7 @@ class Quantize:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
-        return max(1, min(4, self.output.size >> 16)), 1, self.output.batch
+        return workgroups(self.output.size >> 14), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: vectors along rows, or along pixels where padding follows."""

@@ -15,13 +15,14 @@ from mlq.kernels.code import Index
 from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import coefficient_count
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Part
 from mlq.kernels.storage import Kind
 from mlq.kernels.tiling import Columns
 
-_GRAIN = 1 << 16  # cycles that make a workgroup worthwhile
+_GRAIN = 1 << 14  # cycles that make a workgroup worthwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Conv(Convolution):
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
         blocks, most = max(c.blocks for c in self.columns), int(self.cycles / _GRAIN) + 1
-        wanted = min(4, most)
+        wanted = workgroups(most)
         along = min(wanted, max(1, min(map(self.tiles, self.columns)) // 4))
         return along, max(1, min(blocks, wanted // along)), self.flat.output.batch
 

@@ -14,6 +14,7 @@ from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import WORD_BYTES, Isa, Unit
 from mlq.kernels.rows import Row
@@ -21,7 +22,7 @@ from mlq.kernels.storage import Kind
 
 _LEAST_BYTES = 16  # of the narrowest block
 
-_GRAIN = 1 << 17  # multiply-accumulates that make a workgroup worthwhile
+_GRAIN = 1 << 15  # multiply-accumulates that make a workgroup worthwhile
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Depthwise:
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
         work = self.output.size * self.window[0] * self.window[1]
-        return max(1, min(4, work // _GRAIN, self._steps_down)), 1, self.output.batch
+        return workgroups(work // _GRAIN, self._steps_down), 1, self.output.batch
 
     def workers(self) -> Sequence[Index]:
         """The grid, as code knows it."""

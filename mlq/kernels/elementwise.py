@@ -14,12 +14,13 @@ from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.finishing import Finish, Finisher, coefficient_count
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import each_block
 from mlq.kernels.storage import Kind
 
-_GRAIN = 1 << 16  # elements that make a workgroup worthwhile
+_GRAIN = 1 << 14  # elements that make a workgroup worthwhile
 _UNROLLED = 8  # elements that are looked up without a loop
 
 
@@ -235,7 +236,7 @@ class Lookup:
 
 
 def _grid(output: Image) -> tuple[int, int, int]:
-    return max(1, min(4, output.size // _GRAIN, output.height)), 1, output.batch
+    return workgroups(output.size // _GRAIN, output.height), 1, output.batch
 
 
 def _run_on(images: Sequence[Image]) -> bool:

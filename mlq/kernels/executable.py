@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -133,7 +134,7 @@ class Executables:
             grid[_IMAGES:] = [code.index(code.times(counts[0], kernel.grid[_IMAGES]))]
         segments = [len(grid), len(sizes) + len(operands), len(counts), int(many)]
         given = [*grid, *sizes, *operands, *counts, *counts[:1]]
-        made = _call(name, given, [result], segments).result
+        made = dispatch(name, given, [result], segments).result
         self.made[made] = kernel
         return made
 
@@ -142,7 +143,7 @@ class Executables:
     ) -> list[Value]:
         """Call a kernel of several results, which takes over what `calls` do."""
         name, old = self._symbol(kernel, many=False), {_callee(call) for call in calls}
-        made = _call(name, operands, results, [0, len(operands), 0, 0])
+        made = dispatch(name, operands, results)
         self.calls = [(layer, name if each in old else each) for layer, each in self.calls]
         return list(made.results)
 
@@ -178,18 +179,15 @@ class Executables:
         return self._symbols[kernel, many]
 
 
-def _call(
-    name: str, given: Sequence[Value], results: Sequence[Type], segments: Sequence[int]
+def dispatch(
+    name: str, given: Sequence[Value], results: Sequence[Type], segments: Sequence[int] = ()
 ) -> Operation:
-    return Operation.create(
-        "flow.dispatch",
-        results=list(results),
-        operands=list(given),
-        attributes={
-            "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
-            "operandSegmentSizes": DenseI32ArrayAttr.get(list(segments)),
-        },
-    )
+    """Call an executable; all that is given are its operands, but for what `segments` say."""
+    attributes = {
+        "entry_points": ArrayAttr.get([SymbolRefAttr.get([name, name])]),
+        "operandSegmentSizes": DenseI32ArrayAttr.get([*segments] or [0, len(given), 0, 0]),
+    }
+    return Operation.create("flow.dispatch", list(results), list(given), attributes)
 
 
 def _callee(call: Value) -> str:
@@ -199,26 +197,33 @@ def _callee(call: Value) -> str:
 
 
 def _define(kernel: Kernel, name: str, *, many: bool) -> Operation:
-    layout = _layout(kernel)
-    visible = {"sym_name": StringAttr.get(name), "sym_visibility": StringAttr.get("private")}
-    source = Operation.create("hal.executable.source", attributes=visible, regions=1)
+    results = kernel.results if isinstance(kernel, Several) else 1
+    reads, count = len(kernel.buffers) - results, len(sized.numbers(kernel))
+    layout = layout_of(reads, results, constants=count)
+    grid = [None if i in _given_axes(kernel, many=many) else n for i, n in enumerate(kernel.grid)]
+    with defined(name, layout, grid) as source:
+        _function(kernel, name, layout, many=many)
+    return source
+
+
+@contextmanager
+def defined(name: str, layout: Attribute, grid: Sequence[int | None]) -> Iterator[Operation]:
+    """An executable whose functions are written meanwhile; None is what calls say of a grid."""
+    names = {"sym_name": StringAttr.get(name), "sym_visibility": StringAttr.get("private")}
+    source = Operation.create("hal.executable.source", attributes=names, regions=1)
     with InsertionPoint(source.regions[0].blocks.append()):
-        visible = {"sym_name": StringAttr.get(name), "sym_visibility": StringAttr.get("public")}
-        export = Operation.create(
-            "hal.executable.export", attributes={**visible, "layout": layout}, regions=2
-        )
-        axes = _given_axes(kernel, many=many)
-        types = [Type.parse("!hal.device"), *[IndexType.get()] * len(axes)]
+        names |= {"sym_visibility": StringAttr.get("public"), "layout": layout}
+        export = Operation.create("hal.executable.export", attributes=names, regions=2)
+        types = [Type.parse("!hal.device"), *(IndexType.get() for n in grid if n is None)]
         count = export.regions[0].blocks.append(*types, arg_locs=[Location.current] * len(types))
         with InsertionPoint(count):
-            given = dict(zip(axes, list(count.arguments)[1:], strict=True))
-            grid = [given.get(i) or code.index(number) for i, number in enumerate(kernel.grid)]
-            Operation.create("hal.return", operands=grid)
+            given = iter(list(count.arguments)[1:])
+            sizes = [next(given) if n is None else code.index(n) for n in grid]
+            Operation.create("hal.return", operands=sizes)
         inner = Operation.create("builtin.module", regions=1)
         with InsertionPoint(inner.regions[0].blocks.append()):
-            _function(kernel, name, layout, many=many)
+            yield source
         Operation.create("hal.executable.source_end")
-    return source
 
 
 def _given_axes(kernel: Kernel, *, many: bool) -> range:
@@ -269,6 +274,11 @@ def _bound(number: int, buffer: Buffer, layout: Attribute, *, is_known: bool) ->
     ).result
 
 
+def bound(number: int, size: int, layout: Attribute) -> Value:
+    """The memory of a binding, of so many bytes."""
+    return _bound(number, Buffer("i8", size), layout, is_known=True)
+
+
 def workers() -> list[Value]:
     """Workgroups along each axis, of a kernel that is told its grid with each call."""
     return [_place("count", axis) for axis in range(_AXES)]
@@ -282,10 +292,9 @@ def _place(what: str, axis: int) -> Value:
     ).result
 
 
-def _layout(kernel: Kernel) -> Attribute:
-    read = "#hal.pipeline.binding<storage_buffer, ReadOnly>"
-    results = kernel.results if isinstance(kernel, Several) else 1
-    bindings = [read] * (len(kernel.buffers) - results)
-    bindings += ["#hal.pipeline.binding<storage_buffer>"] * results
-    constants = f"constants = {count}, " if (count := len(sized.numbers(kernel))) else ""
-    return Attribute.parse(f"#hal.pipeline.layout<{constants}bindings = [{', '.join(bindings)}]>")
+def layout_of(reads: int, writes: int, *, constants: int = 0) -> Attribute:
+    """Bindings that a kernel reads, then those that it writes; numbers that come with a call."""
+    bindings = ["#hal.pipeline.binding<storage_buffer, ReadOnly>"] * reads
+    bindings += ["#hal.pipeline.binding<storage_buffer>"] * writes
+    numbers = f"constants = {constants}, " if constants else ""
+    return Attribute.parse(f"#hal.pipeline.layout<{numbers}bindings = [{', '.join(bindings)}]>")

@@ -69,8 +69,8 @@ class Isa:
     u16, as `word_storage` holds them, where there is such a thing; `reals` multiplies f32, each
     product fused with its sum; `halves` multiplies i16 by i16, where that is as fast as bytes are.
     `selects` says that to select the row of a pixel is cheaper than to divide, `prefetches` that
-    to ask for weights early is of use. Of its registers, which hold `vector_bytes` each, tiles may
-    have `registers`.
+    to ask for weights early is of use, `joins` that one dispatch had better be made of many. Of its
+    registers, which hold `vector_bytes` each, tiles may have `registers`.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Isa:
     halves: Unit | None = None
     selects: bool = False
     prefetches: bool = False
+    joins: bool = False
 
     @property
     def lanes(self) -> int:
@@ -247,6 +248,7 @@ def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *,
         word_storage=_WIDE,
         halves=_halves(products),
         prefetches=True,
+        joins=True,
     )
 
 

@@ -26,12 +26,29 @@ from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.storage import Kind
 
 Device: TypeAlias = Isa | Gpu
-# Channels that make transforming their tiles worthwhile, times a stride that saves less, and
-# products that make up for one more dispatch: they take several times as long as it does. Bytes of
-# transformed weights that stay near from one call to the next; from far away they take longer than
-# there is to be gained. Tiles that take no longer than fewer do, which read as many weights.
-_WORTH_TRANSFORMING, _WORTH_A_DISPATCH, _NEAR, _LEAST_TILES = 16, 1 << 19, 3 << 20, 4
+# Products that make up for one more dispatch: they take several times as long as it does. So many
+# tiles take no longer than fewer do, which read as many weights.
+_WORTH_A_DISPATCH, _LEAST_TILES = 1 << 19, 4
 DEVICES: tuple[Device, ...] = (*ISAS, *GPUS)
+
+
+@dataclass(frozen=True)
+class _Worth:
+    """What makes transforming tiles worthwhile.
+
+    So many channels, times a stride that saves less; tiles; times fewer products. So many bytes of
+    transformed weights stay near from one call to the next: from far away they take longer than
+    there is to be gained.
+    """
+
+    channels: int
+    tiles: int
+    fewer: int
+    near: int
+
+
+# Where bytes are multiplied as words are, and where they are twice as fast.
+_OF_WORDS, _OF_BYTES = _Worth(16, 1, 1, 3 << 20), _Worth(64, 32, 4, 3 << 19)
 
 
 class Weighted(Kernel, Protocol):
@@ -165,25 +182,28 @@ def by_winograd(
 
     Its result is the same, bit for bit.
     """
-    if isinstance(isa, Gpu) or not isa.widens:
+    if isinstance(isa, Gpu) or isa.halves is None:
         return []
+    worth = _OF_WORDS if isa.widens else _OF_BYTES
     plain = window == winograd.WINDOW and dilations == (1, 1)
     enough = prod(filters) * prod(output) >= _WORTH_A_DISPATCH
     if not plain or not enough:
         return []
 
-    def products(form: winograd.Form) -> int:
-        return form.places * max(_LEAST_TILES, winograd.Cover(*output, form.made).count)
+    def tiles(form: winograd.Form) -> int:
+        return winograd.Cover(*output, form.made).count
 
     found = [
         form
         for form in winograd.FORMS
         if strides == (form.stride, form.stride)
-        and min(filters[2:]) >= _WORTH_TRANSFORMING * form.stride
+        and min(filters[2:]) >= worth.channels * form.stride
         and form.made <= min(output)
-        and form.places * 2 * prod(filters[2:]) <= _NEAR
+        and tiles(form) >= worth.tiles
+        and form.made**2 * prod(window) >= worth.fewer * form.places
+        and form.places * 2 * prod(filters[2:]) <= worth.near
     ]
-    return sorted(found, key=products)
+    return sorted(found, key=lambda form: form.places * max(_LEAST_TILES, tiles(form)))
 
 
 def saves_padding(isa: Device, filters: Sequence[int], *, kind: Kind) -> bool:

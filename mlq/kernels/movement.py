@@ -11,11 +11,12 @@ from torch_mlir.ir import Value
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import MARGIN_VALUE, Buffer
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.storage import Kind
 
-_GRAIN = 1 << 17  # elements that make a workgroup worthwhile
+_GRAIN = 1 << 15  # elements that make a workgroup worthwhile
 SIDE_BY_SIDE = 4
 """Vectors of one step, so that none waits for another."""
 
@@ -78,7 +79,7 @@ class Concat:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Shares of the rows, one, images."""
-        return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
+        return workgroups(self.output.size // _GRAIN), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: its rows, pixel by pixel."""
@@ -124,7 +125,7 @@ class Resize:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
-        return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
+        return workgroups(self.output.size // _GRAIN), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: its rows, by pixels of the input, each read once a row."""
@@ -193,7 +194,7 @@ class Move:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
-        return max(1, min(4, self.output.size // _GRAIN)), 1, self.output.batch
+        return workgroups(self.output.size // _GRAIN), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup: its rows, pixel by pixel."""

@@ -13,12 +13,13 @@ from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import MARGIN_VALUE, Buffer
 from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import each_block
 from mlq.kernels.storage import Kind
 
-_GRAIN = 1 << 17  # elements read that make a workgroup worthwhile
+_GRAIN = 1 << 15  # elements read that make a workgroup worthwhile
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class _Pool:
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
         work = self.output.size * self.window[0] * self.window[1]
-        return max(1, min(4, work // _GRAIN, self.output.height)), 1, self.output.batch
+        return workgroups(work // _GRAIN, self.output.height), 1, self.output.batch
 
     def workers(self) -> Sequence[Index]:
         """The grid, as code knows it."""

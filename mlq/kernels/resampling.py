@@ -13,11 +13,12 @@ from torch_mlir.ir import IndexType, Value
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import each_block
 
-_GRAIN = 1 << 14  # elements that make a workgroup worthwhile
+_GRAIN = 1 << 12  # elements that make a workgroup worthwhile
 PAIR = 2  # what a pixel of the result is made of, in each axis
 
 _Pair: TypeAlias = tuple[tuple[Index, Index], Value]
@@ -56,8 +57,7 @@ class Resample:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Groups of rows, one, images."""
-        groups = min(4, self.output.size // _GRAIN, self.output.height)
-        return max(1, groups), 1, self.output.batch
+        return workgroups(self.output.size // _GRAIN, self.output.height), 1, self.output.batch
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one workgroup, pixel by pixel."""

@@ -24,11 +24,12 @@ from mlq import numerics
 from mlq.kernels import code
 from mlq.kernels.code import Index
 from mlq.kernels.executable import Buffer
+from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 
 WINDOW = (3, 3)
-_GRAIN = 1 << 16  # elements that make a workgroup worthwhile
+_GRAIN = 1 << 14  # elements that make a workgroup worthwhile
 _LINE, _SETS = 32, 16  # i16 of a line of a cache; places so many lines apart share too few sets
 
 # What memory holds of a u8: its zero point is made up for by the bias.
@@ -113,8 +114,15 @@ def loaded_combination(
 ) -> Value:
     """The same of vectors in memory, of which those that do not count are not read."""
     counting = [(place, factor) for place, factor in zip(places, factors, strict=True) if factor]
-    values = [code.load(memory, place, lanes) for place, _ in counting]
+    values = [_word(code.load(memory, place, lanes)) for place, _ in counting]
     return linear_combination(values, [factor for _, factor in counting])
+
+
+def _word(value: Value) -> Value:
+    """Bytes as words; other vectors as they are."""
+    if code.element_of(value) != "i8":
+        return value
+    return arith.extui(code.vector_type(code.lanes_of(value), "i16"), value)
 
 
 def _shifted(value: Value, bits: int) -> Value:
@@ -219,13 +227,14 @@ class Transform:
     def buffers(self) -> tuple[Buffer, ...]:
         """The image; its tiles."""
         count = self.input.batch * self.groups * self.group
-        return Buffer("i16", self.input.batch * self.input.size), Buffer("i16", count)
+        stored = self.isa.element("u8")
+        return Buffer(stored, self.input.batch * self.input.size), Buffer("i16", count)
 
     @property
     def grid(self) -> tuple[int, int, int]:
         """Shares of the tiles, one, images."""
         work = self.cover.count * self.form.places * self.input.channels
-        return max(1, min(4, work // _GRAIN, self.cover.down)), 1, self.input.batch
+        return workgroups(work // _GRAIN, self.cover.down), 1, self.input.batch
 
     @property
     def groups(self) -> int:

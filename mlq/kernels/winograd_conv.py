@@ -69,7 +69,8 @@ class Winograd(Conv):
             pads=(0, 0),
             groups=1,
             finish=self.finish,
-            isa=replace(self.isa, integers=self.isa.halves, registers=registers),
+            isa=replace(self.isa.wide, registers=registers),
+            kind="u16",
         )
 
     @property

@@ -66,9 +66,9 @@ class LowerWeights(Pass):
             if symbol is None:
                 symbol = made[key, str(type_)] = f"w{len(made)}"
                 with InsertionPoint(before), op.location:
-                    _declare(symbol, key, type_)
+                    declare(symbol, key, type_)
             with InsertionPoint(op), op.location:
-                op.output.replace_all_uses_with(_load(symbol, type_))
+                op.output.replace_all_uses_with(load(symbol, type_))
             op.operation.erase()
 
 
@@ -94,7 +94,8 @@ def _check(op: OpView) -> None:
         raise DiagnosticError(op, f"has a key that no parameter can have: {op.key.value!r}")
 
 
-def _declare(symbol: str, key: str, type_: Type) -> None:
+def declare(symbol: str, key: str, type_: Type) -> None:
+    """A global whose value is the parameter of a key."""
     value = Attribute.parse(f'#stream.parameter.named<"{_SCOPE}"::"{key}"> : {type_}')
     Operation.create(
         "util.global",
@@ -107,7 +108,8 @@ def _declare(symbol: str, key: str, type_: Type) -> None:
     )
 
 
-def _load(symbol: str, type_: Type) -> Value:
+def load(symbol: str, type_: Type) -> Value:
+    """The value of a global."""
     return Operation.create(
         "util.global.load",
         results=[type_],

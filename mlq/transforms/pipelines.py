@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlq.kernels import library
+from mlq.kernels.isa import Isa
 
 # Bins of a histogram; and the elements of a tensor that are counted, of each sample: enough samples
 # make up for few of them.
@@ -77,6 +78,12 @@ def lowering(features: Iterable[str]) -> str:
     """GRAPH or QUANTIZED to LOWERED on a device with these features: by kernels, if it has them."""
     isa = library.best(features)
     return "@lower-linalg" if isa is None else f"@lower-{isa.name}"
+
+
+def finishing(features: Iterable[str]) -> str:
+    """LOWERED to what is compiled to be used; nothing where that is LOWERED itself."""
+    isa = library.best(features)
+    return "mlq-join-dispatches" if isinstance(isa, Isa) and isa.joins else ""
 
 
 def quantize_pipeline(

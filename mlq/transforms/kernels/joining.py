@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, RankedTensorType, Value
 
@@ -18,9 +16,9 @@ from mlq.kernels.gpu.joining import Joined, Span, Step
 from mlq.kernels.gpu.threads import Threaded
 from mlq.kernels.library import Device
 from mlq.transforms.kernels.images import constant
+from mlq.transforms.kernels.places import ALIGNMENT, first_free, packed, rounded
 from mlq.transforms.linalg.constants import Constant
 
-_ALIGNMENT = 64  # bytes
 _BUFFERS = 16  # that IREE takes
 
 
@@ -141,12 +139,9 @@ class _Memory:
         for i, value in enumerate([*self.inputs, None, *self.results]):
             if value is not None:
                 self._spans[value] = Span(i, 0, whole[value] // clusters)
-        packed: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
-        for value, each in known.items():
-            self._spans[value] = Span(len(self.inputs), sum(map(len, packed)), 0)
-            raw = np.ascontiguousarray(each.array).reshape(-1).view(np.int8)
-            packed.append(np.pad(raw, (0, _rounded(len(raw)) - len(raw))))
-        self.constants = np.concatenate(packed)
+        self.constants, firsts = packed(each.array for each in known.values())
+        for value, first in zip(known, firsts, strict=True):
+            self._spans[value] = Span(len(self.inputs), first, 0)
         own = self._scratch(last)
         ends = [whole[value] for value in self.results]
         inputs = [whole[value] for value in self.inputs]
@@ -156,14 +151,11 @@ class _Memory:
         """Give each value the first free place of a cluster's scratch; how many bytes that is."""
         held: dict[Value, tuple[int, int]] = {}
         for i, call in enumerate(self._run):
-            size, first = _rounded(call.share.buffers[-1].size), 0
-            for low, high in sorted(place for value, place in held.items() if last[value] >= i):
-                if first + size <= low:
-                    break
-                first = max(first, high)
+            size = rounded(call.share.buffers[-1].size)
+            first = first_free(size, (place for each, place in held.items() if last[each] >= i))
             if call.made not in self._spans:
                 held[call.made] = first, first + size
-        own = max((high for _, high in held.values()), default=_ALIGNMENT)
+        own = max((high for _, high in held.values()), default=ALIGNMENT)
         number = len(self.inputs) + 1 + len(self.results)
         self._spans |= {value: Span(number, first, own) for value, (first, _) in held.items()}
         return own
@@ -180,10 +172,6 @@ class _Memory:
             waits = any(_collide(one, other) for one in touched for other in here)
             touched = here if waits else [*touched, *here]
             yield Step(call.share, spans, waits)
-
-
-def _rounded(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _collide(one: tuple[Span, int, bool], other: tuple[Span, int, bool]) -> bool:
