@@ -16,8 +16,10 @@ from mlq.demo import demo as run_demo
 from mlq.dialect.borders import RESULT
 from mlq.pages import content, layers
 from mlq.pages.blocks import Block, Fold, Heading, Paragraph, Spreads, Table
+from mlq.pages.html import html
 from mlq.pages.tensors import share_beyond
 from mlq.ranges import Histogram, TensorRange
+from mlq.report import Report
 
 SECTIONS = [
     "Trade-off",
@@ -103,6 +105,15 @@ def browser() -> Iterator[Chromium]:
         yield opened
 
 
+def all_integer(report: Report) -> Report:
+    """The report, were no layer float, as some CPUs' plans have it."""
+    changed = tuple(
+        layer.model_copy(update={"precision": layer.precision.replace("f32", "w8a8")})
+        for layer in report.layers
+    )
+    return report.model_copy(update={"layers": changed, "float_ops": ()})
+
+
 def complaints(browser: Chromium, page: Path) -> list[Any]:
     """Everything that the tab asked for beside the page, and whatever went wrong in it."""
     allowed = page.resolve().as_uri()
@@ -133,6 +144,21 @@ def test_report_fits_the_window_and_can_be_read(
     assert not complaints(browser, page)
     headings = "[...document.querySelectorAll('h2')].map(each => each.textContent)"
     assert browser.evaluate(headings) == SECTIONS
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_plans_without_float_and_short_calls_fit_too(
+    browser: Chromium, result: Result, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    report, times = all_integer(result.report), result.report.latency_ms
+    longer, short = (times.mixed.model_copy(update={"p50": p50}) for p50 in (0.0116, 0.00675))
+    called = times.model_copy(update={"float": longer, "mixed": short})
+    page = tmp_path / "integer.html"
+    shown = content.page(report.model_copy(update={"latency_ms": called}), result.ranges)
+    page.write_text(html(shown))
+    browser.open(page, size)
+    browser.evaluate(UNFOLD)
+    assert not browser.evaluate(f"[{OVERFLOW}, {SIDEWAYS}, {UNEVEN}].flat()")
 
 
 @pytest.mark.parametrize("name", ["/features/features.10" * 6, "x" * 120], ids=["path", "word"])
@@ -255,11 +281,7 @@ def test_what_stayed_float_says_why(result: Result) -> None:
     said = {row[0]: row[2] for row in table.rows}
     assert said == {layer.name: layer.reason.removeprefix("f32: ") for layer in kept}
     assert kept
-    changed = tuple(
-        layer.model_copy(update={"precision": "w8a8"}) for layer in result.report.layers
-    )
-    integer = result.report.model_copy(update={"layers": changed, "float_ops": ()})
-    (_, nothing) = layers.stayed_float(integer)
+    (_, nothing) = layers.stayed_float(all_integer(result.report))
     assert isinstance(nothing, Paragraph)
     assert nothing.text.startswith("Nothing")
 
