@@ -1,6 +1,6 @@
 """Kernels on an x86 CPU that has no mlq: built on one machine, timed on another.
 
-    python benchmarks/apart_x86.py build FOLDER [NETWORK ...] [--form NAME] [--preset avx512_vnni]
+    python benchmarks/apart_x86.py build FOLDER [NETWORK ...] [--form NAME] [--preset avx2] [...]
     pip install iree-base-runtime==3.13.0 numpy; python FOLDER/apart_x86.py run FOLDER
 
 `build` compiles each network, every layer int8 if it can be (with --float none), and keeps an input
@@ -9,6 +9,7 @@ is the peak. --coarse rounds weights so that folders compress; times do not depe
 again from other code under another --form, both are in the folder. `run` says whether each form's
 result is equal, bit for bit, then times forms in turn on one core: milliseconds of a call, and of
 each kernel the median, over rounds, of the least time in a round (microseconds, IREE's profiler).
+With --joined kernels that follow one another are one dispatch, as in modules that are used.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> None:
     building.add_argument("--form", default="mlq", help="a name for this code (default: mlq)")
     building.add_argument("--preset", default="avx512_vnni", help="default: avx512_vnni")
     building.add_argument("--float", action="store_true", help="no layer int8")
+    building.add_argument("--joined", action="store_true", help="kernels in one dispatch")
     building.add_argument("--coarse", action="store_true", help="weights that compress")
     running = verbs.add_parser("run")
     running.add_argument("folder", type=Path)
@@ -76,7 +78,8 @@ def build(network: Any, given: argparse.Namespace) -> None:
     here = given.folder / (network.name + ("-float" if given.float else ""))
     here.mkdir(exist_ok=True)
     target, host = targets.by_name(f"x86:{given.preset}"), targets.host_target()
-    vmfb = variant.compiled(variant.lowered(quantized, target), target)
+    made = variant.lowered(quantized, target)
+    vmfb = variant.compiled(variant.finished(made, target) if given.joined else made, target)
     (here / f"{given.form}.vmfb").write_bytes(vmfb)
     if not (here / "y.npy").exists():
         x = network.samples(network.calib).inputs[:1]
