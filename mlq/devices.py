@@ -30,6 +30,9 @@ _PACKAGES = {
     "vulkan": "a Vulkan driver (on Debian mesa-vulkan-drivers is one in software)",
     "cuda": "NVIDIA's driver, which brings libcuda.so",
 }
+_HOST_MEMORY = int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE)
+_ANY_USE = int(rt.BufferUsage.DEFAULT)
+_ALIGNMENT = 64  # bytes; what compiled code may assume of the start of a buffer
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _INSTANCES: list[Any] = []
 _IDLE: dict[int, list[Any]] = {}  # devices with so many workers that nobody has
@@ -79,10 +82,9 @@ def open_device(target: Target, threads: int) -> Any:
 
 
 def give_back(device: Any, threads: int) -> None:
-    """Lend a device with workers to who asks next.
+    """Lend a device with workers to who asks next: who destroys one waits for its workers.
 
-    It is not destroyed: that waits for the workers, one of which may be waiting for Python, to drop
-    what a call was given or the module itself, while Python waits.
+    One of these may wait for Python's lock, to drop what a call was given or the module itself.
     """
     device.allocator.trim()
     _IDLE.setdefault(threads, []).append(device)
@@ -92,8 +94,7 @@ def give_back(device: Any, threads: int) -> None:
 def behind_workers() -> Iterator[None]:
     """As long as this lasts, whoever wakes this thread goes on first, if both are on one CPU.
 
-    A worker wakes the thread that waits for a call before it has done with the call, and IREE's
-    thread then spins until it has: with the worker's CPU, until the scheduler takes that away.
+    A worker wakes who waits for a call before it is done with it, and IREE then spins until it is.
     """
     ordinary = getattr(os, "SCHED_OTHER", None)
     if ordinary is None or os.sched_getscheduler(0) != ordinary:
@@ -114,6 +115,63 @@ def _on_cpu(name: str) -> Any:
     return driver.create_device(driver.query_available_devices()[0], allocators=["caching"])
 
 
+class Input:
+    """An aligned host buffer that the device reads in place, and the view that describes it."""
+
+    def __init__(self, device: Any, like: NDArray[Any]) -> None:
+        self.array = _aligned(like.shape, like.dtype)
+        element = _element_type(like.dtype)
+        # The memory lives as long as the HalBuffer object does, not as the view: keep both.
+        self._buffer = device.allocator.import_host_allocation(
+            self.array.reshape(-1).view(np.uint8), _HOST_MEMORY, _ANY_USE
+        )
+        self.view = rt.HalBufferView(self._buffer, list(like.shape), element)
+
+    def fits(self, array: NDArray[Any]) -> bool:
+        """Whether an array has this size and type."""
+        return self.array.shape == array.shape and self.array.dtype == array.dtype
+
+    def fill(self, array: NDArray[Any]) -> None:
+        """Copy an array."""
+        self.array[...] = array
+
+
+class Upload:
+    """An input in the memory of a GPU, copied there for each call."""
+
+    def __init__(self, device: Any, like: NDArray[Any]) -> None:
+        self._device, self._element = device, _element_type(like.dtype)
+        self.view: Any = None
+
+    def fits(self, array: NDArray[Any]) -> bool:
+        """Whether an array has this type: any size will do."""
+        return bool(self._element == _element_type(array.dtype))
+
+    def fill(self, array: NDArray[Any]) -> None:
+        """Copy an array to the device."""
+        self.view = self._device.allocator.allocate_buffer_copy(
+            int(rt.MemoryType.DEVICE_LOCAL),
+            _ANY_USE,
+            self._device,
+            np.ascontiguousarray(array),
+            self._element,
+        )
+
+
+def _element_type(dtype: np.dtype[Any]) -> Any:
+    element = rt.dtypes.map_dtype_to_hal_element_type(dtype)
+    if element is None:
+        raise DataError(f"no device has elements of type {dtype}")
+    return element
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    count = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(count + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + count].view(dtype).reshape(shape)
+
+
 def mapped(_device: Any, view: Any) -> NDArray[Any]:
     """A copy of a result that lies in memory which the host shares with the device."""
     stored = np.dtype(rt.HalElementType.map_to_dtype(view.element_type))
@@ -121,10 +179,7 @@ def mapped(_device: Any, view: Any) -> NDArray[Any]:
 
 
 def download(device: Any, view: Any) -> NDArray[Any]:
-    """A copy of a result that lies in a GPU's memory.
-
-    By way of memory that the device allocates: importing ours wants whole pages of it.
-    """
+    """A copy of a result in a GPU's memory, by memory of its own: ours would be whole pages."""
     staged = device.allocator.allocate_buffer(
         int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE),
         int(rt.BufferUsage.TRANSFER_TARGET | rt.BufferUsage.MAPPING_SCOPED),

@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,15 @@ from iree.runtime import _binding
 from numpy.typing import DTypeLike, NDArray
 
 from mlq import devices
-from mlq.devices import call_error, instance, load_error, reason_of
+from mlq.devices import Input, Upload, call_error, instance, load_error, reason_of
 from mlq.errors import DataError
+from mlq.quicker import Quicker
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Array] | Path
 """Arrays by name, or a .irpa file (mapped into memory, not read)."""
 
 _SCOPE = "model"
-_HOST_MEMORY = int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE)
-_ANY_USE = int(rt.BufferUsage.DEFAULT)
-_ALIGNMENT = 64  # bytes; what compiled code may assume of the start of a buffer
 # Modules from so many bytes on are mapped from a file: what is mapped need not stay in memory.
 _LARGE = 1 << 26
 
@@ -35,7 +34,9 @@ class Executable:
     """A module on one device, with its parameters bound; not for use from two threads at once.
 
     Make one with `load`. Inputs are copied into buffers that are kept from call to call, so that
-    an array passed in may be changed or dropped as soon as `run` returns.
+    an array passed in may be changed or dropped as soon as `run` returns. Where the device has
+    workers, the first calls find out whether inputs of such shapes are computed sooner without:
+    by what `alone` makes. To wake workers takes as long as a small network does.
     """
 
     def __init__(
@@ -47,20 +48,23 @@ class Executable:
         parameters: Parameters | None,
         dtypes: Sequence[DTypeLike] | None,
         shares_memory: bool = True,
-        has_workers: bool = False,
+        alone: Callable[..., Executable] | None = None,
     ) -> None:
         # Attributes go in this order: what lies in a GPU's memory must be gone before the device.
-        self._inputs: list[_Input | _Upload] = []
-        self._kept: list[tuple[Array, _Input | _Upload]] = []
+        self._inputs: list[Input | Upload] = []
+        self._kept: list[tuple[Array, Input | Upload]] = []
         self._context: Any = None
         self._module = module
         self._function = module.lookup_function(entry)
         self._parameters = parameters
         self._dtypes = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
-        self._input = _Input if shares_memory else _Upload
+        self._input = Input if shares_memory else Upload
         self._read = devices.mapped if shares_memory else devices.download
-        self._device, self._has_workers = device, has_workers
-        self._is_inline = shares_memory and not has_workers
+        self._device, self._has_workers = device, alone is not None
+        self._is_inline = shares_memory and not self._has_workers
+        self._make_alone = alone
+        self._alone: Executable | None = None
+        self._quicker: dict[tuple[Any, ...], Quicker] = {}
         self._context = self._bind()
 
     def run(self, *arrays: Array | int) -> list[Array]:
@@ -68,7 +72,10 @@ class Executable:
 
         Without `dtypes` at `load`, u8 comes back as int8. An int is an argument that is no tensor.
         """
-        return self._collect(self._invoke(self._fill(arrays), arrays))
+        if self._make_alone is None:
+            return self._run(*arrays)
+        choice = self._quicker.setdefault(tuple(np.shape(each) for each in arrays), Quicker())
+        return choice.call(self._run, lambda *given: self._without_workers().run(*given), *arrays)
 
     def prepare(self, *arrays: Array | int) -> Callable[[], None]:
         """A call with inputs already on the device, its results left there: for timing.
@@ -80,7 +87,16 @@ class Executable:
         def call() -> None:
             self._invoke(arguments, arrays)
 
-        return call
+        if self._make_alone is None:
+            return call
+        choice, calls = Quicker(), list[Callable[[], None]]()
+
+        def alone() -> None:
+            if not calls:
+                calls.append(self._without_workers().prepare(*arrays))
+            calls[0]()
+
+        return lambda: choice.call(call, alone)
 
     def swap_parameters(self, parameters: Parameters) -> None:
         """Run the same code with other parameters: no compilation, only a new context.
@@ -92,7 +108,10 @@ class Executable:
             if unknown:
                 raise DataError(f"parameter '{unknown[0]}' is not among those the module has")
             parameters = {**self._parameters, **parameters}
-        self._context = None  # first, so that two sets of parameters are never alive together
+        self._alone, self._context = (
+            None,
+            None,
+        )  # first, so that two sets of parameters are never alive together
         self._parameters = parameters
         self._context = self._bind()
 
@@ -100,6 +119,7 @@ class Executable:
         """Pass these as the last arguments of every call from now on; each is copied once."""
         before = {id(array): (array, slot) for array, slot in self._kept}
         self._kept = [before.get(id(array)) or (array, self._filled(array)) for array in arrays]
+        self._alone = None
 
     def twins(self, count: int) -> list[Executable]:
         """So many for as many threads, this one first; it alone where the device has workers.
@@ -111,7 +131,18 @@ class Executable:
             vars(each).update(_inputs=[], _context=self._bind())
         return [self, *twins]
 
-    def _filled(self, array: Array) -> _Input | _Upload:
+    def _run(self, *arrays: Array | int) -> list[Array]:
+        return self._collect(self._invoke(self._fill(arrays), arrays))
+
+    def _without_workers(self) -> Executable:
+        """The same on the calling thread."""
+        assert self._make_alone is not None
+        if self._alone is None:
+            self._alone = self._make_alone(parameters=self._parameters)
+            self._alone.keep([array for array, _ in self._kept])
+        return self._alone
+
+    def _filled(self, array: Array) -> Input | Upload:
         slot = self._input(self._device, array)
         slot.fill(array)
         return slot
@@ -171,45 +202,6 @@ class Executable:
         return array.view(declared)
 
 
-class _Input:
-    """An aligned host buffer that the device reads in place, and the view that describes it."""
-
-    def __init__(self, device: Any, like: Array) -> None:
-        self.array = _aligned(like.shape, like.dtype)
-        element = _element_type(like.dtype)
-        # The memory lives as long as the HalBuffer object does, not as the view: keep both.
-        self._buffer = device.allocator.import_host_allocation(
-            self.array.reshape(-1).view(np.uint8), _HOST_MEMORY, _ANY_USE
-        )
-        self.view = rt.HalBufferView(self._buffer, list(like.shape), element)
-
-    def fits(self, array: Array) -> bool:
-        return self.array.shape == array.shape and self.array.dtype == array.dtype
-
-    def fill(self, array: Array) -> None:
-        self.array[...] = array
-
-
-class _Upload:
-    """An input in the memory of a GPU, copied there for each call."""
-
-    def __init__(self, device: Any, like: Array) -> None:
-        self._device, self._element = device, _element_type(like.dtype)
-        self.view: Any = None
-
-    def fits(self, array: Array) -> bool:
-        return bool(self._element == _element_type(array.dtype))
-
-    def fill(self, array: Array) -> None:
-        self.view = self._device.allocator.allocate_buffer_copy(
-            int(rt.MemoryType.DEVICE_LOCAL),
-            _ANY_USE,
-            self._device,
-            np.ascontiguousarray(array),
-            self._element,
-        )
-
-
 def load(
     vmfb: bytes | Path,
     *,
@@ -220,9 +212,9 @@ def load(
 ) -> Executable:
     """Load a module: its bytes, or a file, which is mapped and must not be overwritten in place.
 
-    One thread runs in the caller; more make as many workers. `dtypes` are those of the results.
-    Parameters that are aligned to 64 bytes, as those of a file, are used where they lie: leave
-    their arrays as they are.
+    One thread runs in the caller; more make as many workers, where these are of use. `dtypes` are
+    those of the results. Parameters that are aligned to 64 bytes, as those of a file, are used
+    where they lie: leave their arrays as they are.
     Raises DataError for what is no module or lacks parameters, TargetError for another CPU's.
     """
     name = str(vmfb) if isinstance(vmfb, Path) else "the module"
@@ -237,19 +229,14 @@ def load(
     if entry not in module.function_names:
         raise DataError(f"{name} has no function '{entry}'")
     target = devices.target_of(module.lookup_function(entry).reflection, name)
+    is_local = target.device.driver == "local"
+    make = partial(Executable, module, entry=entry, dtypes=dtypes, shares_memory=is_local)
     device = devices.open_device(target, threads)
-    has_workers = target.device.driver == "local" and threads > 1
-    executable = Executable(
-        module,
-        entry=entry,
-        device=device,
-        parameters=parameters,
-        dtypes=dtypes,
-        shares_memory=target.device.driver == "local",
-        has_workers=has_workers,
-    )
-    if has_workers:
-        weakref.finalize(executable, devices.give_back, device, threads)
+    if not is_local or threads == 1:
+        return make(device=device, parameters=parameters)
+    alone = partial(make, device=devices.open_device(target, 1))
+    executable = make(device=device, parameters=parameters, alone=alone)
+    weakref.finalize(executable, devices.give_back, device, threads)
     return executable
 
 
@@ -284,17 +271,3 @@ def _index(parameters: Parameters) -> Any:
     for key, array in parameters.items():
         index.add_buffer(key, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return index
-
-
-def _element_type(dtype: np.dtype[Any]) -> Any:
-    element = rt.dtypes.map_dtype_to_hal_element_type(dtype)
-    if element is None:
-        raise DataError(f"no device has elements of type {dtype}")
-    return element
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    count = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(count + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + count].view(dtype).reshape(shape)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from mlq import devices, runtime, targets
 from mlq.errors import DataError, TargetError
 from mlq.latency import Latency, time_calls
+from mlq.quicker import Quicker
 from mlq.targets.iree import CPU_FEATURES, compile_module
 
 X86 = targets.by_name("x86")
@@ -296,3 +299,40 @@ def test_who_waits_for_workers_does_not_take_their_cpu(
 
     monkeypatch.setattr(os, "sched_setscheduler", refused)
     assert runtime.load(vmfb, parameters={"w": W}, threads=2).run(X), "where that is forbidden"
+
+
+def test_the_quicker_way_is_found_out_and_kept() -> None:
+    done: list[str] = []
+
+    def way(name: str, seconds: float) -> Callable[[int], int]:
+        def call(number: int) -> int:
+            done.append(name)
+            time.sleep(seconds)
+            return number
+
+        return call
+
+    choice, usual = Quicker(), way("u", 0.0002)
+    numbers = [choice.call(usual, way("o", 0.0), i) for i in range(12)]
+    assert numbers == list(range(12)), "both return the same"
+    assert "".join(done) == "u" + "uo" * 4 + "ooo"
+    done.clear()
+    long = Quicker()
+    for i in range(4):
+        long.call(way("u", 0.01), way("o", 0.0), i)
+    assert "".join(done) == "uuuu", "what takes long is worth waking others for"
+
+
+def test_a_module_that_is_soon_done_is_so_without_workers(vmfb: bytes) -> None:
+    """Its results are the same, with parameters and arguments of now."""
+    executable = runtime.load(vmfb, parameters={"w": W}, threads=2)
+    for _ in range(12):
+        np.testing.assert_array_equal(executable.run(X)[0], X * W)
+    executable._quicker[(X.shape,)]._chosen = 1
+    np.testing.assert_array_equal(executable.run(X)[0], X * W)
+    executable.swap_parameters({"w": 2 * W})
+    np.testing.assert_array_equal(executable.run(X)[0], X * (2 * W))
+    call = executable.prepare(2 * X)
+    for _ in range(12):
+        call()
+    np.testing.assert_array_equal(executable.run(X[:1])[0], X[:1] * (2 * W))

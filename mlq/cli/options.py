@@ -43,7 +43,7 @@ THREADS = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="threads of a call (default: as made)",
+    help="threads of a call, at most (default: as made)",
 )
 OUT = click.option("-o", "--out", type=FOLDER, required=True, metavar="OUT", help="folder to write")
 
@@ -87,7 +87,9 @@ RECIPE = options(
     BATCH(),
     READING,
     click.option("--seed", type=int, metavar="N", help="picks samples (default: 0)"),
-    click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)"),
+    click.option(
+        "--threads", type=int, metavar="N", help="threads of a call, at most (default: 1)"
+    ),
     click.option("--recipe", type=FOLDER, metavar="FILE", help="options from a recipe.toml"),
 )
 LIMITS = options(

@@ -28,7 +28,9 @@ SEARCH = options(
     PREPROCESS,
     READING,
     click.option("--seed", type=int, metavar="N", help="of the chains (default: 0)"),
-    click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)"),
+    click.option(
+        "--threads", type=int, metavar="N", help="threads of a call, at most (default: 1)"
+    ),
 )
 
 

@@ -69,7 +69,7 @@ class Counts(click.ParamType[tuple[int, ...]]):
 @PREPROCESS
 @READING
 @click.option("--seed", type=int, metavar="N", help="of sampler and samples (default: 0)")
-@click.option("--threads", type=int, metavar="N", help="threads of a call (default: 1)")
+@click.option("--threads", type=int, metavar="N", help="threads of a call, at most (default: 1)")
 @click.option("--plain", is_flag=True, help="a line for each trial, terminal or not; no bars")
 @JSON
 @OUT
