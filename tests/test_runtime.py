@@ -313,14 +313,14 @@ def test_the_quicker_way_is_found_out_and_kept() -> None:
         return call
 
     choice, usual = Quicker(), way("u", 0.0002)
-    numbers = [choice.call(usual, way("o", 0.0), i) for i in range(12)]
-    assert numbers == list(range(12)), "both return the same"
-    assert "".join(done) == "u" + "uo" * 4 + "ooo"
+    numbers = [choice.call(usual, way("o", 0.0), i) for i in range(14)]
+    assert numbers == list(range(14)), "both return the same"
+    assert "".join(done) == "u" * 5 + "o" * 9
     done.clear()
     long = Quicker()
-    for i in range(4):
+    for i in range(7):
         long.call(way("u", 0.01), way("o", 0.0), i)
-    assert "".join(done) == "uuuu", "what takes long is worth waking others for"
+    assert "".join(done) == "u" * 7, "what takes long is worth waking others for"
 
 
 def test_a_module_that_is_soon_done_is_so_without_workers(vmfb: bytes) -> None:
