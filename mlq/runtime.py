@@ -89,12 +89,13 @@ class Executable:
 
         if self._make_alone is None:
             return call
-        choice, calls = Quicker(), list[Callable[[], None]]()
+        choice, made = Quicker(), list[tuple[Executable, Callable[[], None]]]()
 
         def alone() -> None:
-            if not calls:
-                calls.append(self._without_workers().prepare(*arrays))
-            calls[0]()
+            executable = self._without_workers()
+            if not made or made[0][0] is not executable:
+                made[:] = [(executable, executable.prepare(*arrays))]
+            made[0][1]()
 
         return lambda: choice.call(call, alone)
 
@@ -108,10 +109,8 @@ class Executable:
             if unknown:
                 raise DataError(f"parameter '{unknown[0]}' is not among those the module has")
             parameters = {**self._parameters, **parameters}
-        self._alone, self._context = (
-            None,
-            None,
-        )  # first, so that two sets of parameters are never alive together
+        # First, so that two sets of parameters are never alive together.
+        self._alone = self._context = None
         self._parameters = parameters
         self._context = self._bind()
 
