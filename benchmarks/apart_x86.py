@@ -78,8 +78,9 @@ def build(network: Any, given: argparse.Namespace) -> None:
     here = given.folder / (network.name + ("-float" if given.float else ""))
     here.mkdir(exist_ok=True)
     target, host = targets.by_name(f"x86:{given.preset}"), targets.host_target()
-    made = variant.lowered(quantized, target)
-    vmfb = variant.compiled(variant.finished(made, target) if given.joined else made, target)
+    lowered = variant.lowered(quantized, target)
+    used = variant.finished(lowered, target) if given.joined else lowered
+    vmfb = variant.compiled(used, target)
     (here / f"{given.form}.vmfb").write_bytes(vmfb)
     if not (here / "y.npy").exists():
         x = network.samples(network.calib).inputs[:1]

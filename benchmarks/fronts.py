@@ -1,6 +1,6 @@
 """From all-int8 to float: the plans in between, with and without what they are made with.
 
-    python benchmarks/fronts.py [NETWORK ...] [--seconds 20] [--again]    (default: mobilenetv2_1.0)
+    python benchmarks/fronts.py [NETWORK ...] [--forms w10a12 ...] [--seconds 20] [--again]
 
 w8a8             layers in float or w8a8
 rounded borders  the same plans, but what an integer layer hands to a float one is rounded to 8 bits
@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from mlq.precision import Precision
 from mlq.progress import Stages
 from mlq.ranges import Ranges
 from mlq.recipe import resolve
+from mlq.targets.base import Target
 from mlq.transforms.base import register_pass, walk
 from mlq.transforms.insert_casts import InsertCasts
 from mlq.transforms.pipelines import quantize_pipeline
@@ -100,12 +101,15 @@ class Point:
     ms: float
 
 
-def measured(network: Network, seconds: float, *, again: bool = False) -> dict[str, list[Point]]:
+def measured(
+    network: Network, seconds: float, *, forms: Sequence[str] = tuple(FORMS), again: bool = False
+) -> dict[str, list[Point]]:
     """The points of each form; measured if they are not known."""
-    file = FOLDER / f"{network.name}.json"
+    name = network.name if tuple(forms) == tuple(FORMS) else ".".join((network.name, *forms))
+    file = FOLDER / f"{name}.json"
     if again or not file.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        found = _measure(network, seconds)
+        found = _measure(network, seconds, forms)
         content = {form: [vars(point) for point in points] for form, points in found.items()}
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(content))
@@ -114,12 +118,12 @@ def measured(network: Network, seconds: float, *, again: bool = False) -> dict[s
     return {form: [Point(**each) for each in points] for form, points in kept.items()}
 
 
-def _measure(network: Network, seconds: float) -> dict[str, list[Point]]:
+def _measure(network: Network, seconds: float, forms: Sequence[str]) -> dict[str, list[Point]]:
     samples = network.samples(network.eval)
     known: dict[str, list[dict[str, Any]]] = {}
     exact, calls = None, []
-    for form in FORMS:
-        for name, said, vmfb in _plans(network, form):
+    for form in forms:
+        for name, said, vmfb in _plans(network, form, first=form == forms[0]):
             executable = runtime.load(vmfb)
             value = _logits(executable, samples)
             exact = value if exact is None else exact
@@ -134,7 +138,15 @@ def _measure(network: Network, seconds: float) -> dict[str, list[Point]]:
     return {name: [Point(**said) for said in points] for name, points in known.items()}
 
 
-def _plans(network: Network, form: str) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+def _used(quantized: Transformed, target: Target) -> bytes:
+    """The module as it is used."""
+    lowered = variant.lowered(quantized, target)
+    return variant.compiled(variant.finished(lowered, target), target)
+
+
+def _plans(
+    network: Network, form: str, *, first: bool
+) -> Iterator[tuple[str, dict[str, Any], bytes]]:
     """Name of the form, what is known of each plan, and its module; the float one first."""
     precisions, chosen = FORMS[form]
     recipe = resolve({"precisions": precisions, "methods": chosen})
@@ -146,7 +158,7 @@ def _plans(network: Network, form: str) -> Iterator[tuple[str, dict[str, Any], b
     ranges, rounded = found.choice.ranges, found.rounding.of(single)
     costs = timing.Timing(rounded, target, recipe, ranges, stages).costs(data)
     planner = planning.Planner.of(rounded, target, recipe, found.sensitivities, costs)
-    if form == next(iter(FORMS)):
+    if first:
         said = {"layers": {"f32": len(single.layers)}, "predicted_mnat": 0.0}
         plan = planning.empty_plan(recipe)
         yield "float", said, variant.build(single, plan, ranges, target).vmfb
@@ -158,10 +170,10 @@ def _plans(network: Network, form: str) -> Iterator[tuple[str, dict[str, Any], b
         }
         plan = planner.plan(allocation)
         made = variant.quantize(rounded, plan, ranges)
-        yield form, said, variant.compiled(variant.lowered(made, target), target)
+        yield form, said, _used(made, target)
         if form == "w8a8":
             made = _rounded_at_borders(rounded, plan, ranges)
-            yield ROUNDED, dict(said), variant.compiled(variant.lowered(made, target), target)
+            yield ROUNDED, dict(said), _used(made, target)
 
 
 def _rounded_at_borders(network: Graph, plan: Plan, ranges: Ranges) -> Transformed:
@@ -193,11 +205,12 @@ def main() -> None:
     """Print a row for each plan."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK", default=["mobilenetv2_1.0"])
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
     parser.add_argument("--seconds", type=float, default=20.0, help="of timing a network")
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
     given = parser.parse_args()
     for network in networks.find(given.networks):
-        found = measured(network, given.seconds, again=given.again)
+        found = measured(network, given.seconds, forms=given.forms, again=given.again)
         print(f"{network.name}: KL in milli-nats on the evaluation images, CPU milliseconds")
         print(f"{'':16}{'layers':>28}{'predicted':>11}{'KL':>8}{'agree %':>9}{'ms':>8}")
         for form, points in found.items():
