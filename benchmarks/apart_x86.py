@@ -79,7 +79,7 @@ def build(network: Any, given: argparse.Namespace) -> None:
     here.mkdir(exist_ok=True)
     target, host = targets.by_name(f"x86:{given.preset}"), targets.host_target()
     lowered = variant.lowered(quantized, target)
-    used = variant.finished(lowered, target) if given.joined else lowered
+    used = variant.joined(lowered, target) if given.joined else lowered
     vmfb = variant.compiled(used, target)
     (here / f"{given.form}.vmfb").write_bytes(vmfb)
     if not (here / "y.npy").exists():

@@ -141,7 +141,7 @@ def _measure(network: Network, seconds: float, forms: Sequence[str]) -> dict[str
 def _used(quantized: Transformed, target: Target) -> bytes:
     """The module as it is used."""
     lowered = variant.lowered(quantized, target)
-    return variant.compiled(variant.finished(lowered, target), target)
+    return variant.compiled(variant.joined(lowered, target), target)
 
 
 def _plans(

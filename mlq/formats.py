@@ -15,7 +15,7 @@ from mlq.precision import one_of
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.targets.static import STATIC_LIBRARY, compile_program
-from mlq.variant import compiled, finished
+from mlq.variant import compiled, joined
 
 MODULE, PARAMETERS = "model.vmfb", "model.irpa"
 FORMATS = ("vmfb", "vmfb+irpa", STATIC_LIBRARY, "c-array")
@@ -46,7 +46,7 @@ def ship(lowered: Transformed, target: Target, form: str) -> Files:
     if form == "vmfb+irpa":
         vmfb = compile_module(lowered.text, target, embed=False)
         return {MODULE: vmfb, PARAMETERS: _parameters(lowered)}
-    vmfb = compiled(finished(lowered, target), target)
+    vmfb = compiled(joined(lowered, target), target)
     return {MODULE: vmfb, **(c_array(vmfb, _ARRAY) if form == "c-array" else {})}
 
 

@@ -82,7 +82,8 @@ class Timing:
         """To be timed, kernel by kernel; and to be used."""
         variant = lowered.variant()
         self.variants.append(variant)
-        return compiled(lowered.made, lowered.target)
+        is_apart = lowered.joined is lowered.made
+        return variant.vmfb if is_apart else compiled(lowered.made, lowered.target)
 
 
 class LayerTimes(Part):

@@ -13,7 +13,7 @@ from mlq.ranges import Ranges
 from mlq.targets.base import Target
 from mlq.targets.iree import compile_module
 from mlq.transforms.base import Skip
-from mlq.transforms.pipelines import finishing, lowering, quantize_pipeline
+from mlq.transforms.pipelines import joining, lowering, quantize_pipeline
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def lowered(quantized: Transformed, target: Target) -> Transformed:
     return transform(quantized.text, quantized.weights, lowering(target.features))
 
 
-def finished(made: Transformed, target: Target) -> Transformed:
+def joined(made: Transformed, target: Target) -> Transformed:
     """LOWERED as it is compiled to be used: kernels that follow one another in one dispatch."""
-    pipeline = finishing(target.features)
+    pipeline = joining(target.features)
     return transform(made.text, made.weights, pipeline) if pipeline else made
 
 
@@ -74,7 +74,7 @@ def compiled(made: Transformed, target: Target) -> bytes:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A network under a plan, all but compiled: `made` to be timed, `finished` to be used.
+    """A network under a plan, all but compiled: `made` to be timed, `joined` to be used.
 
     MLIR's passes run in one thread, and what is left to do in any.
     """
@@ -82,19 +82,19 @@ class Lowered:
     plan: Plan
     quantized: Transformed
     made: Transformed
-    finished: Transformed
+    joined: Transformed
     target: Target
 
     @classmethod
     def of(cls, plan: Plan, quantized: Transformed, target: Target) -> Lowered:
         """From what `quantize` makes under the plan."""
         made = lowered(quantized, target)
-        return cls(plan, quantized, made, finished(made, target), target)
+        return cls(plan, quantized, made, joined(made, target), target)
 
     def variant(self) -> Variant:
         """Compiled."""
         skips = (*self.quantized.skips, *self.made.skips)
-        vmfb = compiled(self.finished, self.target)
+        vmfb = compiled(self.joined, self.target)
         return Variant(self.plan, self.quantized, vmfb, skips, self.target)
 
 

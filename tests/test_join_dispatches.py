@@ -21,7 +21,7 @@ from mlq.network import transform
 from mlq.numerics import QuantParams
 from mlq.targets.iree import compile_module
 from mlq.transforms.kernels import runs
-from mlq.transforms.pipelines import finishing
+from mlq.transforms.pipelines import joining
 
 SIZE, LAYERS = 18, 24
 JOINING = [isa for isa in ISAS if isa.joins]
@@ -81,9 +81,9 @@ def test_joined_kernels_compute_what_they_do_apart(
     x = np.random.default_rng(0).normal(0, 3, (1, 16, SIZE, SIZE)).astype(np.float32)
     expected = load(apart, target, 1).run(x)
     assert len(np.unique(expected[0])) > 9
-    one = variant.finished(apart, target)
+    one = variant.joined(apart, target)
     monkeypatch.setattr(runs, "_SMALL", 0)
-    several = variant.finished(apart, target)
+    several = variant.joined(apart, target)
     assert dispatches(apart.text) > LAYERS
     assert 1 <= dispatches(one.text) <= 2 <= dispatches(several.text) <= 3
     for made in (one, several):
@@ -105,7 +105,7 @@ def test_weights_that_are_put_together_are_dropped_where_they_were() -> None:
     isa = library.named("avx2")
     assert isinstance(isa, Isa)
     made = lowered(isa)
-    one = variant.finished(made, target_of(isa))
+    one = variant.joined(made, target_of(isa))
     assert "joined0.constants" in one.weights
     before, after = (text.count('"util.global"') for text in (made.text, one.text))
     assert after < before
@@ -114,4 +114,4 @@ def test_weights_that_are_put_together_are_dropped_where_they_were() -> None:
 def test_what_has_no_workers_is_compiled_as_it_is() -> None:
     """Arm and GPUs are not measured; what has no kernels has no dispatches."""
     for name in ("arm64", "vulkan:llvmpipe", "vmvx"):
-        assert finishing(targets.by_name(name).features) == ""
+        assert joining(targets.by_name(name).features) == ""

@@ -21,7 +21,7 @@ from mlq.progress import Stages
 from mlq.recipe import resolve
 from mlq.targets import by_name, host_target, iree
 from mlq.targets.base import Target
-from mlq.transforms.pipelines import finishing
+from mlq.transforms.pipelines import joining
 
 PRECISIONS = "f32,w8a8,w4a8"
 
@@ -161,7 +161,7 @@ def test_nothing_is_compiled_twice(demo: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(iree, "attempt", counted)
     samples = demo / "digits-calib.npz"
     made = mlq.quantize(demo / "digits.onnx", samples, precisions="f32,w8a8", samples=40)
-    assert len(programs) >= 6 + 2 * bool(finishing(host_target().features))
+    assert len(programs) >= 6 + 2 * bool(joining(host_target().features))
     # Where no layer is worth a float, mixed is int8, and is made again to be checked.
     kept = {layer.precision for layer in made.report.layers} - {"w8a8"}
     assert len(programs) - len(set(programs)) == (not kept)

@@ -78,3 +78,42 @@ func.func @main(%x: tensor<64xi8>, %size: i32) -> tensor<64xi8> {
   %z = "flow.dispatch"(%size, %y) {entry_points = [@told::@told], operandSegmentSizes = array<i32: 0, 2, 0, 0>} : (i32, tensor<64xi8>) -> tensor<64xi8>
   return %z : tensor<64xi8>
 }
+
+// -----
+
+// What a region reads of outside is read where its op stands.
+// CHECK-LABEL:   func.func @main
+// CHECK:         %[[Y:.*]] = "flow.dispatch"(%arg0) {entry_points = [@one::@one]
+// CHECK:         %[[C:.*]] = scf.if
+// CHECK:         "flow.dispatch"(%[[C]]) {entry_points = [@one::@one]
+#layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
+"hal.executable.source"() ({
+  "hal.executable.export"() ({
+  ^bb0(%device: !hal.device):
+    %c1 = arith.constant 1 : index
+    "hal.return"(%c1, %c1, %c1) : (index, index, index) -> ()
+  }, {
+  }) {layout = #layout, sym_name = "one", sym_visibility = "public"} : () -> ()
+  builtin.module {
+    func.func @one() {
+      %c0 = arith.constant 0 : index
+      %in = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 0 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
+      %out = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 1 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
+      %x = memref.load %in[%c0] : memref<64xi8>
+      memref.store %x, %out[%c0] : memref<64xi8>
+      return
+    }
+  }
+  "hal.executable.source_end"() : () -> ()
+}) {sym_name = "one", sym_visibility = "private"} : () -> ()
+func.func @main(%x: tensor<64xi8>, %chosen: i1) -> tensor<64xi8> {
+  %y = "flow.dispatch"(%x) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  %c = scf.if %chosen -> tensor<64xi8> {
+    %t = "mlq.transpose"(%y) {permutation = array<i64: 0>} : (tensor<64xi8>) -> tensor<64xi8>
+    scf.yield %t : tensor<64xi8>
+  } else {
+    scf.yield %x : tensor<64xi8>
+  }
+  %z = "flow.dispatch"(%c) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  return %z : tensor<64xi8>
+}

@@ -77,6 +77,12 @@ def clone_op(op: OpView, mapping: Mapping, others: dict[int, Value]) -> None:
     mapping.update(zip(op.operation.results, clone.results, strict=True))
 
 
+def read_by(op: OpView) -> Iterator[Value]:
+    """What an op reads, and what its regions do."""
+    for each in (op.operation, *_inside(op.operation)):
+        yield from each.operands
+
+
 def _inside(op: Operation) -> Iterator[Operation]:
     """All ops of the regions of an op."""
     for region in op.regions:

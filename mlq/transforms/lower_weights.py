@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch_mlir.dialects import func
 from torch_mlir.ir import (
     Attribute,
@@ -22,6 +24,7 @@ from mlq.errors import DiagnosticError
 from mlq.transforms.base import Pass, register_pass, walk
 
 _SCOPE = "model"
+_PARAMETER = re.compile(rf'#stream\.parameter\.named<"{_SCOPE}"::"([^"]*)">')
 
 
 @register_pass
@@ -106,6 +109,14 @@ def declare(symbol: str, key: str, type_: Type) -> None:
             "initial_value": value,
         },
     )
+
+
+def key_of(declared: OpView) -> str | None:
+    """The key of the parameter that is a global's value; None if it has another."""
+    attributes = declared.operation.attributes
+    value = str(attributes["initial_value"]) if "initial_value" in attributes else ""
+    match = _PARAMETER.match(value)
+    return match[1] if match else None
 
 
 def load(symbol: str, type_: Type) -> Value:

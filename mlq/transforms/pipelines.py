@@ -80,8 +80,8 @@ def lowering(features: Iterable[str]) -> str:
     return "@lower-linalg" if isa is None else f"@lower-{isa.name}"
 
 
-def finishing(features: Iterable[str]) -> str:
-    """LOWERED to what is compiled to be used; nothing where that is LOWERED itself."""
+def joining(features: Iterable[str]) -> str:
+    """LOWERED to what is compiled to be used, kernels joined; nothing where that is LOWERED."""
     isa = library.best(features)
     return "mlq-join-dispatches" if isinstance(isa, Isa) and isa.joins else ""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Operation, RankedTensorType, Value
 
+from mlq.dialect import functions
 from mlq.kernels import code
 from mlq.kernels.executable import Buffer, Executables
 from mlq.kernels.gpu import joining
@@ -40,8 +41,7 @@ def join(module: Operation, executables: Executables, isa: Device) -> None:
     """Join calls in all functions, for a device whose workgroups can wait for each other."""
     if not isinstance(isa, Gpu) or not isa.cluster:
         return
-    functions = [op for op in module.regions[0].blocks[0] if isinstance(op, func.FuncOp)]
-    for function in functions:
+    for function in [op for op in module.regions[0].blocks[0] if isinstance(op, func.FuncOp)]:
         _drop_unread(function, executables)
         clusters = joining.clusters_for(_batch_of(function))
         runs = list(_runs(function, executables, isa, clusters))
@@ -76,7 +76,7 @@ def _runs(
         share = kernel.share(batch, clusters, room) if isinstance(kernel, Threaded) else None
         if isinstance(kernel, Threaded) and share and joining.is_worth(kernel, share):
             run.append(_Call(made, kernel, share))
-        elif any(call.made in list(op.operands) for call in run):
+        elif any(value == call.made for value in functions.read_by(op) for call in run):
             yield run
             run = []
     yield run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -26,7 +25,7 @@ from torch_mlir.ir import (
     Value,
 )
 
-from mlq.dialect import weights
+from mlq.dialect import functions, weights
 from mlq.kernels import code
 from mlq.kernels.executable import dispatch
 from mlq.transforms import lower_weights
@@ -35,7 +34,6 @@ from mlq.transforms.kernels.places import ALIGNMENT, first_free, packed, rounded
 from mlq.transforms.kernels.steps import COUNTS, Joined, Kernel, Span, Step
 
 DISPATCH, GLOBAL, LOAD = "flow.dispatch", "util.global", "util.global.load"
-_KEY = re.compile(r'named<"model"::"([^"]*)">')
 _SMALL = 1 << 18  # bytes of a constant that is copied beside others; what is larger stays by itself
 _BINDINGS = 32  # that IREE takes
 
@@ -79,12 +77,9 @@ def loaded(op: OpView) -> str:
 
 def constants(module: Operation) -> Known:
     """Small parameters whose values are known, by where they are loaded."""
-    store, keys = weights.current(), dict[str, str]()
-    for op in walk(module, GLOBAL):
-        if "initial_value" in op.operation.attributes:
-            match = _KEY.search(str(op.operation.attributes["initial_value"]))
-            keys |= {symbol(op): match[1]} if match else {}
-    loads = {op.operation.results[0]: keys.get(loaded(op)) for op in walk(module, LOAD)}
+    store = weights.current()
+    keys = {symbol(op): lower_weights.key_of(op) for op in walk(module, GLOBAL)}
+    loads = {op.operation.results[0]: keys[loaded(op)] for op in walk(module, LOAD)}
     arrays = {value: store[key] for value, key in loads.items() if key and key in store}
     return {value: array for value, array in arrays.items() if array.nbytes <= _SMALL}
 
@@ -106,13 +101,15 @@ def found(
 def _dependent(function: func.FuncOp, kernels: Mapping[str, Kernel | None]) -> Iterator[list[Call]]:
     """Dispatches; nothing between reads what they make."""
     run: list[Call] = []
+    made: set[Value] = set()
     for op in function.entry_block.operations:
         kernel = kernels.get(callee(op)) if op.operation.name == DISPATCH else None
         if kernel is not None and _is_static(op):
             run.append(Call(op, kernel))
-        elif any(call.made in list(op.operation.operands) for call in run):
+            made.add(run[-1].made)
+        elif not made.isdisjoint(functions.read_by(op)):
             yield run
-            run = []
+            run, made = [], set()
     yield run
 
 
