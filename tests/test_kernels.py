@@ -216,6 +216,15 @@ DEPTHWISE = (
     Shape(k=3, p=1, c=208, h=1),
     Shape(k=3, p=1, c=48, result="f32", low=-3.0, high=9.0),
     Shape(k=3, p=1, c=48, scale=2.0**-7, zero=0),
+    # Few channels: pixels side by side fill registers, some of the last of a row again.
+    Shape(k=3, p=1, c=16, h=5, w=8),
+    Shape(k=3, p=1, c=16, h=6, w=11, margin=(1, 0, 1, 2), low=5, high=250),
+    Shape(k=3, s=2, p=1, c=16, h=9, w=17, margin=(1, 1, 1, 1)),
+    Shape(k=3, s=2, p=1, c=32, h=8, w=22),
+    Shape(k=3, s=2, p=1, c=32, h=6, w=21, result="f32"),
+    Shape(k=5, p=2, c=32, h=7, w=15, n=2),
+    Shape(k=3, p=2, d=2, c=32, h=7, w=12),
+    Shape(k=3, p=1, c=8, h=5, w=19, result="f32", margin=(1, 0, 1, 2)),
 )
 # Images of 16 bits, and what leads from those of 8 to them and back.
 WIDE: dict[str, Any] = {"kind": "u16", "result": "u16"}
@@ -245,6 +254,8 @@ WIDE_DEPTHWISE = (
     Shape(k=3, p=1, c=48, result="f32", low=-3.0, high=9.0, kind="u16"),
     Shape(k=3, p=1, c=208, h=1, kind="u16", result="u8"),
     Shape(k=3, p=1, c=96, kind="u8", result="u16"),
+    Shape(k=3, p=1, c=16, h=6, w=11, margin=(1, 0, 1, 2), **WIDE),
+    Shape(k=3, s=2, p=1, c=16, h=9, w=17, **WIDE),
 )
 REAL_CONVS = (
     Shape(k=3, p=1, c=5, o=37, margin=(1, 0, 2, 1)),
@@ -259,6 +270,9 @@ REAL_DEPTHWISE = (
     Shape(k=3, s=2, p=1, c=37, h=15, low=0.0, high=6.0),
     Shape(k=5, p=2, c=144, n=2),
     Shape(k=3, d=2, p=2, c=7),
+    Shape(k=3, p=1, c=8, h=6, w=11, margin=(1, 0, 1, 2)),
+    Shape(k=3, s=2, p=1, c=8, h=9, w=17),
+    Shape(k=3, s=2, p=1, c=4, h=9, w=15),
 )
 
 # Channels that fill vectors: layers of floats that share their code.

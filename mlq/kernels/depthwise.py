@@ -24,6 +24,9 @@ _LEAST_BYTES = 16  # of the narrowest block
 
 _GRAIN = 1 << 15  # multiply-accumulates that make a workgroup worthwhile
 
+# What a block costs: a column of the window that is read, all else of a pixel, to begin.
+_COLUMN, _PIXEL, _BLOCK = 1.0, 3.0, 6.0
+
 
 @dataclass(frozen=True)
 class Depthwise:
@@ -87,13 +90,37 @@ class Depthwise:
         return self.grid
 
     @property
+    def beside(self) -> int:
+        """Pixels side by side whose channels are those of one: few channels fill a register so."""
+        whole, (image, result) = self.isa.width(self.kind), (self.input, self.output)
+        if image.channels != result.channels or self.strides[1] > 2:  # noqa: PLR2004
+            return 1
+        some = (n for n in range(1, min(whole, result.width) + 1) if self._fit(n))
+        return min(some, key=lambda n: (self._cost(n), n), default=1)
+
+    def _fit(self, beside: int) -> bool:
+        """Whether so many pixels are blocks: those read two pixels apart are one of them."""
+        channels = beside * self.output.channels
+        if channels < self.least_channels(self.unit):
+            return False
+        return beside == 1 or self.strides[1] == 1 or self._blocks(channels) == ((0, channels),)
+
+    def _cost(self, beside: int) -> float:
+        """What a row costs, more or less."""
+        blocks = len(self._blocks(beside * self.output.channels))
+        new = min(self.window[1], beside * self.strides[1])
+        return blocks * (-(-self.output.width // beside) * (new * _COLUMN + _PIXEL) + _BLOCK)
+
+    @property
     def blocks(self) -> tuple[tuple[int, int], ...]:
-        """First channel and width of each block, the widest first."""
-        channels, found = self.output.channels, []
+        """First channel and width of each block, the widest first, of pixels side by side."""
+        return self._blocks(self.beside * self.output.channels)
+
+    def _blocks(self, channels: int) -> tuple[tuple[int, int], ...]:
         assert channels >= self.least_channels(self.unit), self.label
-        first = 0
+        first, found = 0, []
         while first < channels:
-            width = self.isa.lanes * self.unit.depth
+            width = self.isa.width(self.kind)
             while width > self.least_channels(self.unit) and width > channels - first:
                 width //= 2
             found.append((min(first, channels - width), width))
@@ -122,6 +149,7 @@ class Depthwise:
         (height, width), word, depth = self.window, self.together, self.unit.depth
         channels = np.zeros((height, width, self.output.channels), weight.dtype)
         channels[..., : weight.shape[3]] = weight[:, :, 0]
+        channels = np.tile(channels, self.beside)
         for first, size in self.blocks:
             order = [first + place for place in lanes.interleaved(size // depth, depth)]
             for row in range(self.rows):
@@ -135,6 +163,7 @@ class Depthwise:
         """A number for each channel [C], in the order of the vectors that are finished."""
         padded, word = np.zeros(self.output.channels, values.dtype), self.unit.depth
         padded[: len(values)] = values
+        padded = np.tile(padded, self.beside)
         parts = [
             padded[[first + place for place in lanes.interleaved(size // word, word)]]
             if self.ending.packs

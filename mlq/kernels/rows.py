@@ -42,6 +42,7 @@ class Row:
         self.source = code.plus(kernel.input.at(batch, row, left), channel)
         self.target = code.plus(kernel.output.at(batch, y, 0), channel)
         self.word, self.parts = kernel.together, kernel.unit.depth
+        self.beside, self.step = kernel.beside, kernel.beside * kernel.strides[1]
         taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
         self.weights = code.times(place, taps)
         lane = self.size // self.parts
@@ -50,13 +51,26 @@ class Row:
         self.scales = [finisher.scales(at, lane) for at in places]
 
     def emit(self) -> None:
-        """The pixels of the row, one after the other."""
-        first = [v for column in range(self._kept) for v in self._column(self.source, column)]
-        width, at_once = self.kernel.output.width, self._at_once
-        whole = width // at_once * at_once
-        rest = code.loop(0, whole, at_once, partial(self._pixels, at_once), first)
-        if at_once > 1:
-            code.loop(whole, width, 1, partial(self._pixels, 1), rest)
+        """The pixels of the row, one after the other; some of the last again."""
+        width, beside, at_once = self.kernel.output.width, self.beside, self._at_once
+        if beside == at_once == 1:
+            code.loop(0, width, 1, partial(self._pixels, 1), self._first(0))
+            return
+        several, whole = (width // each * each for each in (at_once * beside, beside))
+        every = partial(self._pixels, at_once)
+        rest = code.loop(0, several, at_once * beside, every, self._first(0))
+        code.loop(several, whole, beside, partial(self._pixels, 1), rest)
+        if whole < width:
+            self._pixels(1, width - beside, *self._first(width - beside))
+
+    def _first(self, x: Index) -> list[Value]:
+        """The columns that are kept for a pixel which none is before."""
+        at = self._source_of(x)
+        return [v for column in range(self._kept) for v in self._column(at, column)]
+
+    def _source_of(self, x: Index) -> Index:
+        step = self.kernel.strides[1] * self.kernel.input.channels
+        return code.plus(self.source, code.times(x, step))
 
     @property
     def _at_once(self) -> int:
@@ -67,17 +81,17 @@ class Row:
     def _kept(self) -> int:
         """Columns that the next pixel needs again and that stay in registers until then."""
         kernel = self.kernel
-        shared = kernel.window[1] - kernel.strides[1] if kernel.dilations[1] == 1 else 0
+        shared = kernel.window[1] - self.step if kernel.dilations[1] == 1 else 0
         return shared if 0 < shared * kernel.quads * self.word <= _CARRIED else 0
 
     def _pixels(self, count: int, x: Index, *carried: Value) -> list[Value]:
         kernel, kept, per_column = self.kernel, self._kept, self.kernel.quads * self.word
-        step = kernel.strides[1]
-        at = code.plus(self.source, code.times(x, step * kernel.input.channels))
+        step, at = self.step, self._source_of(x)
         columns = [list(carried[i * per_column : (i + 1) * per_column]) for i in range(kept)]
         needed = kernel.window[1] + (count - 1) * step
         columns += [self._column(at, column) for column in range(kept, needed)]
         place = code.plus(self.target, code.times(x, kernel.output.channels))
+        next_one = self.beside * kernel.output.channels
         for row in range(kernel.rows):
             sums = kernel.unit.taps.added(self._begun() * count, self._taps(columns, row, count))
             down = code.plus(place, row * kernel.output.pitch)
@@ -86,14 +100,14 @@ class Row:
                 self.scales,
                 Pixels(
                     self.memory[-1],
-                    [code.plus(down, i * kernel.output.channels) for i in range(count)],
+                    [code.plus(down, i * next_one) for i in range(count)],
                 ),
             )
         return [v for column in columns[count * step :][:kept] for v in column]
 
     def _taps(self, columns: list[list[Value]], row: int, count: int) -> Iterator[Tap]:
         """Column by column, what meets the same weights side by side."""
-        width, step = self.kernel.window[1], self.kernel.strides[1]
+        width, step = self.kernel.window[1], self.step
         first, per_column = row * width * self.kernel.quads, self.kernel.quads
         for column in range(width):
             for quad in range(per_column):
@@ -136,13 +150,27 @@ class Row:
         needed = kernel.window[0] + kernel.rows - 1
         nothing = code.splat(code.constant(0, kernel.unit.element), self.size)
         rows = [
-            code.load(self.memory[0], code.plus(at, right + row * down), self.size)
-            if row < needed
-            else nothing
+            self._loaded(code.plus(at, right + row * down)) if row < needed else nothing
             for row in range(kernel.quads * self.word)
         ]
         words = range(0, len(rows), self.word)
         return [v for i in words for v in lanes.in_turn(rows[i : i + self.word])]
+
+    def _loaded(self, at: Index) -> Value:
+        """The channels of a pixel, or of those side by side, which are read two apart."""
+        stride, channels = self.kernel.strides[1], self.kernel.input.channels
+        one = code.load(self.memory[0], at, self.size)
+        if self.beside == 1 or stride == 1:
+            return one
+        # The other ends where the last pixel does.
+        behind = (self.beside - 1) * (stride - 1) * channels
+        other = code.load(self.memory[0], code.plus(at, behind), self.size)
+        firsts = [pixel * stride * channels for pixel in range(self.beside)]
+        starts = [
+            first if first + channels <= self.size else first - behind + self.size
+            for first in firsts
+        ]
+        return code.shuffle(one, other, [start + i for start in starts for i in range(channels)])
 
 
 def _met(pixels: list[list[Value]], weights: Iterable[Value]) -> Iterator[Tap]:

@@ -115,6 +115,11 @@ class SizedDepthwise(Depthwise, Sized):
         return f"real_depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}"
 
     @property
+    def beside(self) -> int:
+        """A pixel by itself, for its channels fill vectors."""
+        return 1
+
+    @property
     def stored(self) -> int:
         """Channels fill vectors."""
         return self.output.channels

@@ -24,8 +24,8 @@ from mlq.transforms.base import walk
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
 
-WORD, BLOCK = 4, 16
-"""Channels of one dot product, and of the narrowest vector that kernels read at once."""
+WORD, HALF, BLOCK = 4, 8, 16
+"""Channels of one dot product, and of the narrowest vector that kernels read at once, or half."""
 
 _IMAGE = 4  # axes of an image
 
@@ -53,6 +53,7 @@ class Images:
         self._made: set[Value] = set()
         self._plain: dict[Value, Value] = {}
         self.unpadded: set[Value] = set()  # images of integers whose pixels are no whole words
+        self.narrow: set[Value] = set()  # those whose pixels may be half of a block
         self.caller = ""  # the layer that is being lowered, or that reads what is moved
 
     @property
@@ -71,6 +72,7 @@ class Images:
         """How a kernel is to store the image `value` that it makes; channels of f32 unpadded."""
         image, margin = image_of(value), self._margins.get(value, NO_MARGIN)
         as_is = kind_of(value) == "f32" or value in self.unpadded
+        least = min(least, HALF) if value in self.narrow else least
         channels = image.channels if as_is else _padded(image.channels, least)
         return replace(image, channels=channels, margin=margin)
 

@@ -20,7 +20,7 @@ from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.kernels.winograd_conv import Winograd
 from mlq.precision import BYTE_BITS
-from mlq.transforms.kernels.images import BLOCK, Images, Lower, is_open, kind_of, unfit
+from mlq.transforms.kernels.images import BLOCK, HALF, Images, Lower, is_open, kind_of, unfit
 from mlq.transforms.kernels.layer import Layer
 from mlq.transforms.linalg.constants import Constant
 from mlq.transforms.linalg.epilogue import params_of
@@ -42,6 +42,8 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     top, left, bottom, right = _margin(op, layer.shape[:2])
     more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, kind=kind)
     images.need(op.input, (top, left, bottom, right + more))
+    if isinstance(isa, Isa) and op.residual is None and _is_narrow(op, images):
+        images.narrow.add(op.output)
     if layer.is_depthwise:
         return partial(_depthwise, layer)
     form = _form(layer)
@@ -142,6 +144,25 @@ def _margin(op: Conv2dOp, window: tuple[int, int]) -> Margin:
         for (out, size, k), (stride, dilation, before) in zip(sizes, steps, strict=True)
     )
     return top, left, bottom, right
+
+
+def _is_narrow(op: Conv2dOp, images: Images) -> bool:
+    """Whether pixels of the result may be half of a block, as those must be that it reads."""
+    if layers.form_of(op) == "depthwise":
+        return op.input in images.narrow
+    return build.shape_of(op.output)[-1] == HALF and _read_by_halves(op.output)
+
+
+def _read_by_halves(value: Value) -> bool:
+    """Whether only convolutions read an image; those by channel make another that they read."""
+
+    def is_fit(op: OpView, operand: int) -> bool:
+        if not isinstance(op, Conv2dOp) or operand > 0:
+            return False
+        several = build.shape_of(op.output)[2] > 1
+        return layers.form_of(op) != "depthwise" or (several and _read_by_halves(op.output))
+
+    return all(is_fit(use.owner.opview, use.operand_number) for use in value.uses)
 
 
 def _form(layer: Layer) -> winograd.Form | None:
