@@ -21,6 +21,7 @@ from mlq.kernels.rows import Row
 from mlq.kernels.storage import Kind
 
 _LEAST_BYTES = 16  # of the narrowest block
+_APART = 2  # pixels from one to the next, at most, that two loads find side by side
 
 _GRAIN = 1 << 15  # multiply-accumulates that make a workgroup worthwhile
 
@@ -93,7 +94,7 @@ class Depthwise:
     def beside(self) -> int:
         """Pixels side by side whose channels are those of one: few channels fill a register so."""
         whole, (image, result) = self.isa.width(self.kind), (self.input, self.output)
-        if image.channels != result.channels or self.strides[1] > 2:  # noqa: PLR2004
+        if image.channels != result.channels or self.strides[1] > _APART:
             return 1
         some = (n for n in range(1, min(whole, result.width) + 1) if self._fit(n))
         return min(some, key=lambda n: (self._cost(n), n), default=1)
