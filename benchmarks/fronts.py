@@ -112,7 +112,7 @@ def measured(
     settle: float = 0.0,
     again: bool = False,
 ) -> dict[str, list[Point]]:
-    """The points of each form; measured if they are not known, seconds before each call."""
+    """The points of each form; measured if they are not known, after `settle` seconds of calls."""
     name = network.name if tuple(forms) == tuple(FORMS) else ".".join((network.name, *forms))
     file = FOLDER / f"{name}.json"
     if again or not file.exists():

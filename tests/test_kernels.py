@@ -927,6 +927,51 @@ def test_a_network_on_kernels_is_that_of_the_reference() -> None:
     np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
 
 
+@HERE
+@pytest.mark.parametrize(("stride", "width"), [(1, 20), (2, 20), (2, 3), (2, 2), (3, 20), (3, 5)])
+@pytest.mark.parametrize("reader", ["pointwise", "grouped", "residual", "pool"])
+def test_images_of_few_channels_are_those_of_the_reference(
+    stride: int, width: int, reader: str
+) -> None:
+    """8 channels, which a convolution by channel reads, and something else reads its result."""
+    rng, store = np.random.default_rng(2), WeightStore()
+    x = rng.normal(0, 2, (1, 3, 12, width)).astype(np.float32)
+    with context(), Location.unknown(), bound(store):
+        module = Module.create()
+        byte = quant.type_of(QuantParams(8, signed=False, scale=(0.04,), zero_point=(113,)))
+
+        def weight(key: str, shape: Sequence[int]) -> Any:
+            store[key] = rng.integers(-127, 128, shape).astype(np.int8)
+            params = QuantParams(8, signed=True, scale=(0.01,), zero_point=(0,))
+            return build.weight(key, build.tensor(shape, quant.type_of(params)))
+
+        with InsertionPoint(module.body):
+
+            @func.FuncOp.from_py_func(build.tensor(x.shape), name="main")
+            def _main(x: Any) -> Any:
+                pads: dict[str, Any] = {"pads": (1,) * 4, "element": byte}
+                stem = build.conv2d(build.quantize(x, byte), weight("a", (8, 3, 3, 3)), **pads)
+                deep = build.conv2d(
+                    stem, weight("b", (8, 1, 3, 3)), groups=8, strides=(stride,) * 2, **pads
+                )
+                if reader == "pointwise":
+                    made = build.conv2d(deep, weight("c", (16, 8, 1, 1)), element=byte)
+                elif reader == "grouped":
+                    made = build.conv2d(deep, weight("c", (32, 4, 1, 1)), groups=2, element=byte)
+                elif reader == "residual":
+                    first = weight("c", (8, 8, 1, 1))
+                    made = build.conv2d(deep, first, residual=deep, element=byte)
+                else:
+                    made = build.max_pool2d(deep, kernel=(2, 2), strides=(1, 1), pads=(1,) * 4)
+                return build.named(build.dequantize(made), "y")
+
+        expected = reference.run(module, [x])["y"]
+        parse_pipeline(lowering(cpu_features())).run(module.operation)
+        lowered = module.operation.get_asm(print_generic_op_form=True)
+    vmfb = compile_module(str(lowered), targets.by_name("x86"), weights=store)
+    np.testing.assert_array_equal(runtime.load(vmfb).run(x)[0], expected)
+
+
 def network(zero_point: int = 113) -> tuple[str, WeightStore]:
     """Stem, depthwise, pointwise with a residual, pools, a concatenation, a classifier."""
     rng, store = np.random.default_rng(1), WeightStore()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from mlq.kernels.rows import Row
 from mlq.kernels.storage import Kind
 
 _LEAST_BYTES = 16  # of the narrowest block
-_APART = 2  # pixels from one to the next, at most, that two loads find side by side
 
 _GRAIN = 1 << 15  # multiply-accumulates that make a workgroup worthwhile
 
@@ -91,31 +91,34 @@ class Depthwise:
         return self.grid
 
     @property
-    def beside(self) -> int:
-        """Pixels side by side whose channels are those of one: few channels fill a register so."""
+    def folded(self) -> int:
+        """Pixels of a row that are taken as one of all their channels: few fill no register."""
         whole, (image, result) = self.isa.width(self.kind), (self.input, self.output)
-        if image.channels != result.channels or self.strides[1] > _APART:
+        if image.channels != result.channels:
             return 1
-        some = (n for n in range(1, min(whole, result.width) + 1) if self._fit(n))
-        return min(some, key=lambda n: (self._cost(n), n), default=1)
+        most = min(whole // gcd(whole, result.channels), result.width)
+        some = [count for count in range(1, most + 1) if self._folds(count)]
+        return min(some, key=lambda count: (self._cost(count), count), default=1)
 
-    def _fit(self, beside: int) -> bool:
-        """Whether so many pixels are blocks: those read two pixels apart are one of them."""
-        channels = beside * self.output.channels
+    def _folds(self, count: int) -> bool:
+        """Whether so many pixels make blocks; if strides part them, one of what two loads hold."""
+        channels, stride = count * self.output.channels, self.strides[1]
         if channels < self.least_channels(self.unit):
             return False
-        return beside == 1 or self.strides[1] == 1 or self._blocks(channels) == ((0, channels),)
+        firsts, behind = range(0, count * stride, stride), (count - 1) * (stride - 1)
+        held = all(first < count or first >= behind for first in firsts)
+        return count == 1 or stride == 1 or (held and self._blocks(channels) == ((0, channels),))
 
-    def _cost(self, beside: int) -> float:
+    def _cost(self, count: int) -> float:
         """What a row costs, more or less."""
-        blocks = len(self._blocks(beside * self.output.channels))
-        new = min(self.window[1], beside * self.strides[1])
-        return blocks * (-(-self.output.width // beside) * (new * _COLUMN + _PIXEL) + _BLOCK)
+        blocks = len(self._blocks(count * self.output.channels))
+        new = min(self.window[1], count * self.strides[1])
+        return blocks * (-(-self.output.width // count) * (new * _COLUMN + _PIXEL) + _BLOCK)
 
     @property
     def blocks(self) -> tuple[tuple[int, int], ...]:
-        """First channel and width of each block, the widest first, of pixels side by side."""
-        return self._blocks(self.beside * self.output.channels)
+        """First channel and width of each block, the widest first, of folded pixels."""
+        return self._blocks(self.folded * self.output.channels)
 
     def _blocks(self, channels: int) -> tuple[tuple[int, int], ...]:
         assert channels >= self.least_channels(self.unit), self.label
@@ -150,7 +153,7 @@ class Depthwise:
         (height, width), word, depth = self.window, self.together, self.unit.depth
         channels = np.zeros((height, width, self.output.channels), weight.dtype)
         channels[..., : weight.shape[3]] = weight[:, :, 0]
-        channels = np.tile(channels, self.beside)
+        channels = np.tile(channels, self.folded)
         for first, size in self.blocks:
             order = [first + place for place in lanes.interleaved(size // depth, depth)]
             for row in range(self.rows):
@@ -164,7 +167,7 @@ class Depthwise:
         """A number for each channel [C], in the order of the vectors that are finished."""
         padded, word = np.zeros(self.output.channels, values.dtype), self.unit.depth
         padded[: len(values)] = values
-        padded = np.tile(padded, self.beside)
+        padded = np.tile(padded, self.folded)
         parts = [
             padded[[first + place for place in lanes.interleaved(size // word, word)]]
             if self.ending.packs

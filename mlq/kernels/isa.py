@@ -234,13 +234,15 @@ _FMLA = replace(_reals(0), dots=1.0, reduction=ByElement(_fused_real, 1))
 def _x86(name: str, features: Iterable[str], integers: Callable[[int], Unit], *, wide: bool) -> Isa:
     """32 registers of 64 bytes, or 16 of 32, some for what is beside sums and weights."""
     vector_bytes, registers, products = (64, 28, 40) if wide else (32, 14, 24)
+    # What floats are multiplied by may come from memory; LLVM loads integers first, and spills.
+    fused = 112 if wide else 24
     return Isa(
         name=name,
         features=frozenset(features),
         vector_bytes=vector_bytes,
         registers=registers,
         integers=integers(products),
-        reals=_reals(112 if wide else products),
+        reals=_reals(fused),
         storage=_PLAIN,
         pace=_MEASURED,
         tables=X86,

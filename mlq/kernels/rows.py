@@ -42,7 +42,7 @@ class Row:
         self.source = code.plus(kernel.input.at(batch, row, left), channel)
         self.target = code.plus(kernel.output.at(batch, y, 0), channel)
         self.word, self.parts = kernel.together, kernel.unit.depth
-        self.beside, self.step = kernel.beside, kernel.beside * kernel.strides[1]
+        self.folded, self.step = kernel.folded, kernel.folded * kernel.strides[1]
         taps = kernel.rows * kernel.window[1] * kernel.quads * self.word
         self.weights = code.times(place, taps)
         lane = self.size // self.parts
@@ -52,16 +52,16 @@ class Row:
 
     def emit(self) -> None:
         """The pixels of the row, one after the other; some of the last again."""
-        width, beside, at_once = self.kernel.output.width, self.beside, self._at_once
-        if beside == at_once == 1:
+        width, folded, at_once = self.kernel.output.width, self.folded, self._at_once
+        if folded == at_once == 1:
             code.loop(0, width, 1, partial(self._pixels, 1), self._first(0))
             return
-        several, whole = (width // each * each for each in (at_once * beside, beside))
+        several, whole = (width // each * each for each in (at_once * folded, folded))
         every = partial(self._pixels, at_once)
-        rest = code.loop(0, several, at_once * beside, every, self._first(0))
-        code.loop(several, whole, beside, partial(self._pixels, 1), rest)
+        rest = code.loop(0, several, at_once * folded, every, self._first(0))
+        code.loop(several, whole, folded, partial(self._pixels, 1), rest)
         if whole < width:
-            self._pixels(1, width - beside, *self._first(width - beside))
+            self._pixels(1, width - folded, *self._first(width - folded))
 
     def _first(self, x: Index) -> list[Value]:
         """The columns that are kept for a pixel which none is before."""
@@ -91,7 +91,7 @@ class Row:
         needed = kernel.window[1] + (count - 1) * step
         columns += [self._column(at, column) for column in range(kept, needed)]
         place = code.plus(self.target, code.times(x, kernel.output.channels))
-        next_one = self.beside * kernel.output.channels
+        further = self.folded * kernel.output.channels
         for row in range(kernel.rows):
             sums = kernel.unit.taps.added(self._begun() * count, self._taps(columns, row, count))
             down = code.plus(place, row * kernel.output.pitch)
@@ -100,7 +100,7 @@ class Row:
                 self.scales,
                 Pixels(
                     self.memory[-1],
-                    [code.plus(down, i * next_one) for i in range(count)],
+                    [code.plus(down, i * further) for i in range(count)],
                 ),
             )
         return [v for column in columns[count * step :][:kept] for v in column]
@@ -157,15 +157,15 @@ class Row:
         return [v for i in words for v in lanes.in_turn(rows[i : i + self.word])]
 
     def _loaded(self, at: Index) -> Value:
-        """The channels of a pixel, or of those side by side, which are read two apart."""
+        """The channels of a pixel, or of those that are folded, from where strides part them."""
         stride, channels = self.kernel.strides[1], self.kernel.input.channels
         one = code.load(self.memory[0], at, self.size)
-        if self.beside == 1 or stride == 1:
+        if self.folded == 1 or stride == 1:
             return one
         # The other ends where the last pixel does.
-        behind = (self.beside - 1) * (stride - 1) * channels
+        behind = (self.folded - 1) * (stride - 1) * channels
         other = code.load(self.memory[0], code.plus(at, behind), self.size)
-        firsts = [pixel * stride * channels for pixel in range(self.beside)]
+        firsts = [pixel * stride * channels for pixel in range(self.folded)]
         starts = [
             first if first + channels <= self.size else first - behind + self.size
             for first in firsts

@@ -115,7 +115,7 @@ class SizedDepthwise(Depthwise, Sized):
         return f"real_depthwise{self.window[0]}x{self.window[1]}s{self.strides[0]}"
 
     @property
-    def beside(self) -> int:
+    def folded(self) -> int:
         """A pixel by itself, for its channels fill vectors."""
         return 1
 

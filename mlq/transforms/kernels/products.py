@@ -18,6 +18,7 @@ from mlq.kernels import code, library, winograd
 from mlq.kernels.image import NO_MARGIN, Image, Margin
 from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
+from mlq.kernels.storage import REALS
 from mlq.kernels.winograd_conv import Winograd
 from mlq.precision import BYTE_BITS
 from mlq.transforms.kernels.images import BLOCK, HALF, Images, Lower, is_open, kind_of, unfit
@@ -37,6 +38,10 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
         return "is depthwise and has a residual"
     kind, result = kind_of(op.input), kind_of(op.output)
     reason = library.unfit_conv(isa, layer.shape, layer.groups, kind=kind, result=result)
+    # Groups must lie side by side in memory, where fewer channels may be padded.
+    is_padded = kind not in REALS and build.shape_of(op.input)[-1] < BLOCK
+    if is_padded and layer.groups > 1 and not layer.is_depthwise:
+        reason = f"has groups of {layer.shape[2]} channels"
     if reason is not None:
         return reason
     top, left, bottom, right = _margin(op, layer.shape[:2])
