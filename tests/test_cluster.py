@@ -67,7 +67,7 @@ def test_trials_outlive_their_workers(local: Any, demo: Path, tmp_path: Path) ->
 
     def kill(stop: threading.Event) -> None:
         with distributed.Client(local) as client:
-            while not stop.wait(1.0):
+            while not stop.wait(0.1):
                 if len(killed) == 2:
                     # On a busy machine Dask gives up on a worker that starts too slowly.
                     local.scale(2)

@@ -22,7 +22,7 @@ from mlq.kernels.reduction import Part
 from mlq.kernels.storage import Kind
 from mlq.kernels.tiling import Columns
 
-_GRAIN = 1 << 14  # cycles that make a workgroup worthwhile
+_GRAIN = 1 << 13  # cycles that make a workgroup worthwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,7 @@ class Conv(Convolution):
     @property
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
-        blocks, most = max(c.blocks for c in self.columns), int(self.cycles / _GRAIN) + 1
-        wanted = workgroups(most)
+        blocks, wanted = max(c.blocks for c in self.columns), workgroups(int(self.cycles / _GRAIN))
         along = min(wanted, max(1, min(map(self.tiles, self.columns)) // 4))
         return along, max(1, min(blocks, wanted // along)), self.flat.output.batch
 

@@ -18,8 +18,9 @@ class JoinDispatches(Pass):
     """Dispatch kernels that follow one another at once, on CPUs.
 
     A dispatch costs more than a small kernel computes, and wakes workers. Here they go on by
-    themselves: each takes the next workgroup of a kernel, counted in memory, and at its end waits
-    for those that others have. Results of kernels share memory; so do small weights, which are put
+    themselves: each takes the next workgroup of a kernel that nobody has, every other worker from
+    the last one on, and at its end waits for those that others have. One word of memory counts
+    what was taken from either end and what is done. Results of kernels share memory; so do small weights, which are put
     together, for IREE takes 32 buffers. What computes sizes at run time is left alone.
 
     Before:
@@ -75,56 +76,78 @@ class JoinDispatches(Pass):
               return
             }
             func.func @joined0() {
-              %c16 = arith.constant 16 : index
-              %c1 = arith.constant 1 : index
+              %c20_i64 = arith.constant 20 : i64
+              %field = arith.constant 1048575 : i64
+              %one_done = arith.constant 1099511627776 : i64
+              %c1_i64 = arith.constant 1 : i64
+              %from_end = arith.constant 1048576 : i64
+              %c2_i64 = arith.constant 2 : i64
+              %c40_i64 = arith.constant 40 : i64
+              %c8 = arith.constant 8 : index
+              %c0_i64 = arith.constant 0 : i64
               %c2 = arith.constant 2 : index
-              %c1_i32 = arith.constant 1 : i32
-              %c2_i32 = arith.constant 2 : i32
-              %c17 = arith.constant 17 : index
-              %c0_i32 = arith.constant 0 : i32
               %c0 = arith.constant 0 : index
               %x = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 0 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<2xi8>
               %zeros = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 1 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<128xi8>
               %z = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 2 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<2xi8>
               %scratch = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 3 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
-              %counts = memref.view %zeros[%c0][] : memref<128xi8> to memref<32xi32>
-              %late = memref.atomic_rmw addi %c0_i32, %counts[%c17] : (i32, memref<32xi32>) -> i32
-              %open = arith.cmpi ne, %late, %c2_i32 : i32
+              %counts = memref.view %zeros[%c0][] : memref<128xi8> to memref<16xi64>
+              %worker = "hal.interface.workgroup.id"() {dimension = 0 : index} : () -> index
+              %parity = arith.remui %worker, %c2 : index
+              %odd = arith.index_cast %parity : index to i1
+              %all = memref.atomic_rmw addi %c0_i64, %counts[%c8] : (i64, memref<16xi64>) -> i64
+              %done = arith.shrui %all, %c40_i64 : i64
+              %open = arith.cmpi ne, %done, %c2_i64 : i64
               scf.if %open {
                 %y = memref.view %scratch[%c0][] : memref<64xi8> to memref<2xi8>
-                %no = scf.while : () -> i32 {
-                  %number = memref.atomic_rmw addi %c1_i32, %counts[%c0] : (i32, memref<32xi32>) -> i32
-                  %more = arith.cmpi ult, %number, %c2_i32 : i32
-                  scf.condition(%more) %number : i32
+                %one = arith.select %odd, %from_end, %c1_i64 : i64
+                %one_more = arith.addi %one, %one_done : i64
+                %no = scf.while (%more = %one) : (i64) -> i64 {
+                  %count = memref.atomic_rmw addi %more, %counts[%c0] : (i64, memref<16xi64>) -> i64
+                  %low = arith.andi %count, %field : i64
+                  %shifted = arith.shrui %count, %c20_i64 : i64
+                  %high = arith.andi %shifted, %field : i64
+                  %behind = arith.subi %c2_i64, %high : i64
+                  %last = arith.subi %c1_i64, %high : i64
+                  %number = arith.select %odd, %last, %low : i64
+                  %left = arith.cmpi slt, %low, %behind : i64
+                  scf.condition(%left) %number : i64
                 } do {
-                ^bb0(%number: i32):
-                  %place = arith.index_cast %number : i32 to index
+                ^bb0(%number: i64):
+                  %place = arith.index_cast %number : i64 to index
                   %k = arith.divui %place, %c2 : index
                   %i = arith.remui %place, %c2 : index
                   func.call @joined0_twice(%x, %y, %i, %c0, %k) : (memref<2xi8>, memref<2xi8>, index, index, index) -> ()
-                  %before = memref.atomic_rmw addi %c1_i32, %counts[%c1] : (i32, memref<32xi32>) -> i32
-                  scf.yield
+                  scf.yield %one_more : i64
                 }
                 scf.while : () -> () {
-                  %number = memref.atomic_rmw addi %c0_i32, %counts[%c1] : (i32, memref<32xi32>) -> i32
-                  %more = arith.cmpi ne, %number, %c2_i32 : i32
-                  scf.condition(%more)
+                  %count = memref.atomic_rmw addi %c0_i64, %counts[%c0] : (i64, memref<16xi64>) -> i64
+                  %first_done = arith.shrui %count, %c40_i64 : i64
+                  %waits = arith.cmpi ne, %first_done, %c2_i64 : i64
+                  scf.condition(%waits)
                 } do {
                   scf.yield
                 }
                 %y_again = memref.view %scratch[%c0][] : memref<64xi8> to memref<2xi8>
-                %nor = scf.while : () -> i32 {
-                  %number = memref.atomic_rmw addi %c1_i32, %counts[%c16] : (i32, memref<32xi32>) -> i32
-                  %more = arith.cmpi ult, %number, %c2_i32 : i32
-                  scf.condition(%more) %number : i32
+                %other = arith.select %odd, %from_end, %c1_i64 : i64
+                %other_more = arith.addi %other, %one_done : i64
+                %nor = scf.while (%more = %other) : (i64) -> i64 {
+                  %count = memref.atomic_rmw addi %more, %counts[%c8] : (i64, memref<16xi64>) -> i64
+                  %low = arith.andi %count, %field : i64
+                  %shifted = arith.shrui %count, %c20_i64 : i64
+                  %high = arith.andi %shifted, %field : i64
+                  %behind = arith.subi %c2_i64, %high : i64
+                  %last = arith.subi %c1_i64, %high : i64
+                  %number = arith.select %odd, %last, %low : i64
+                  %left = arith.cmpi slt, %low, %behind : i64
+                  scf.condition(%left) %number : i64
                 } do {
-                ^bb0(%number: i32):
-                  %place = arith.index_cast %number : i32 to index
+                ^bb0(%number: i64):
+                  %place = arith.index_cast %number : i64 to index
                   %k = arith.divui %place, %c2 : index
                   %i = arith.remui %place, %c2 : index
                   func.call @joined0_twice(%y_again, %z, %i, %c0, %k) : (memref<2xi8>, memref<2xi8>, index, index, index) -> ()
-                  %before = memref.atomic_rmw addi %c1_i32, %counts[%c17] : (i32, memref<32xi32>) -> i32
-                  scf.yield
+                  scf.yield %other_more : i64
                 }
               }
               return

@@ -23,15 +23,18 @@ from torch_mlir.ir import (
 )
 
 from mlq.kernels import code
-from mlq.kernels.executable import bound, defined, layout_of
+from mlq.kernels.executable import bound, defined, layout_of, place
 from mlq.transforms.base import walk
 
 _SUBSPAN, _PLACE = "hal.interface.binding.subspan", "hal.interface.workgroup.id"
 _AXES = 3
-_LINE = 16  # i32 of a line of the cache, so that one step's counts slow down no other's
+_LINE = 8  # i64 of a line of the cache, so that one step's counts slow down no other's
 _WORKERS = 16  # at most; those that come late find nothing left to do
+# What was taken from the first on, from the last on, and what is done: from which bit of a count.
+_COUNT, _END, _DONE = "i64", 20, 40
+_MOST = (1 << _END) - _WORKERS  # workgroups that can be counted: each worker asks once too often
 
-COUNTS = 4 * _LINE
+COUNTS = 8 * _LINE
 """Bytes that count the workgroups of a step."""
 
 
@@ -46,7 +49,7 @@ class Kernel:
 
     @classmethod
     def of(cls, source: OpView) -> Kernel | None:
-        """None where sizes are only known at run time."""
+        """None where sizes are only known at run time, or there are too many workgroups."""
         export, module, _ = source.operation.regions[0].blocks[0].operations
         count, (function,) = export.regions[0].blocks[0], module.regions[0].blocks[0]
         if len(count.arguments) > 1:
@@ -57,7 +60,7 @@ class Kernel:
         known = {op.operation.name for op in places} <= {_SUBSPAN, _PLACE}
         spans = [op.operation for op in places if op.operation.name == _SUBSPAN]
         buffers = {_attribute(op, "binding"): op.results[0].type for op in spans}
-        if not known or sorted(buffers) != [*range(len(buffers))]:
+        if not known or sorted(buffers) != [*range(len(buffers))] or prod(grid) > _MOST:
             return None
         return cls(source, function, grid, tuple(buffers[i] for i in sorted(buffers)))
 
@@ -118,7 +121,8 @@ class Joined:
 
     Bindings are of bytes: so many `reads`, then counts, zero at first, then what is written. A
     worker takes the next workgroup of a step that nobody has; if there is none, it waits for those
-    that others have. It never waits for a worker that has not begun: there may be no other.
+    that others have. It never waits for a worker that has not begun: there may be no other. Every
+    other worker begins at the last workgroup, so that each finds in its cache what it made.
     """
 
     steps: tuple[Step, ...]
@@ -139,18 +143,20 @@ class Joined:
 
     def _emit(self, name: str, memory: Sequence[Value]) -> None:
         """All steps, unless the last is done."""
-        type_ = MemRefType.get([len(self.steps) * _LINE], code.element("i32"))
+        type_ = MemRefType.get([len(self.steps) * _LINE], code.element(_COUNT))
         counts = memref.view(type_, memory[self.reads], code.index(0), [])
+        odd = arith.remui(place("id", 0), code.index(2))
+        is_odd = arith.index_cast(code.element("i1"), odd)
         *_, last = turns = [
-            _Turn(step, _within(name, step.kernel), counts, i * _LINE)
+            _Turn(step, _within(name, step.kernel), counts, i * _LINE, is_odd)
             for i, step in enumerate(self.steps)
         ]
-        op = scf.IfOp(last.is_open()[0])
+        op = scf.IfOp(last.is_open())
         with InsertionPoint(op.then_block):
             for turn in turns:
                 turn.take(memory)
                 if turn is not last:
-                    _while(turn.is_open, lambda _done: None)
+                    _until_not(turn.is_open)
             scf.YieldOp([])
 
 
@@ -161,17 +167,22 @@ def _within(name: str, kernel: Kernel) -> str:
 
 @dataclass(frozen=True)
 class _Turn:
-    """A step's turn, and where its counts are: of workgroups that were taken, and are done."""
+    """A step's turn, and where its count is: of what was taken from either end, and what is done.
+
+    A worker counts what it takes and what it has done since at once, with one number that says
+    from which end: lines of the cache that it shares with others are far.
+    """
 
     step: Step
     function: str
     counts: Value
-    taken: int
+    place: int
+    is_odd: Value
 
-    def is_open(self) -> tuple[Value, Value]:
-        """Whether not all its workgroups are done, and how many are."""
-        done = self._count(self.taken + 1, 0)
-        return arith.cmpi(arith.CmpIPredicate.ne, done, self._limit()), done
+    def is_open(self) -> Value:
+        """Whether not all its workgroups are done."""
+        done = arith.shrui(self._count(_number(0)), _number(_DONE))
+        return arith.cmpi(arith.CmpIPredicate.ne, done, self._limit())
 
     def take(self, memory: Sequence[Value]) -> None:
         """Compute one workgroup after the other, as long as there are any that nobody has."""
@@ -180,37 +191,58 @@ class _Turn:
             memref.view(type_, memory[span.binding], code.index(span.first), [])
             for type_, span in zip(kernel.buffers, self.step.spans, strict=True)
         ]
+        one = arith.select(self.is_odd, _number(1 << _END), _number(1))
+        one_more = arith.addi(one, _number(1 << _DONE))
 
-        def next_one() -> tuple[Value, Value]:
-            number = self._count(self.taken, 1)
-            return arith.cmpi(arith.CmpIPredicate.ult, number, self._limit()), number
-
-        def compute(number: Value) -> None:
-            rest, x = code.split(arith.index_cast(IndexType.get(), number), kernel.grid[0])
-            z, y = code.split(rest, kernel.grid[1])
+        def compute(number: Value) -> Value:
+            # Neighbours share an image, then pixels: channels are what they differ in.
+            rest, y = code.split(arith.index_cast(IndexType.get(), number), kernel.grid[1])
+            z, x = code.split(rest, kernel.grid[0])
             func.CallOp([], self.function, [*buffers, *map(code.index, (x, y, z))])
-            self._count(self.taken + 1, 1)
+            return one_more
 
-        _while(next_one, compute)
+        _while(self._next, compute, one)
+
+    def _next(self, more: Value) -> tuple[Value, Value]:
+        """Whether there is a workgroup that nobody has, and which."""
+        count, field = self._count(more), _number((1 << _END) - 1)
+        low, high = arith.andi(count, field), arith.andi(arith.shrui(count, _number(_END)), field)
+        behind = arith.subi(self._limit(), high)
+        number = arith.select(self.is_odd, arith.subi(behind, _number(1)), low)
+        return arith.cmpi(arith.CmpIPredicate.slt, low, behind), number
 
     def _limit(self) -> Value:
-        return code.constant(self.step.kernel.groups, "i32")
+        return _number(self.step.kernel.groups)
 
-    def _count(self, place: int, more: int) -> Value:
-        """Add to a count; what it was before. All see what was written before they see the sum."""
+    def _count(self, more: Value) -> Value:
+        """Add to the count; what it was before. All see what was written before they see a sum."""
         return memref.atomic_rmw(
-            arith.AtomicRMWKind.addi, code.constant(more, "i32"), self.counts, [code.index(place)]
+            arith.AtomicRMWKind.addi, more, self.counts, [code.index(self.place)]
         )
 
 
-def _while(condition: Callable[[], tuple[Value, Value]], body: Callable[[Value], None]) -> None:
-    """As long as a condition holds, `body` of the number that comes with it."""
-    number = code.element("i32")
-    op = scf.WhileOp([number], [])
-    with InsertionPoint(op.before.blocks.append()):
-        holds, value = condition()
+def _number(value: int) -> Value:
+    return code.constant(value, _COUNT)
+
+
+def _while(
+    condition: Callable[[Value], tuple[Value, Value]], body: Callable[[Value], Value], first: Value
+) -> None:
+    """As long as a condition on a number holds, `body` of what comes with it makes the next."""
+    number = code.element(_COUNT)
+    op = scf.WhileOp([number], [first])
+    before = op.before.blocks.append(number, arg_locs=[Location.current])
+    with InsertionPoint(before):
+        holds, value = condition(*before.arguments)
         scf.ConditionOp(holds, [value])
-    block = op.after.blocks.append(number, arg_locs=[Location.current])
-    with InsertionPoint(block):
-        body(block.arguments[0])
+    after = op.after.blocks.append(number, arg_locs=[Location.current])
+    with InsertionPoint(after):
+        scf.YieldOp([body(*after.arguments)])
+
+
+def _until_not(condition: Callable[[], Value]) -> None:
+    op = scf.WhileOp([], [])
+    with InsertionPoint(op.before.blocks.append()):
+        scf.ConditionOp(condition(), [])
+    with InsertionPoint(op.after.blocks.append()):
         scf.YieldOp([])
