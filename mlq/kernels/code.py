@@ -121,12 +121,11 @@ def split(one: Index, by: Index) -> tuple[Index, Index]:
 
 
 def share(count: Index, identity: Index, of: Index) -> tuple[Index, Index]:
-    """The part of range(count) that worker `identity` takes `of` workers."""
+    """The part of range(count) that worker `identity` takes `of` workers: no two differ by two."""
     if isinstance(of, int) and of == 1:
         return 0, count
-    each = split(plus(count, plus(of, -1)), of)[0]
-    low = times(identity, each)
-    return low, at_most(plus(low, each), count)
+    low, high = (split(times(each, count), of)[0] for each in (identity, plus(identity, 1)))
+    return low, high
 
 
 def loop(

@@ -15,7 +15,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import coefficient_count
-from mlq.kernels.grain import workgroups
+from mlq.kernels.grain import Read, Share, parted, workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Part
@@ -23,6 +23,7 @@ from mlq.kernels.storage import Kind
 from mlq.kernels.tiling import Columns
 
 _GRAIN = 1 << 13  # cycles that make a workgroup worthwhile
+_LOADED = 32  # bytes of weights in a cycle, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,19 @@ class Conv(Convolution):
     @property
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
-        blocks, wanted = max(c.blocks for c in self.columns), workgroups(int(self.cycles / _GRAIN))
-        along = min(wanted, max(1, min(map(self.tiles, self.columns)) // 4))
-        return along, max(1, min(blocks, wanted // along)), self.flat.output.batch
+        cycles, read = self.cycles, self.read
+        shares = tuple(
+            Share(tiles := self.tiles(c), c.blocks, cycles * c.vectors / self._vectors / tiles)
+            for c in self.columns
+        )
+        wanted = workgroups(int(max(cycles, read.weights / _LOADED) / _GRAIN))
+        return *parted(shares, read, wanted), self.flat.output.batch
+
+    @property
+    def read(self) -> Read:
+        """Bytes of weights and of an image."""
+        image, weights, *_ = (each.count * int(each.element[1:]) // 8 for each in self.buffers)
+        return Read(weights, image // self.input.batch)
 
     @property
     def cycles(self) -> float:

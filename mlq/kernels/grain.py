@@ -1,8 +1,19 @@
-"""How many workgroups share what a kernel does."""
+"""How many workgroups share what a kernel does, and how they part it."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from heapq import heapreplace
+from itertools import product
+
 _MOST = 8
+_WORKERS = 2, 4  # for which workgroups are parted
+_CLAIM = 400.0  # cycles to take a workgroup
+# Bytes of the cache that is a core's own, and that come in a cycle from the one that is not.
+_SECOND_CACHE, _FAR = 1 << 20, 16.0
 
 
 def workgroups(worthwhile: int, *limits: int) -> int:
@@ -13,3 +24,70 @@ def workgroups(worthwhile: int, *limits: int) -> int:
     most = min([_MOST, *limits])
     some = max(1, min(worthwhile, most))
     return some + some % 2 if 1 < some < most else some
+
+
+def by_columns(grid: Sequence[int]) -> bool:
+    """Whether workgroups that follow one another share channels, not pixels."""
+    return grid[1] > grid[0]
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many tiles of pixels on so many blocks of channels; cycles of one tile on one block."""
+
+    tiles: int
+    blocks: int
+    cycles: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """Bytes of weights and of the image."""
+
+    weights: int
+    image: int
+
+
+@cache
+def parted(shares: tuple[Share, ...], read: Read, wanted: int) -> tuple[int, int]:
+    """Groups of pixels and of channels: `wanted` or up to twice as many, that few workers wait."""
+    tiles, blocks = min(s.tiles for s in shares), max(s.blocks for s in shares)
+    across, down = (range(1, max(1, min(2 * _MOST, most)) + 1) for most in (tiles, blocks))
+    wanted = min(wanted, across[-1] * down[-1])
+    grids = [grid for grid in product(across, down) if wanted <= grid[0] * grid[1] <= 2 * wanted]
+    return min(grids, key=lambda grid: _cost(shares, read, grid)) if wanted > 1 else (1, 1)
+
+
+def _cost(shares: Iterable[Share], read: Read, grid: tuple[int, int]) -> float:
+    """Cycles until the last worker is done, and to read what is far."""
+    cycles = [_CLAIM + sum(_part(each, grid, at) for each in shares) for at in _order(grid)]
+    # Each group of pixels goes through all weights of its channels.
+    times = grid[0] / 2 if read.weights > _SECOND_CACHE // 2 else 1
+    far = (
+        read.weights / 2 + read.image if by_columns(grid) else read.weights * times + read.image / 2
+    )
+    return sum(_last(cycles, workers) for workers in _WORKERS) + far / _FAR
+
+
+def _order(grid: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Workgroups as they follow one another."""
+    if by_columns(grid):
+        return ((x, y) for y in range(grid[1]) for x in range(grid[0]))
+    return product(range(grid[0]), range(grid[1]))
+
+
+def _part(share: Share, grid: tuple[int, int], at: tuple[int, int]) -> float:
+    tiles, blocks = (
+        (i + 1) * count // of - i * count // of
+        for i, of, count in zip(at, grid, (share.tiles, share.blocks), strict=True)
+    )
+    return tiles * blocks * share.cycles
+
+
+def _last(cycles: Iterable[float], workers: int) -> float:
+    """When the last of the workers is done, of which every other one begins at the end."""
+    left, done = deque(cycles), [(0.0, worker) for worker in range(workers)]
+    while left:
+        time, worker = done[0]
+        heapreplace(done, (time + (left.pop() if worker % 2 else left.popleft()), worker))
+    return max(done)[0]

@@ -22,7 +22,8 @@ from torch_mlir.ir import (
     Value,
 )
 
-from mlq.kernels import code
+from mlq.kernels import code, grain
+from mlq.kernels.code import Index
 from mlq.kernels.executable import bound, defined, layout_of, place
 from mlq.transforms.base import walk
 
@@ -195,10 +196,14 @@ class _Turn:
         one_more = arith.addi(one, _number(1 << _DONE))
 
         def compute(number: Value) -> Value:
-            # Neighbours share an image, then pixels: channels are what they differ in.
-            rest, y = code.split(arith.index_cast(IndexType.get(), number), kernel.grid[1])
-            z, x = code.split(rest, kernel.grid[0])
-            func.CallOp([], self.function, [*buffers, *map(code.index, (x, y, z))])
+            place, axes = arith.index_cast(IndexType.get(), number), [1, 0]
+            if grain.by_columns(kernel.grid):
+                axes.reverse()
+            group: list[Index] = [0] * _AXES
+            for axis in axes:
+                place, group[axis] = code.split(place, kernel.grid[axis])
+            group[2] = place
+            func.CallOp([], self.function, [*buffers, *map(code.index, group)])
             return one_more
 
         _while(self._next, compute, one)
