@@ -11,32 +11,39 @@ ResultT = TypeVar("ResultT")
 
 _TRIALS = 5  # calls of each way, the first of which is not timed: nothing is in any cache
 _LONG = 3e-4  # seconds of a call that is worth waking others for
+_LATER = 8  # times as many calls as there were before are made until both are tried again
 
 
 class Quicker:
-    """Whichever of two ways is the quicker, by its least time; a long call stays the usual way."""
+    """Whichever of two ways is the quicker, by its least time; a long call stays the usual way.
+
+    Others may have had the CPU while a way was tried: both are tried again, ever more seldom, and
+    the least time that either ever took counts.
+    """
 
     def __init__(self) -> None:
         self._least = [math.inf, math.inf]
-        self._calls = 0
-        self._chosen: int | None = None
+        self._chosen = 0
+        self._calls = self._next = 0  # that were made; at which trials begin
+        self._trial: int | None = 0
 
     def call(
         self, usual: Callable[..., ResultT], other: Callable[..., ResultT], *given: object
     ) -> ResultT:
         """What both would return; they must be the same from call to call."""
         ways = usual, other
-        if self._chosen is not None:
+        self._calls += 1
+        if self._trial is None and self._calls < self._next:
             return ways[self._chosen](*given)
-        which, trial = divmod(self._calls, _TRIALS)
+        which, trial = divmod(self._trial or 0, _TRIALS)
         start = time.perf_counter()
         result = ways[which](*given)
         took = time.perf_counter() - start
         if trial:
             self._least[which] = min(took, self._least[which])
-        self._calls += 1
-        if self._calls == _TRIALS and self._least[0] > _LONG:
-            self._chosen = 0
-        elif self._calls == 2 * _TRIALS:
-            self._chosen = self._least.index(min(self._least))
+        self._trial = which * _TRIALS + trial + 1
+        is_long = self._trial == _TRIALS and self._least[0] > _LONG
+        if is_long or self._trial == 2 * _TRIALS:
+            self._chosen = 0 if is_long else self._least.index(min(self._least))
+            self._trial, self._next = None, self._calls * _LATER
         return result

@@ -325,6 +325,27 @@ def test_the_quicker_way_is_found_out_and_kept() -> None:
     assert "".join(done) == "u" * 7, "what takes long is worth waking others for"
 
 
+def test_a_way_that_was_slow_by_chance_is_tried_again() -> None:
+    """The wrong way is chosen while others have the CPU; both are tried again, ever more seldom."""
+    done: list[str] = []
+    choice = Quicker()
+    for i in range(700):
+        is_busy = i < 10
+
+        def usual() -> None:
+            done.append("u")
+            time.sleep(1e-4)
+
+        def other(seconds: float = 2e-3 if is_busy else 0.0) -> None:
+            done.append("o")
+            time.sleep(seconds)
+
+        choice.call(usual, other)
+    names = "".join(done)
+    assert names[:79] == "u" * 5 + "o" * 5 + "u" * 69
+    assert names[79:] == "u" * 5 + "o" * 616, "and is kept until there are eight times as many"
+
+
 def test_a_module_that_is_soon_done_is_so_without_workers(vmfb: bytes) -> None:
     """Its results are the same, with parameters and arguments of now."""
     executable = runtime.load(vmfb, parameters={"w": W}, threads=2)
