@@ -15,7 +15,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import coefficient_count
-from mlq.kernels.grain import Read, Share, parted, workgroups
+from mlq.kernels.grain import Bytes, Share, parted, workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Part
@@ -54,19 +54,22 @@ class Conv(Convolution):
     @property
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
-        cycles, read = self.cycles, self.read
+        cycles, moved = self.cycles, self.moved
         shares = tuple(
             Share(tiles := self.tiles(c), c.blocks, cycles * c.vectors / self._vectors / tiles)
             for c in self.columns
         )
-        wanted = workgroups(int(max(cycles, read.weights / _LOADED) / _GRAIN))
-        return *parted(shares, read, wanted), self.flat.output.batch
+        wanted = workgroups(int(max(cycles, moved.weights / _LOADED) / _GRAIN))
+        return *parted(shares, moved, wanted), self.flat.output.batch
 
     @property
-    def read(self) -> Read:
-        """Bytes of weights and of an image."""
-        image, weights, *_ = (each.count * int(each.element[1:]) // 8 for each in self.buffers)
-        return Read(weights, image // self.input.batch)
+    def moved(self) -> Bytes:
+        """Bytes of weights, of an image and of its result."""
+        image, weights, *_, result = (
+            each.count * int(each.element[1:]) // 8 for each in self.buffers
+        )
+        batch = self.input.batch
+        return Bytes(weights, image // batch, result // batch)
 
     @property
     def cycles(self) -> float:

@@ -12,8 +12,9 @@ from itertools import product
 _MOST = 8
 _WORKERS = 2, 4  # for which workgroups are parted
 _CLAIM = 400.0  # cycles to take a workgroup
-# Bytes of the cache that is a core's own, and that come in a cycle from the one that is not.
-_SECOND_CACHE, _FAR = 1 << 20, 16.0
+# Bytes of the cache that is a core's own; that come in a cycle from one that is not, and from the
+# caches of a core that made them.
+_SECOND_CACHE, _FAR, _OTHERS = 1 << 20, 16.0, 4.0
 
 
 def workgroups(worthwhile: int, *limits: int) -> int:
@@ -41,32 +42,35 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Read:
-    """Bytes of weights and of the image."""
+class Bytes:
+    """Of weights, of the image and of the result."""
 
     weights: int
     image: int
+    result: int
 
 
 @cache
-def parted(shares: tuple[Share, ...], read: Read, wanted: int) -> tuple[int, int]:
+def parted(shares: tuple[Share, ...], bytes_: Bytes, wanted: int) -> tuple[int, int]:
     """Groups of pixels and of channels: `wanted` or up to twice as many, that few workers wait."""
     tiles, blocks = min(s.tiles for s in shares), max(s.blocks for s in shares)
     across, down = (range(1, max(1, min(2 * _MOST, most)) + 1) for most in (tiles, blocks))
     wanted = min(wanted, across[-1] * down[-1])
     grids = [grid for grid in product(across, down) if wanted <= grid[0] * grid[1] <= 2 * wanted]
-    return min(grids, key=lambda grid: _cost(shares, read, grid)) if wanted > 1 else (1, 1)
+    return min(grids, key=lambda grid: _cost(shares, bytes_, grid)) if wanted > 1 else (1, 1)
 
 
-def _cost(shares: Iterable[Share], read: Read, grid: tuple[int, int]) -> float:
+def _cost(shares: Iterable[Share], bytes_: Bytes, grid: tuple[int, int]) -> float:
     """Cycles until the last worker is done, and to read what is far."""
     cycles = [_CLAIM + sum(_part(each, grid, at) for each in shares) for at in _order(grid)]
-    # Each group of pixels goes through all weights of its channels.
-    times = grid[0] / 2 if read.weights > _SECOND_CACHE // 2 else 1
-    far = (
-        read.weights / 2 + read.image if by_columns(grid) else read.weights * times + read.image / 2
-    )
-    return sum(_last(cycles, workers) for workers in _WORKERS) + far / _FAR
+    if by_columns(grid):
+        # Other kernels part pixels: half of what is read there or here is of another worker.
+        far = bytes_.weights / 2 / _FAR + (bytes_.image + bytes_.result) / 2 / _OTHERS
+    else:
+        # Each group of pixels goes through all weights.
+        times = grid[0] / 2 if bytes_.weights > _SECOND_CACHE // 2 else 1
+        far = bytes_.weights * times / _FAR
+    return sum(_last(cycles, workers) for workers in _WORKERS) + far
 
 
 def _order(grid: tuple[int, int]) -> Iterator[tuple[int, int]]:
