@@ -13,6 +13,7 @@ from mlq.kernels import code, lanes, reduction, tiles, tiling
 from mlq.kernels.code import Index
 from mlq.kernels.conv import Conv
 from mlq.kernels.executable import Buffer
+from mlq.kernels.grain import Bytes
 from mlq.kernels.image import Image, Margin
 from mlq.kernels.isa import Unit
 from mlq.kernels.reduction import Part
@@ -47,6 +48,12 @@ class BatchMatmul(Conv):
     def flat(self) -> BatchMatmul:
         """Images stay apart."""
         return self
+
+    @property
+    def moved(self) -> Bytes:
+        """Of one image and its right side."""
+        moved = super().moved
+        return replace(moved, weights=moved.weights // self.input.batch)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -239,20 +239,21 @@ def _function(kernel: Kernel, name: str, layout: Attribute, *, many: bool) -> No
     with InsertionPoint(function.add_entry_block()):
         sizes = [_given(i, layout) for i in range(len(sized.numbers(kernel)))]
         given = _given_axes(kernel, many=many)
-        known = not given
-        memory = [_bound(i, each, layout, is_known=known) for i, each in enumerate(kernel.buffers)]
-        group = [place("id", i) if i in given or n > 1 else 0 for i, n in enumerate(kernel.grid)]
+        memory = [
+            _bound(i, buffer, layout, is_known=not given) for i, buffer in enumerate(kernel.buffers)
+        ]
+        group = [_place("id", i) if i in given or n > 1 else 0 for i, n in enumerate(kernel.grid)]
         sized.filled(kernel, iter(sizes)).emit(memory, group)
         func.ReturnOp([])
 
 
 def _given(number: int, layout: Attribute) -> Size:
     """A size that comes with a call."""
-    ordinal = IntegerAttr.get(IndexType.get(), number)
+    place = IntegerAttr.get(IndexType.get(), number)
     word = Operation.create(
         "hal.interface.constant.load",
         results=[code.element("i32")],
-        attributes={"layout": layout, "ordinal": ordinal},
+        attributes={"layout": layout, "ordinal": place},
     )
     return Size(arith.index_castui(IndexType.get(), word.result))
 
@@ -280,11 +281,10 @@ def bound(number: int, size: int, layout: Attribute) -> Value:
 
 def workers() -> list[Value]:
     """Workgroups along each axis, of a kernel that is told its grid with each call."""
-    return [place("count", axis) for axis in range(_AXES)]
+    return [_place("count", axis) for axis in range(_AXES)]
 
 
-def place(what: str, axis: int) -> Value:
-    """This workgroup's place (`id`) in the grid, or how long that is (`count`), along an axis."""
+def _place(what: str, axis: int) -> Value:
     return Operation.create(
         f"hal.interface.workgroup.{what}",
         results=[IndexType.get()],

@@ -76,29 +76,29 @@ class JoinDispatches(Pass):
               return
             }
             func.func @joined0() {
+              %c2 = arith.constant 2 : index
               %c20_i64 = arith.constant 20 : i64
               %field = arith.constant 1048575 : i64
               %one_done = arith.constant 1099511627776 : i64
-              %c1_i64 = arith.constant 1 : i64
               %from_end = arith.constant 1048576 : i64
+              %c1 = arith.constant 1 : index
+              %c1_i64 = arith.constant 1 : i64
               %c2_i64 = arith.constant 2 : i64
               %c40_i64 = arith.constant 40 : i64
               %c8 = arith.constant 8 : index
               %c0_i64 = arith.constant 0 : i64
-              %c2 = arith.constant 2 : index
               %c0 = arith.constant 0 : index
               %x = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 0 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<2xi8>
               %zeros = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 1 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<128xi8>
               %z = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 2 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<2xi8>
               %scratch = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 3 : index, layout = #joined, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
               %counts = memref.view %zeros[%c0][] : memref<128xi8> to memref<16xi64>
-              %worker = "hal.interface.workgroup.id"() {dimension = 0 : index} : () -> index
-              %parity = arith.remui %worker, %c2 : index
-              %odd = arith.index_cast %parity : index to i1
               %all = memref.atomic_rmw addi %c0_i64, %counts[%c8] : (i64, memref<16xi64>) -> i64
               %done = arith.shrui %all, %c40_i64 : i64
               %open = arith.cmpi ne, %done, %c2_i64 : i64
               scf.if %open {
+                %worker = memref.atomic_rmw addi %c1_i64, %counts[%c1] : (i64, memref<16xi64>) -> i64
+                %odd = arith.trunci %worker : i64 to i1
                 %y = memref.view %scratch[%c0][] : memref<64xi8> to memref<2xi8>
                 %one = arith.select %odd, %from_end, %c1_i64 : i64
                 %one_more = arith.addi %one, %one_done : i64

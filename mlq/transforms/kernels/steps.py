@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 from torch_mlir.dialects import arith, func, memref, scf
@@ -24,7 +25,7 @@ from torch_mlir.ir import (
 
 from mlq.kernels import code, grain
 from mlq.kernels.code import Index
-from mlq.kernels.executable import bound, defined, layout_of, place
+from mlq.kernels.executable import bound, defined, layout_of
 from mlq.transforms.base import walk
 
 _SUBSPAN, _PLACE = "hal.interface.binding.subspan", "hal.interface.workgroup.id"
@@ -33,6 +34,7 @@ _LINE = 8  # i64 of a line of the cache, so that one step's counts slow down no 
 _WORKERS = 16  # at most; those that come late find nothing left to do
 # What was taken from the first on, from the last on, and what is done: from which bit of a count.
 _COUNT, _END, _DONE = "i64", 20, 40
+_ARRIVED = 1  # in the first step's line: how many workers have come
 _MOST = (1 << _END) - _WORKERS  # workgroups that can be counted: each worker asks once too often
 
 COUNTS = 8 * _LINE
@@ -146,16 +148,17 @@ class Joined:
         """All steps, unless the last is done."""
         type_ = MemRefType.get([len(self.steps) * _LINE], code.element(_COUNT))
         counts = memref.view(type_, memory[self.reads], code.index(0), [])
-        odd = arith.remui(place("id", 0), code.index(2))
-        is_odd = arith.index_cast(code.element("i1"), odd)
         *_, last = turns = [
-            _Turn(step, _within(name, step.kernel), counts, i * _LINE, is_odd)
+            _Turn(step, _within(name, step.kernel), counts, i * _LINE)
             for i, step in enumerate(self.steps)
         ]
         op = scf.IfOp(last.is_open())
         with InsertionPoint(op.then_block):
+            # Workgroups come to workers in no order that is known.
+            number = turns[0].count(_number(1), _ARRIVED)
+            is_odd = arith.trunci(code.element("i1"), number)
             for turn in turns:
-                turn.take(memory)
+                turn.take(memory, is_odd)
                 if turn is not last:
                     _until_not(turn.is_open)
             scf.YieldOp([])
@@ -178,21 +181,20 @@ class _Turn:
     function: str
     counts: Value
     place: int
-    is_odd: Value
 
     def is_open(self) -> Value:
         """Whether not all its workgroups are done."""
-        done = arith.shrui(self._count(_number(0)), _number(_DONE))
+        done = arith.shrui(self.count(_number(0)), _number(_DONE))
         return arith.cmpi(arith.CmpIPredicate.ne, done, self._limit())
 
-    def take(self, memory: Sequence[Value]) -> None:
+    def take(self, memory: Sequence[Value], is_odd: Value) -> None:
         """Compute one workgroup after the other, as long as there are any that nobody has."""
         kernel = self.step.kernel
         buffers = [
             memref.view(type_, memory[span.binding], code.index(span.first), [])
             for type_, span in zip(kernel.buffers, self.step.spans, strict=True)
         ]
-        one = arith.select(self.is_odd, _number(1 << _END), _number(1))
+        one = arith.select(is_odd, _number(1 << _END), _number(1))
         one_more = arith.addi(one, _number(1 << _DONE))
 
         def compute(number: Value) -> Value:
@@ -206,23 +208,23 @@ class _Turn:
             func.CallOp([], self.function, [*buffers, *map(code.index, group)])
             return one_more
 
-        _while(self._next, compute, one)
+        _while(partial(self._next, is_odd), compute, one)
 
-    def _next(self, more: Value) -> tuple[Value, Value]:
+    def _next(self, is_odd: Value, more: Value) -> tuple[Value, Value]:
         """Whether there is a workgroup that nobody has, and which."""
-        count, field = self._count(more), _number((1 << _END) - 1)
+        count, field = self.count(more), _number((1 << _END) - 1)
         low, high = arith.andi(count, field), arith.andi(arith.shrui(count, _number(_END)), field)
         behind = arith.subi(self._limit(), high)
-        number = arith.select(self.is_odd, arith.subi(behind, _number(1)), low)
+        number = arith.select(is_odd, arith.subi(behind, _number(1)), low)
         return arith.cmpi(arith.CmpIPredicate.slt, low, behind), number
 
     def _limit(self) -> Value:
         return _number(self.step.kernel.groups)
 
-    def _count(self, more: Value) -> Value:
+    def count(self, more: Value, which: int = 0) -> Value:
         """Add to the count; what it was before. All see what was written before they see a sum."""
         return memref.atomic_rmw(
-            arith.AtomicRMWKind.addi, more, self.counts, [code.index(self.place)]
+            arith.AtomicRMWKind.addi, more, self.counts, [code.index(self.place + which)]
         )
 
 
