@@ -2,15 +2,16 @@
 
     python benchmarks/x86.py [NETWORK ...] [--threads 1 2] [--seconds 20] [--settle 20] [--stock]
 
-mlq's three forms are those that benchmarks/table.py made (benchmarks/out/mlq); ONNX Runtime's and
-OpenVINO's int8 read one Q/DQ file, quantized by ONNX Runtime from the same samples (U8S8, per
-channel). All are called in turn on one batch of one; a row is the median wall and CPU time of a
-call, and the ratio to mlq's int8 of the medians. `--stock` adds IREE's own import of the float
-network and of the Q/DQ file, which take minutes to compile. With `--settle` each form is called for
-so many milliseconds before it is timed, so that its weights are near and no thread of another still
-looks for work on its CPU, as when a network runs by itself. `--no-amx` denies AMX, for which mlq
-has no kernels, to all, as on a CPU with AVX512-VNNI alone. OpenVINO is in the extra mlq[bench]; its
-float is f32, not the bf16 that it takes where there is AMX.
+mlq's three forms are those that benchmarks/table.py made (benchmarks/out/mlq), maybe of older code,
+which is then said; ONNX Runtime's and OpenVINO's int8 read one Q/DQ file, quantized by ONNX Runtime
+from the same samples (U8S8, per channel). All are called in turn on one batch of one; a row is the
+median wall and CPU time of a call, and the ratio to mlq's int8 of the medians. `--stock` adds
+IREE's own import of the float network and of the Q/DQ file, which take minutes to compile. With
+`--settle` each form is called for so many milliseconds before it is timed, so that its weights are
+near and no thread of another still looks for work on its CPU, as when a network runs by itself.
+`--no-amx` denies AMX, for which mlq has no kernels, to all, as on a CPU with AVX512-VNNI alone.
+OpenVINO is in the extra mlq[bench]; its float is f32, not the bf16 that it takes where there is
+AMX.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import backend_nodes
@@ -107,6 +109,8 @@ def row(
     if not (made / "model.vmfb").exists():
         print(f"{network.name}: left out; make it with benchmarks/table.py {network.name}")
         return
+    if (made / "model.vmfb").stat().st_mtime < _changed():
+        print(f"{network.name}: of older code; make it again with benchmarks/table.py", flush=True)
     samples = network.samples(network.calib)
     x = samples.inputs[:1]
     calls = forms(network, made, x, threads, stock=given.stock)
@@ -118,6 +122,12 @@ def row(
         ratio = each.p50 / ours
         ratios.setdefault(name, []).append(ratio)
         print(f"  {name:26} {each.p50:9.3f} ms  {each.cpu_p50:9.3f} CPU ms  {ratio:6.2f}")
+
+
+@cache
+def _changed() -> float:
+    """When mlq's code was last written."""
+    return max(path.stat().st_mtime for path in Path(runtime.__file__).parent.rglob("*.py"))
 
 
 def forms(
