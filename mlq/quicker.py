@@ -27,7 +27,7 @@ class Quicker:
         self._least = [math.inf, math.inf]
         self._chosen = 0
         self._calls = self._next = 0  # that were made; at which trials begin
-        self._trial: int | None = 0
+        self._trial = 0
 
     def call(
         self, usual: Callable[..., ResultT], other: Callable[..., ResultT], *given: object
@@ -35,18 +35,18 @@ class Quicker:
         """What both would return; they must be the same from call to call."""
         ways = usual, other
         self._calls += 1
-        if self._trial is None and self._calls < self._next:
+        if self._calls < self._next:
             return ways[self._chosen](*given)
-        which, trial = divmod(self._trial or 0, _TRIALS)
+        which, trial = divmod(self._trial, _TRIALS)
         start = time.perf_counter()
         result = ways[which](*given)
         took = time.perf_counter() - start
         if trial:
             self._least[which] = min(took, self._least[which])
-        self._trial = which * _TRIALS + trial + 1
+        self._trial += 1
         is_long = self._trial == _TRIALS and self._least[0] > _LONG
         if is_long or self._trial == 2 * _TRIALS:
             usual_least, other_least = self._least
             self._chosen = int(not is_long and usual_least > _LESS * other_least)
-            self._trial, self._next = None, self._calls * _LATER
+            self._trial, self._next = 0, self._calls * _LATER
         return result

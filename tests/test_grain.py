@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlq.kernels import code
-from mlq.kernels.grain import Bytes, Share, by_columns, parted, workgroups
+from mlq.kernels.grain import Share, Traffic, is_channel_major, partition, workgroups
 
 SIZES = st.integers(1, 40)
 SHARES = st.builds(Share, SIZES, SIZES, st.floats(100.0, 1e5))
 SOME = st.integers(1, 1 << 22)
-BYTES = st.builds(Bytes, SOME, SOME, SOME)
+TRAFFIC = st.builds(Traffic, SOME, SOME, SOME)
 
 
 def halves(share: Share, grid: tuple[int, int]) -> tuple[float, float]:
     """Cycles of each of two workers, of whom one begins at the end."""
     across = [high - low for low, high in _parts(share.tiles, grid[0])]
     down = [high - low for low, high in _parts(share.blocks, grid[1])]
-    if by_columns(grid):
+    if is_channel_major(grid):
         left = [tiles * blocks for blocks, tiles in product(down, across)]
     else:
         left = [tiles * blocks for tiles, blocks in product(across, down)]
@@ -46,11 +46,11 @@ def test_shares_are_all_and_alike(count: int, of: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-@given(shares=st.lists(SHARES, min_size=1, max_size=3), bytes_=BYTES, wanted=st.integers(1, 8))
-def test_as_many_groups_as_are_wanted(shares: list[Share], bytes_: Bytes, wanted: int) -> None:
+@given(shares=st.lists(SHARES, min_size=1, max_size=3), traffic=TRAFFIC, wanted=st.integers(1, 8))
+def test_as_many_groups_as_are_wanted(shares: list[Share], traffic: Traffic, wanted: int) -> None:
     """At most twice as many, and none along an axis that has no part."""
     tiles, blocks = min(s.tiles for s in shares), max(s.blocks for s in shares)
-    across, down = parted(tuple(shares), bytes_, wanted)
+    across, down = partition(tuple(shares), traffic, wanted)
     assert 1 <= across <= tiles
     assert 1 <= down <= blocks
     assert min(wanted, min(16, tiles) * min(16, blocks)) <= across * down <= 2 * wanted
@@ -61,7 +61,7 @@ def test_two_workers_have_as_much_to_do(tiles: int, blocks: int) -> None:
     """As many tiles and blocks as convolutions of ResNet18 have, of weights near and far."""
     share = Share(tiles, blocks, cycles=4e5 / tiles / blocks)
     for weights in (1 << 16, 1 << 21):
-        one, other = halves(share, parted((share,), Bytes(weights, 1 << 16, 1 << 16), 8))
+        one, other = halves(share, partition((share,), Traffic(weights, 1 << 16, 1 << 16), 8))
         assert max(one, other) <= 1.1 * (one + other) / 2
 
 

@@ -13,7 +13,7 @@ from mlq.kernels import code, lanes, reduction, tiles, tiling
 from mlq.kernels.code import Index
 from mlq.kernels.conv import Conv
 from mlq.kernels.executable import Buffer
-from mlq.kernels.grain import Bytes
+from mlq.kernels.grain import Traffic
 from mlq.kernels.image import Image, Margin
 from mlq.kernels.isa import Unit
 from mlq.kernels.reduction import Part
@@ -50,10 +50,10 @@ class BatchMatmul(Conv):
         return self
 
     @property
-    def moved(self) -> Bytes:
-        """Of one image and its right side."""
-        moved = super().moved
-        return replace(moved, weights=moved.weights // self.input.batch)
+    def traffic(self) -> Traffic:
+        """Bytes of one image, of its right side and of their product."""
+        traffic = super().traffic
+        return replace(traffic, weights=traffic.weights // self.input.batch)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -15,7 +15,7 @@ from mlq.kernels.code import Index
 from mlq.kernels.convolution import Convolution
 from mlq.kernels.executable import Buffer
 from mlq.kernels.finishing import coefficient_count
-from mlq.kernels.grain import Bytes, Share, parted, workgroups
+from mlq.kernels.grain import Share, Traffic, partition, workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa, Unit
 from mlq.kernels.reduction import Part
@@ -54,22 +54,20 @@ class Conv(Convolution):
     @property
     def grid(self) -> tuple[int, int, int]:
         """Tiles of pixels, blocks of channels, images."""
-        cycles, moved = self.cycles, self.moved
+        cycles, traffic = self.cycles, self.traffic
         shares = tuple(
             Share(tiles := self.tiles(c), c.blocks, cycles * c.vectors / self._vectors / tiles)
             for c in self.columns
         )
-        wanted = workgroups(int(max(cycles, moved.weights / _LOADED) / _GRAIN))
-        return *parted(shares, moved, wanted), self.flat.output.batch
+        wanted = workgroups(int(max(cycles, traffic.weights / _LOADED) / _GRAIN))
+        return *partition(shares, traffic, wanted), self.flat.output.batch
 
     @property
-    def moved(self) -> Bytes:
+    def traffic(self) -> Traffic:
         """Bytes of weights, of an image and of its result."""
-        image, weights, *_, result = (
-            each.count * int(each.element[1:]) // 8 for each in self.buffers
-        )
+        image, weights, *_, result = (each.size for each in self.buffers)
         batch = self.input.batch
-        return Bytes(weights, image // batch, result // batch)
+        return Traffic(weights, image // batch, result // batch)
 
     @property
     def cycles(self) -> float:

@@ -9,6 +9,8 @@ from functools import cache
 from heapq import heapreplace
 from itertools import product
 
+from mlq.kernels import code
+
 _MOST = 8
 _WORKERS = 2, 4  # for which workgroups are parted
 _CLAIM = 400.0  # cycles to take a workgroup
@@ -27,9 +29,14 @@ def workgroups(worthwhile: int, *limits: int) -> int:
     return some + some % 2 if 1 < some < most else some
 
 
-def by_columns(grid: Sequence[int]) -> bool:
+def is_channel_major(grid: Sequence[int]) -> bool:
     """Whether workgroups that follow one another share channels, not pixels."""
     return grid[1] > grid[0]
+
+
+def order(grid: Sequence[int]) -> tuple[int, int]:
+    """The axes of pixels and channels; first that in which workgroups next to each other differ."""
+    return (0, 1) if is_channel_major(grid) else (1, 0)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Bytes:
-    """Of weights, of the image and of the result."""
+class Traffic:
+    """Bytes of weights, of the image and of the result."""
 
     weights: int
     image: int
@@ -51,44 +58,48 @@ class Bytes:
 
 
 @cache
-def parted(shares: tuple[Share, ...], bytes_: Bytes, wanted: int) -> tuple[int, int]:
+def partition(shares: tuple[Share, ...], traffic: Traffic, wanted: int) -> tuple[int, int]:
     """Groups of pixels and of channels: `wanted` or up to twice as many, that few workers wait."""
     tiles, blocks = min(s.tiles for s in shares), max(s.blocks for s in shares)
     across, down = (range(1, max(1, min(2 * _MOST, most)) + 1) for most in (tiles, blocks))
     wanted = min(wanted, across[-1] * down[-1])
     grids = [grid for grid in product(across, down) if wanted <= grid[0] * grid[1] <= 2 * wanted]
-    return min(grids, key=lambda grid: _cost(shares, bytes_, grid)) if wanted > 1 else (1, 1)
+    return min(grids, key=lambda grid: _cost(shares, traffic, grid)) if wanted > 1 else (1, 1)
 
 
-def _cost(shares: Iterable[Share], bytes_: Bytes, grid: tuple[int, int]) -> float:
+def _cost(shares: Iterable[Share], traffic: Traffic, grid: tuple[int, int]) -> float:
     """Cycles until the last worker is done, and to read what is far."""
-    cycles = [_CLAIM + sum(_part(each, grid, at) for each in shares) for at in _order(grid)]
-    if by_columns(grid):
+    cycles = [_CLAIM + sum(_part(each, grid, at) for each in shares) for at in _places(grid)]
+    if is_channel_major(grid):
         # Other kernels part pixels: half of what is read there or here is of another worker.
-        far = bytes_.weights / 2 / _FAR + (bytes_.image + bytes_.result) / 2 / _OTHERS
+        far = traffic.weights / 2 / _FAR + (traffic.image + traffic.result) / 2 / _OTHERS
     else:
         # Each group of pixels goes through all weights.
-        times = grid[0] / 2 if bytes_.weights > _SECOND_CACHE // 2 else 1
-        far = bytes_.weights * times / _FAR
-    return sum(_last(cycles, workers) for workers in _WORKERS) + far
+        times = grid[0] / 2 if traffic.weights > _SECOND_CACHE // 2 else 1
+        far = traffic.weights * times / _FAR
+    return sum(_makespan(cycles, workers) for workers in _WORKERS) + far
 
 
-def _order(grid: tuple[int, int]) -> Iterator[tuple[int, int]]:
+def _places(grid: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Workgroups as they follow one another."""
-    if by_columns(grid):
-        return ((x, y) for y in range(grid[1]) for x in range(grid[0]))
-    return product(range(grid[0]), range(grid[1]))
+    inner, outer = order(grid)
+    for far, near in product(range(grid[outer]), range(grid[inner])):
+        yield (near, far) if inner == 0 else (far, near)
 
 
 def _part(share: Share, grid: tuple[int, int], at: tuple[int, int]) -> float:
-    tiles, blocks = (
-        (i + 1) * count // of - i * count // of
-        for i, of, count in zip(at, grid, (share.tiles, share.blocks), strict=True)
-    )
+    tiles, blocks = map(_size, (share.tiles, share.blocks), at, grid)
     return tiles * blocks * share.cycles
 
 
-def _last(cycles: Iterable[float], workers: int) -> float:
+def _size(count: int, identity: int, of: int) -> int:
+    low, high = code.share(count, identity, of)
+    assert isinstance(low, int)
+    assert isinstance(high, int)
+    return high - low
+
+
+def _makespan(cycles: Iterable[float], workers: int) -> float:
     """When the last of the workers is done, of which every other one begins at the end."""
     left, done = deque(cycles), [(0.0, worker) for worker in range(workers)]
     while left:

@@ -160,7 +160,7 @@ class Joined:
             for turn in turns:
                 turn.take(memory, is_odd)
                 if turn is not last:
-                    _until_not(turn.is_open)
+                    _spin_while(turn.is_open)
             scf.YieldOp([])
 
 
@@ -198,11 +198,9 @@ class _Turn:
         one_more = arith.addi(one, _number(1 << _DONE))
 
         def compute(number: Value) -> Value:
-            place, axes = arith.index_cast(IndexType.get(), number), [1, 0]
-            if grain.by_columns(kernel.grid):
-                axes.reverse()
+            place: Index = arith.index_cast(IndexType.get(), number)
             group: list[Index] = [0] * _AXES
-            for axis in axes:
+            for axis in grain.order(kernel.grid):
                 place, group[axis] = code.split(place, kernel.grid[axis])
             group[2] = place
             func.CallOp([], self.function, [*buffers, *map(code.index, group)])
@@ -247,7 +245,7 @@ def _while(
         scf.YieldOp([body(*after.arguments)])
 
 
-def _until_not(condition: Callable[[], Value]) -> None:
+def _spin_while(condition: Callable[[], Value]) -> None:
     op = scf.WhileOp([], [])
     with InsertionPoint(op.before.blocks.append()):
         scf.ConditionOp(condition(), [])
