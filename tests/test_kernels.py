@@ -206,6 +206,15 @@ UNPADDED = (
     Shape(k=7, s=2, p=3, c=2, h=12, w=14, o=24, margin=(1, 1, 1, 1)),
     Shape(k=3, s=2, p=1, c=1, h=9, w=8, o=37),
     Shape(k=5, s=4, p=2, c=1, h=9, w=8),
+    Shape(k=3, s=2, p=1, c=3, h=9, w=16, o=8, margin=(1, 2, 0, 4)),
+)
+# Few channels of the result: pixels side by side fill a register.
+FOLDED = (
+    Shape(k=3, s=2, p=1, c=4, h=9, w=16, o=8, margin=(1, 2, 0, 4)),
+    Shape(k=3, p=1, c=8, h=5, w=12, o=8, low=3, high=200, n=2),
+    Shape(k=3, p=2, c=4, h=6, w=10, o=8, result="f32", margin=(0, 4, 1, 0)),
+    Shape(k=5, s=3, p=2, c=16, h=7, w=22, o=4, margin=(1, 4, 1, 8), zero=0),
+    Shape(k=3, p=1, c=4, h=3, w=32, o=1, result="f32", low=0.0, high=6.0),
 )
 DEPTHWISE = (
     Shape(k=3, p=1, c=64),
@@ -627,6 +636,7 @@ def quantize_image(
 def cases(isa: Isa) -> Iterator[Case]:
     rng = np.random.default_rng(0)
     yield from (convolution(shape, isa, rng, depthwise=False) for shape in CONVS)
+    yield from (convolution(shape, isa, rng, depthwise=False) for shape in FOLDED)
     yield from (convolution(shape, isa, rng, depthwise=True) for shape in DEPTHWISE)
     yield convolution(FAR, isa, rng, depthwise=False)
     yield from (real_convolution(shape, isa, rng, depthwise=False) for shape in REAL_CONVS)
@@ -690,6 +700,7 @@ def wide_cases(isa: Isa) -> Iterator[Case]:
     yield from (quantize(isa, rng, channels=n, width=35, stored=n, kind="u16") for n in (1, 2, 3))
     yield from unpadded(isa, rng, "u16")
     yield from (quantize_image(isa, rng, channels=channels, kind="u16") for channels in (7, 48))
+    yield from (convolution(replace(s, kind="u16"), isa, rng, depthwise=False) for s in FOLDED)
     for shape in (*WIDE_CONVS, *(replace(each, **WIDE) for each in UNPADDED)):
         if shape.kind == "u16":
             yield convolution(replace(shape, most=MORE), isa, rng, depthwise=False)
@@ -701,7 +712,7 @@ def wide_cases(isa: Isa) -> Iterator[Case]:
 def unpadded(isa: Isa, rng: np.random.Generator, kind: Kind) -> Iterator[Case]:
     """Convolutions that read fewer words of such images."""
     for each in UNPADDED:
-        if library.saves_padding(isa, (each.k, each.k, each.c, each.o), kind=kind):
+        if library.saves_padding(isa, (each.k, each.k, each.c, each.o), each.s, kind=kind):
             yield convolution(replace(each, kind=kind, result=kind), isa, rng, depthwise=False)
 
 
@@ -859,6 +870,23 @@ def test_tiles_take_few_instructions(
         within_rows,
     )
     assert kernel.wraps(found) == (not within_rows)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels"),
+    [
+        *((shape, max(1, 16 // shape.o)) for shape in FOLDED),
+        (replace(FOLDED[0], w=17), 1),  # an odd one is left over
+        (replace(FOLDED[0], margin=(1, 1, 0, 2)), 1),  # begins within a folded pixel
+        (replace(FOLDED[1], residual="u8"), 1),
+        (replace(FOLDED[1], k=1, p=0), 1),  # spares no products
+        (replace(FOLDED[1], o=16), 1),
+    ],
+)
+def test_pixels_are_folded_where_that_spares_products(shape: Shape, pixels: int) -> None:
+    isa = library.named("avx512_vnni")
+    kernel: Any = convolution(shape, isa, np.random.default_rng(0), depthwise=False).kernel
+    assert kernel.folded == pixels
 
 
 def test_the_best_instruction_set_is_chosen() -> None:

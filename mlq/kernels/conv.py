@@ -28,9 +28,10 @@ _LOADED = 32  # bytes of weights in a cycle, at most
 
 @dataclass(frozen=True, kw_only=True)
 class Conv(Convolution):
-    """A convolution on a CPU."""
+    """A convolution on a CPU, of pixels each of which is `folded` of a row, with their channels."""
 
     isa: Isa
+    folded: int = 1
 
     @property
     def unit(self) -> Unit:
@@ -72,7 +73,12 @@ class Conv(Convolution):
     @property
     def cycles(self) -> float:
         """What the products of an image take, about."""
-        return self.flat.output.pixels * self._vectors * self.steps / self.unit.dots
+        return self.flat.output.pixels * self.products / self.unit.dots
+
+    @property
+    def products(self) -> int:
+        """Of registers, for one pixel."""
+        return self._vectors * self.steps
 
     def workers(self) -> Sequence[Index]:
         """The grid, as code knows it."""
@@ -162,9 +168,12 @@ class Conv(Convolution):
 
     def pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Weights [KH, KW, I / groups, O] in the order in which the kernel reads them."""
-        height, width, depth, channels = weight.shape
-        padded = np.zeros((height, width, self._depth, self.padded), weight.dtype)
-        padded[:, :, :depth, :channels] = weight
+        _, width, depth, channels = weight.shape
+        padded = np.zeros((*self.window, self._depth, self.padded), weight.dtype)
+        for pixel in range(self.folded):
+            first = pixel * self.strides[1] // self.folded
+            place = slice(pixel * channels, (pixel + 1) * channels)
+            padded[:, first : first + width, :depth, place] = weight
         # A step may read more than is left of a run.
         ends = (0, 0), (0, max(self.unit.reduction.spans)), (0, 0)
         rows = np.pad(padded[..., self._order].reshape(self.rows, self.run, -1), ends)
@@ -192,7 +201,7 @@ class Conv(Convolution):
     def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
         """A number for each channel [O], in the order of the kernel's vectors."""
         padded = np.zeros(self.padded, values.dtype)
-        padded[: len(values)] = values
+        padded[: self.folded * len(values)] = np.tile(values, self.folded)
         return padded[self._order]
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:

@@ -13,6 +13,7 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, coefficients, lanes
 from mlq.kernels.code import Index
+from mlq.kernels.pixels import Part, Pixels
 from mlq.kernels.storage import REALS, Kind, Packing, Storage
 
 StorageOf: TypeAlias = Callable[[Kind], Storage]
@@ -95,14 +96,6 @@ def coefficient_count(channels: int) -> int:
     return coefficients.HEADER + 2 * channels
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels in a memory, each by the place of its first channel there."""
-
-    memory: Value
-    places: Sequence[Index]
-
-
 class Finisher:
     """The code after an accumulation, for one kernel; `memory` holds the coefficients."""
 
@@ -149,7 +142,7 @@ class Finisher:
         group = lanes.group_of(code.element_of(target.memory)) if packs else 1
         runs = lanes.runs(len(scales), group)
         for first, count in runs:
-            part = _Part(
+            part = Part(
                 sums=[pixel[first : first + count] for pixel in sums],
                 scales=scales[first : first + count],
                 first=first * size,
@@ -157,7 +150,7 @@ class Finisher:
             )
             (self._store_packed if packs else self._store_alone)(part, target, residual)
 
-    def _store_alone(self, part: _Part, target: Pixels, residual: Pixels | None) -> None:
+    def _store_alone(self, part: Part, target: Pixels, residual: Pixels | None) -> None:
         for i, (total,) in enumerate(part.sums):
             term = None if residual is None else part.loaded(residual, i)
             if term is not None and self._finish.residual != "f32":
@@ -165,7 +158,7 @@ class Finisher:
             value = self._real(total, part.scales[0], term)
             part.store(self.stored(value, code.element_of(target.memory)), target, i)
 
-    def _store_packed(self, part: _Part, target: Pixels, residual: Pixels | None) -> None:
+    def _store_packed(self, part: Part, target: Pixels, residual: Pixels | None) -> None:
         """A group of vectors at a time; of the last pixel again where there are fewer."""
         count, last = len(part.scales), len(part.sums) - 1
         group = lanes.group_of(code.element_of(target.memory))
@@ -174,13 +167,16 @@ class Finisher:
             pixels = [min(start + i, last) for i in range(at_once)]
             terms: Sequence[Value | None] = [None] * group
             if residual is not None:
-                rest = [part.loaded(residual, pixel) for pixel in pixels]
+                rest = part.side_by_side(residual, pixels)
                 terms = lanes.unpacked(self._storage, lanes.joined(rest, count))
             vectors = [vector for pixel in pixels for vector in part.sums[pixel]]
             each = zip(vectors, list(part.scales) * at_once, terms, strict=True)
             stored = self._packed([self._real(*one) for one in each], zero)
-            by_pixel = dict(zip(pixels, lanes.parted(stored, count), strict=True))
-            for pixel, value in by_pixel.items():
+            if part.follow(target, pixels):
+                part.store(lanes.by_pixel(stored, count), target, start)
+                continue
+            parted = dict(zip(pixels, lanes.parted(stored, count), strict=True))
+            for pixel, value in parted.items():
                 part.store(value, target, pixel)
 
     def _real(self, total: Value, scale: Value, residual: Value | None) -> Value:
@@ -201,8 +197,8 @@ class Finisher:
         """Reals as elements of a type, not packed with others."""
         if self._finish.result == "f32":
             return self._clamped(value, low=self._finish.low, high=self._finish.high)
-        steps, zero_point = self._steps(value), self.zero_point()
-        return self._bounded(lanes.narrowed(self._storage, steps, zero_point, name))
+        steps, zero_point, fits = self._steps(value), self.zero_point(), self._finish.guarded
+        return self._bounded(lanes.narrowed(self._storage, steps, zero_point, name, fits=fits))
 
     def packed(self, values: Sequence[Value]) -> Value:
         """A group of vectors of reals as one of elements."""
@@ -268,27 +264,3 @@ class Finisher:
     def _element_splat(self, place: int, like: Value) -> Value:
         number = code.bits(self._number(place), code.element_of(like))
         return code.splat(number, code.lanes_of(like))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some channels of pixels: their sums, the first channel, how many are in memory."""
-
-    sums: Sequence[Sequence[Value]]
-    scales: Sequence[Value]
-    first: int
-    count: int
-
-    @property
-    def size(self) -> int:
-        """Channels that the vectors of a pixel hold."""
-        return code.lanes_of(self.scales[0]) * len(self.scales)
-
-    def store(self, value: Value, target: Pixels, pixel: int) -> None:
-        """Write the channels of a pixel."""
-        code.store(value, target.memory, code.plus(target.places[pixel], self.first), self.count)
-
-    def loaded(self, source: Pixels, pixel: int) -> Value:
-        """Read the channels of a pixel; what is not in memory is zero."""
-        at = code.plus(source.places[pixel], self.first)
-        return lanes.loaded(source.memory, at, self.count, self.size)

@@ -84,8 +84,13 @@ def parted(stored: Value, count: int) -> list[Value]:
     """The elements of each pixel, when a pixel has `count` of the vectors that were packed."""
     size, group = code.lanes_of(stored), group_of(code.element_of(stored))
     each = size * count // group
-    ordered = _fours_picked(stored, _places(size // 4, count, group))
-    return [code.part(ordered, first, each) for first in range(0, size, each)]
+    return [code.part(by_pixel(stored, count), first, each) for first in range(0, size, each)]
+
+
+def by_pixel(stored: Value, count: int) -> Value:
+    """The same, one pixel after the other."""
+    group = group_of(code.element_of(stored))
+    return _fours_picked(stored, _places(code.lanes_of(stored) // 4, count, group))
 
 
 def joined(pixels: Sequence[Value], count: int) -> Value:
@@ -179,10 +184,14 @@ def in_turn(rows: list[Value]) -> list[Value]:
     return [code.view(vector, name) for half in halves for vector in in_turn(half)]
 
 
-def narrowed(storage: Packing, value: Value, zero_point: Value, name: str) -> Value:
-    """One vector of i32 plus a zero point (an i32), saturated to elements of a type."""
+def narrowed(storage: Packing, value: Value, zero_point: Value, name: str, *, fits: bool) -> Value:
+    """One vector of i32 plus a zero point (an i32), saturated to elements of a type.
+
+    It fits them if it is said to.
+    """
     lanes = code.lanes_of(value)
     value = arith.addi(value, code.splat(zero_point, lanes))
-    low, high = (code.splat(code.constant(n, "i32"), lanes) for n in storage.limits)
-    limited = arith.minsi(arith.maxsi(value, low), high)
-    return arith.trunci(code.vector_type(lanes, name), limited)
+    if not fits:
+        low, high = (code.splat(code.constant(n, "i32"), lanes) for n in storage.limits)
+        value = arith.minsi(arith.maxsi(value, low), high)
+    return arith.trunci(code.vector_type(lanes, name), value)

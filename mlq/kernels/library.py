@@ -9,8 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from mlq.kernels import casting, elementwise, movement, pools, sized_conv, winograd
-from mlq.kernels.conv import Conv
+from mlq.kernels import casting, elementwise, folding, movement, pools, sized_conv, winograd
 from mlq.kernels.depthwise import Depthwise
 from mlq.kernels.executable import Kernel
 from mlq.kernels.finishing import Finish
@@ -108,7 +107,7 @@ def _none(**_fields: Any) -> Kernel:
 
 
 _OF_CPUS = Library(
-    conv=Conv,
+    conv=folding.conv,
     depthwise=Depthwise,
     max_pool=pools.MaxPool,
     mean_pool=pools.MeanPool,
@@ -206,21 +205,22 @@ def by_winograd(
     return sorted(found, key=lambda form: form.places * max(_LEAST_TILES, tiles(form)))
 
 
-def saves_padding(isa: Device, filters: Sequence[int], *, kind: Kind) -> bool:
+def saves_padding(isa: Device, filters: Sequence[int], stride: int, *, kind: Kind) -> bool:
     """Whether a window's row is fewer words if channels are not padded so that pixels are words."""
     if kind == "f32" or isinstance(isa, Gpu):
         return False
-    unit, (_, width, channels, _) = isa.unit(kind), filters
+    unit, (_, width, channels, made) = isa.unit(kind), filters
+    width += (folding.most(isa, made) - 1) * stride
     fewer = -(-width * channels // unit.depth) < width * WORD // unit.depth
     return fewer and 0 < unit.reduction.beyond < WORD
 
 
-def beyond(isa: Device, filters: Sequence[int], *, kind: Kind) -> int:
+def beyond(isa: Device, filters: Sequence[int], stride: int, *, kind: Kind) -> int:
     """Pixels beyond a row that the last step of one may read: where pixels are narrow."""
     if kind == "f32" or isinstance(isa, Gpu):
         return 0
     most = isa.unit(kind).reduction.beyond
-    if saves_padding(isa, filters, kind=kind):
+    if saves_padding(isa, filters, stride, kind=kind):
         return -(-most // filters[2])
     return int(filters[2] <= WORD <= most)
 

@@ -12,11 +12,12 @@ from torch_mlir.ir import Value
 from mlq.kernels import code, lanes, margins
 from mlq.kernels.code import Index
 from mlq.kernels.executable import MARGIN_VALUE, Buffer
-from mlq.kernels.finishing import Finish, Finisher, Pixels, coefficient_count
+from mlq.kernels.finishing import Finish, Finisher, coefficient_count
 from mlq.kernels.grain import workgroups
 from mlq.kernels.image import Image
 from mlq.kernels.isa import Isa
 from mlq.kernels.movement import each_block
+from mlq.kernels.pixels import Pixels
 from mlq.kernels.storage import Kind
 
 _GRAIN = 1 << 15  # elements read that make a workgroup worthwhile

@@ -150,8 +150,11 @@ class Spread:
 
     def unrolled(self, pixels: int, vectors: int, steps: int) -> int:
         """As many as make so many products."""
-        most = max(1, self.products // (pixels * vectors))
-        return next(n for n in (4, 2, 1) if steps % n == 0 and n <= most)
+        most = self.products // (pixels * vectors)
+        if steps > most and vectors == 1 < self.depth:
+            # LLVM loads the elements of a round first, but for floats, which FMA reads from memory.
+            most //= 2
+        return next(n for n in (4, 2, 1) if steps % n == 0 and n <= max(1, most))
 
     def begun(self, biases: Sequence[Value], pixels: int) -> list[Value]:
         """The biases of each pixel."""

@@ -11,7 +11,8 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, lanes
 from mlq.kernels.code import Index
-from mlq.kernels.finishing import Finisher, Pixels
+from mlq.kernels.finishing import Finisher
+from mlq.kernels.pixels import Pixels
 from mlq.kernels.taps import Tap
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from torch_mlir.ir import Value
 
 from mlq.kernels import code, margins
 from mlq.kernels.code import Index
-from mlq.kernels.finishing import Finisher, Pixels
+from mlq.kernels.finishing import Finisher
 from mlq.kernels.image import Image
+from mlq.kernels.pixels import Pixels
 from mlq.kernels.reduction import Part, Step
 from mlq.kernels.tiling import Columns
 
@@ -94,7 +95,8 @@ class Body:
         memory, image = where
         steps = image.pitch, image.channels
         places = self._each(column, pixels, partial(image.at, self.group[2]), steps)
-        return Pixels(memory, [code.plus(place, channel) for place in places])
+        step = image.channels if column.by_row or image.is_dense else None
+        return Pixels(memory, [code.plus(place, channel) for place in places], step)
 
     def _each(
         self,

@@ -71,6 +71,10 @@ class Images:
     def result(self, value: Value, least: int = BLOCK) -> Image:
         """How a kernel is to store the image `value` that it makes; channels of f32 unpadded."""
         image, margin = image_of(value), self._margins.get(value, NO_MARGIN)
+        if value in self.narrow:
+            # Two pixels may be written as one.
+            top, left, bottom, right = margin
+            margin = (top, left + left % 2, bottom, right + right % 2)
         as_is = kind_of(value) == "f32" or value in self.unpadded
         least = min(least, HALF) if value in self.narrow else least
         channels = image.channels if as_is else _padded(image.channels, least)

@@ -27,9 +27,12 @@ def quantize(op: QuantizeOp, isa: Device, images: Images) -> Lower | str:
     planes = _planes(op.input)
     readers = [use.owner.opview for use in op.output.uses]
     if planes is not None and all(map(_is_convolved, readers)):
-        filters, kind = [build.shape_of(each.weight) for each in readers], kind_of(op.output)
+        kind = kind_of(op.output)
         plain = all(each.dilations[1] == 1 for each in readers)
-        if plain and all(library.saves_padding(isa, each, kind=kind) for each in filters):
+        if plain and all(
+            library.saves_padding(isa, build.shape_of(each.weight), each.strides[1], kind=kind)
+            for each in readers
+        ):
             images.unpadded.add(op.output)
         return partial(_quantize_planes, op, isa, planes)
     images.need(op.input, NO_MARGIN)

@@ -45,7 +45,7 @@ def conv2d(op: Conv2dOp, isa: Device, images: Images) -> Lower | str:
     if reason is not None:
         return reason
     top, left, bottom, right = _margin(op, layer.shape[:2])
-    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, kind=kind)
+    more = 0 if layer.is_depthwise else library.beyond(isa, layer.shape, op.strides[1], kind=kind)
     images.need(op.input, (top, left, bottom, right + more))
     if isinstance(isa, Isa) and op.residual is None and _is_narrow(op, images):
         images.narrow.add(op.output)
