@@ -41,6 +41,9 @@ def _flags(*cpu: str) -> tuple[str, ...]:
         "--iree-opt-data-tiling=true",
         "--iree-llvmcpu-enable-ukernels=all",
         "--iree-llvmcpu-debug-symbols=false",
+        # Bytes, as their logarithm, at a multiple of which inner loops begin: of the stem of a
+        # network of 29 us one that began elsewhere took 4.5 us instead of 2.2.
+        "--x86-experimental-pref-innermost-loop-alignment=5",
     )
 
 
