@@ -199,7 +199,7 @@ CONVS = (
     Shape(k=3, p=1, h=13, w=13, c=64, residual="u8", margin=(1, 1, 0, 2), zero=0),
 )
 # More weights than are near.
-FAR = Shape(k=3, p=1, h=6, w=7, c=128, o=80)
+FAR = Shape(k=3, p=1, h=9, w=14, c=128, o=80)
 # Images whose channels are not padded, and that end a step's excess beyond the last window.
 UNPADDED = (
     Shape(k=7, s=2, p=3, c=3, h=20, w=20),

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mlq.kernels import lanes
-from mlq.kernels.isa import Isa, Unit
+from mlq.kernels.isa import Isa, Pace, Unit
 
 FIRST_CACHE = 32 << 10
-_MOST_VECTORS, _MOST_PIXELS = 12, 20
+MOST_VECTORS, MOST_PIXELS = 12, 20
+_FINISHING = 5  # instructions that finish a vector
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Work:
 def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
     """The cheapest cover of the output: blocks of one width, and one for the rest."""
     covers = []
-    for vectors in range(1, min(work.part, _MOST_VECTORS) + 1):
+    for vectors in range(1, min(work.part, MOST_VECTORS) + 1):
         blocks, rest = divmod(work.vectors, vectors)
         if work.part < work.vectors and work.part % vectors:
             continue
@@ -92,7 +93,7 @@ def alike(isa: Isa, work: Work) -> Columns:
     most = min(usual.pixels, work.width)
     options = [
         Columns(0, work.vectors // vectors, vectors, min(fitting, most), by_row=False)
-        for vectors in range(1, _MOST_VECTORS + 1)
+        for vectors in range(1, MOST_VECTORS + 1)
         if work.vectors % vectors == 0 and (fitting := _fitting(isa, work, vectors))
     ]
     return min(options, key=lambda option: _cost(isa, work, option))
@@ -132,7 +133,7 @@ def _cost(isa: Isa, work: Work, blocks: Columns) -> float:
 def _fitting(isa: Isa, work: Work, vectors: int) -> int:
     """The most pixels of which the registers hold so many vectors; none, perhaps."""
     held = work.unit.reduction.registers
-    sizes = range(_MOST_PIXELS, 0, -1)
+    sizes = range(MOST_PIXELS, 0, -1)
     return next((n for n in sizes if held(n, vectors) <= isa.registers), 0)
 
 
@@ -146,8 +147,15 @@ def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     step = max(dots / unit.dots, loads / pace.loads, weights, unit.latency)
     step += loads * pace.near
     each = unit.reduction.ending + (pace.packed if work.packs else pace.alone)
-    end = tile.pixels * tile.vectors * each
+    products, end = work.steps * step, tile.pixels * tile.vectors * each
     if work.packs:
         end += tile.pixels * len(lanes.runs(tile.vectors, work.unit.depth)) * pace.stored
     anywhere = 0 if tile.by_row else pace.pixel * tile.pixels
-    return work.steps * step + end + pace.tile + anywhere
+    return products + end - _hidden(pace, work, tile, min(products, end)) + pace.tile + anywhere
+
+
+def _hidden(pace: Pace, work: Work, tile: Columns, most: float) -> float:
+    """Cycles of the end of a tile that pass beside products of the next: little of a large one."""
+    dots, loads = work.unit.reduction.effort(tile.pixels, tile.vectors, work.run, tile.pixels)
+    instructions = work.steps * (dots + loads) + tile.pixels * tile.vectors * _FINISHING
+    return most * max(0.0, 1 - instructions / pace.ahead) if pace.ahead else 0.0

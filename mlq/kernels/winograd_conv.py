@@ -29,6 +29,7 @@ from mlq.kernels.winograd import (
 
 # Groups of tiles that share weights while these are near; bytes that IREE lets a function keep.
 _MOST_GROUPS, _MOST_KEPT = 4, 1 << 15
+_TILE = 12.0  # cycles of a tile, whose sums go to memory and come back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,9 @@ class Winograd(Conv):
             pads=(0, 0),
             groups=1,
             finish=self.finish,
-            isa=replace(self.isa.wide, registers=registers),
+            isa=replace(
+                self.isa.wide, registers=registers, pace=replace(self.isa.pace, tile=_TILE)
+            ),
             kind="u16",
         )
 
