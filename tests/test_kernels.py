@@ -197,6 +197,9 @@ CONVS = (
     Shape(h=5, w=5, c=16, o=32, scale=2.0**-7, zero=77),
     Shape(h=5, w=5, c=16, o=32, scale=2.0**-7, zero=200),
     Shape(k=3, p=1, h=13, w=13, c=64, residual="u8", margin=(1, 1, 0, 2), zero=0),
+    # Pixels of which several fill a register, and follow one another.
+    Shape(h=6, w=9, c=16, o=16, residual="u8"),
+    Shape(k=3, p=1, h=5, w=9, c=16, o=32, residual="u8", margin=(1, 1, 1, 1)),
 )
 # More weights than are near.
 FAR = Shape(k=3, p=1, h=9, w=14, c=128, o=80)
@@ -244,6 +247,7 @@ WIDE_CONVS = (
     Shape(h=7, w=7, c=64, o=128, residual="u16", **WIDE),
     Shape(h=7, w=7, c=64, o=128, residual="u16", kind="u16"),
     Shape(h=7, w=7, c=64, o=40, residual="u8", result="u16"),
+    Shape(h=6, w=9, c=16, o=16, residual="u16", **WIDE),
     Shape(k=3, p=2, d=2, h=7, w=7, o=37, residual="f32", **WIDE),
     Shape(h=1, w=1, c=64, o=101, kind="u16", result="f32"),
     Shape(n=2, k=3, p=1, c=64, g=2, residual="u16", result="f32", low=0.0, high=6.0, kind="u16"),

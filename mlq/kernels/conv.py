@@ -28,7 +28,7 @@ _LOADED = 32  # bytes of weights in a cycle, at most
 
 @dataclass(frozen=True, kw_only=True)
 class Conv(Convolution):
-    """A convolution on a CPU, of pixels each of which is `folded` of a row, with their channels."""
+    """A convolution on a CPU; a pixel that it makes is `folded` of a row, with their channels."""
 
     isa: Isa
     folded: int = 1
@@ -77,7 +77,7 @@ class Conv(Convolution):
 
     @property
     def products(self) -> int:
-        """Of registers, for one pixel."""
+        """Products of registers that a pixel takes."""
         return self._vectors * self.steps
 
     def workers(self) -> Sequence[Index]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mlq.kernels import lanes
-from mlq.kernels.isa import Isa, Pace, Unit
+from mlq.kernels.isa import Isa, Unit
 
 FIRST_CACHE = 32 << 10
 MOST_VECTORS, MOST_PIXELS = 12, 20
@@ -151,11 +151,7 @@ def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     if work.packs:
         end += tile.pixels * len(lanes.runs(tile.vectors, work.unit.depth)) * pace.stored
     anywhere = 0 if tile.by_row else pace.pixel * tile.pixels
-    return products + end - _hidden(pace, work, tile, min(products, end)) + pace.tile + anywhere
-
-
-def _hidden(pace: Pace, work: Work, tile: Columns, most: float) -> float:
-    """Cycles of the end of a tile that pass beside products of the next: little of a large one."""
-    dots, loads = work.unit.reduction.effort(tile.pixels, tile.vectors, work.run, tile.pixels)
     instructions = work.steps * (dots + loads) + tile.pixels * tile.vectors * _FINISHING
-    return most * max(0.0, 1 - instructions / pace.ahead) if pace.ahead else 0.0
+    # What of the end of a small tile passes beside products of the next.
+    hidden = max(0.0, 1 - instructions / pace.ahead) if pace.ahead else 0.0
+    return products + end - min(products, end) * hidden + pace.tile + anywhere
