@@ -48,8 +48,9 @@ class Pace:
 
     To finish a vector, packed with others or alone; to store what of a pixel is packed; to find a
     pixel anywhere; for each tile; for a vector of weights that comes from the second cache; for any
-    load beside dot products. `ahead` are the instructions that a CPU has at work at a time: only if
-    a tile has fewer is it finished beside the products of the next.
+    load beside dot products; to ask for other weights in a step whose own are far. `ahead` are the
+    instructions that a CPU has at work at a time: only if a tile has fewer is it finished beside
+    the products of the next.
     """
 
     loads: float
@@ -60,6 +61,7 @@ class Pace:
     tile: float
     far: float
     near: float
+    asking: float = 0.0
     ahead: float = 0.0
 
 
@@ -164,7 +166,7 @@ _MEASURED = Pace(
     loads=2.0, packed=2.5, alone=4.5, stored=0.0, pixel=2.0, tile=12.0, far=1.5, near=0.15
 )
 _MEASURED_WIDE = replace(
-    _MEASURED, packed=1.5, stored=1.0, pixel=1.5, tile=1.0, near=0.0, ahead=256.0
+    _MEASURED, packed=1.5, stored=1.0, pixel=1.5, tile=1.0, near=0.0, asking=0.1, ahead=256.0
 )
 _COUNTED = Pace(
     loads=2.0, packed=5.4, alone=8.0, stored=1.0, pixel=8.0, tile=12.0, far=1.0, near=1.0

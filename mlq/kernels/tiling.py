@@ -145,7 +145,7 @@ def _cycles(isa: Isa, work: Work, tile: Columns) -> float:
     far = work.steps * tile.vectors * isa.vector_bytes > FIRST_CACHE
     weights = tile.vectors * pace.far if far else 0.0
     step = max(dots / unit.dots, loads / pace.loads, weights, unit.latency)
-    step += loads * pace.near
+    step += loads * pace.near + (pace.asking if far else 0.0)
     each = unit.reduction.ending + (pace.packed if work.packs else pace.alone)
     products, end = work.steps * step, tile.pixels * tile.vectors * each
     if work.packs:
