@@ -55,11 +55,9 @@ class Tiled(Conv):
         return self.name
 
     @property
-    def columns(self) -> tuple[Columns, ...]:
-        """As given; channels that are not all stored have a block of their own (Conv)."""
-        *others, last = self.given
-        partial_end = last.end * self.isa.lanes > self.output.channels
-        return (*others, *(last.apart() if partial_end else [last]))
+    def cheapest(self) -> tuple[Columns, ...]:
+        """As given."""
+        return self.given
 
 
 def kernels(network: networks.Network, precision: str) -> Counter[Conv]:
@@ -84,20 +82,16 @@ def covers(kernel: Conv) -> Iterator[tuple[Columns, ...]]:
     yield chosen
     for vectors in range(1, min(work.part, tiling.MOST_VECTORS) + 1):
         blocks, rest = divmod(work.vectors, vectors)
-        held = [
-            pixels
-            for pixels in range(1, min(tiling.MOST_PIXELS, work.height * work.width) + 1)
-            if work.unit.reduction.registers(pixels, vectors) <= isa.registers
-        ]
+        most = min(tiling.fitting(isa, work, vectors), work.height * work.width)
         if work.part % vectors and work.part < work.vectors:
             continue
         # Small tiles of many vectors are no use: weights meet few pixels.
-        for pixels in held[-6:]:
+        for pixels in range(max(1, most - 5), most + 1):
             fits = pixels <= work.width
             for by_row in (True, False) if fits and work.height > 1 else (fits,):
                 cover = [Columns(0, blocks, vectors, pixels, by_row)]
                 if rest:
-                    cover.append(Columns(blocks * vectors, 1, rest, min(pixels, held[-1]), by_row))
+                    cover.append(Columns(blocks * vectors, 1, rest, pixels, by_row))
                 if tuple(cover) != chosen:
                     yield tuple(cover)
 

@@ -154,9 +154,14 @@ class Conv(Convolution):
         )
 
     @property
+    def cheapest(self) -> tuple[Columns, ...]:
+        """The columns that take the least time."""
+        return tiling.columns(self.isa, self.work)
+
+    @property
     def columns(self) -> tuple[Columns, ...]:
-        """How channels and pixels are divided into tiles."""
-        *others, last = tiling.columns(self.isa, self.work)
+        """How channels and pixels are divided into tiles; what is not all stored is a block."""
+        *others, last = self.cheapest
         partial_end = last.end * self.isa.lanes > self.output.channels
         return (*others, *(last.apart() if partial_end else [last]))
 

@@ -9,7 +9,7 @@ from mlq.kernels import lanes
 from mlq.kernels.isa import Isa, Unit
 
 FIRST_CACHE = 32 << 10
-MOST_VECTORS, MOST_PIXELS = 12, 20
+MOST_VECTORS, _MOST_PIXELS = 12, 20
 _FINISHING = 5  # instructions that finish a vector
 
 
@@ -72,7 +72,7 @@ def columns(isa: Isa, work: Work) -> tuple[Columns, ...]:
         blocks, rest = divmod(work.vectors, vectors)
         if work.part < work.vectors and work.part % vectors:
             continue
-        if not _fitting(isa, work, vectors):
+        if not fitting(isa, work, vectors):
             break
         parts = [_tile(isa, work, Columns(0, blocks, vectors))]
         if rest:
@@ -92,9 +92,9 @@ def alike(isa: Isa, work: Work) -> Columns:
         return replace(usual, blocks=work.vectors // usual.vectors)
     most = min(usual.pixels, work.width)
     options = [
-        Columns(0, work.vectors // vectors, vectors, min(fitting, most), by_row=False)
+        Columns(0, work.vectors // vectors, vectors, min(held, most), by_row=False)
         for vectors in range(1, MOST_VECTORS + 1)
-        if work.vectors % vectors == 0 and (fitting := _fitting(isa, work, vectors))
+        if work.vectors % vectors == 0 and (held := fitting(isa, work, vectors))
     ]
     return min(options, key=lambda option: _cost(isa, work, option))
 
@@ -104,16 +104,16 @@ def _usual(isa: Isa, unit: Unit) -> Columns:
     """The cheapest tile of powers of two of vectors where there is much of everything."""
     much = Work(unit, 64, 64, 8, 256, 256, packs=False, part=8)
     options = [
-        Columns(0, 1, vectors, fitting, by_row=False)
+        Columns(0, 1, vectors, held, by_row=False)
         for vectors in (1, 2, 4, 8)
-        if (fitting := _fitting(isa, much, vectors))
+        if (held := fitting(isa, much, vectors))
     ]
     return min(options, key=lambda option: _cost(isa, much, option) / option.vectors)
 
 
 def _tile(isa: Isa, work: Work, blocks: Columns) -> tuple[float, Columns]:
     """The cheapest tile of pixels for these blocks, and what all of it costs in cycles."""
-    most = min(_fitting(isa, work, blocks.vectors), work.height * work.width)
+    most = min(fitting(isa, work, blocks.vectors), work.height * work.width)
     options = [
         replace(blocks, pixels=pixels, by_row=by_row)
         for pixels in range(most, 0, -1)
@@ -130,10 +130,10 @@ def _cost(isa: Isa, work: Work, blocks: Columns) -> float:
     return blocks.tiles(work.height, work.width) * blocks.blocks * _cycles(isa, work, blocks)
 
 
-def _fitting(isa: Isa, work: Work, vectors: int) -> int:
+def fitting(isa: Isa, work: Work, vectors: int) -> int:
     """The most pixels of which the registers hold so many vectors; none, perhaps."""
     held = work.unit.reduction.registers
-    sizes = range(MOST_PIXELS, 0, -1)
+    sizes = range(_MOST_PIXELS, 0, -1)
     return next((n for n in sizes if held(n, vectors) <= isa.registers), 0)
 
 
