@@ -28,6 +28,7 @@ Parameters = Mapping[str, Array] | Path
 _SCOPE = "model"
 # Modules from so many bytes on are mapped from a file: what is mapped need not stay in memory.
 _LARGE = 1 << 26
+_AT_ONCE = nullcontext()
 
 
 class Executable:
@@ -179,7 +180,7 @@ class Executable:
     def _invoke(self, arguments: Any, arrays: Sequence[Array | int]) -> Any:
         results = rt.VmVariantList(1)
         try:
-            with devices.behind_workers() if self._has_workers else nullcontext():
+            with devices.behind_workers() if self._has_workers else _AT_ONCE:
                 self._context.invoke(self._function, arguments, results)
         except (RuntimeError, ValueError, IndexError) as error:  # IREE's OUT_OF_RANGE is the last
             raise call_error(error, arrays) from None

@@ -384,3 +384,5 @@ def test_a_call_sends_a_gpu_no_constants() -> None:
     assert "hal.device.queue.read" in loading
     assert "hal.device.queue.execute" in call
     assert "hal.device.queue.read" not in call
+    assert "hal.command_buffer.create" in loading
+    assert "util.call" not in call

@@ -94,6 +94,20 @@ def test_joined_kernels_compute_what_they_do_apart(
                     np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_call_records_no_commands() -> None:
+    """They are, as a module is loaded: buffers are named by number, as IREE does it."""
+    isa = library.named("avx2")
+    assert isinstance(isa, Isa)
+    target, apart = target_of(isa), lowered(isa)
+    for made in (apart, variant.joined(apart, target)):
+        only = {"weights": made.weights, "extra_flags": ("--compile-to=hal",)}
+        code = compile_module(made.text, target, **only).decode()
+        loading, _, call = code.partition("util.func public @main")
+        assert "hal.command_buffer.dispatch" in loading
+        assert "hal.device.queue.execute" in call
+        assert "util.call" not in call
+
+
 def load(made: Any, target: Any, threads: int) -> runtime.Executable:
     vmfb = compile_module(made.text, target, weights=made.weights)
     if reason := runtime.devices.why_not_here(target):

@@ -239,9 +239,8 @@ def _function(kernel: Kernel, name: str, layout: Attribute, *, many: bool) -> No
     with InsertionPoint(function.add_entry_block()):
         sizes = [_given(i, layout) for i in range(len(sized.numbers(kernel)))]
         given = _given_axes(kernel, many=many)
-        memory = [
-            _bound(i, buffer, layout, is_known=not given) for i, buffer in enumerate(kernel.buffers)
-        ]
+        known, buffers = not given, enumerate(kernel.buffers)
+        memory = [_bound(i, buffer, layout, is_known=known) for i, buffer in buffers]
         group = [_place("id", i) if i in given or n > 1 else 0 for i, n in enumerate(kernel.grid)]
         sized.filled(kernel, iter(sizes)).emit(memory, group)
         func.ReturnOp([])
@@ -294,7 +293,8 @@ def _place(what: str, axis: int) -> Value:
 
 def layout_of(reads: int, writes: int, *, constants: int = 0) -> Attribute:
     """Bindings that a kernel reads, then those that it writes; numbers that come with a call."""
-    bindings = ["#hal.pipeline.binding<storage_buffer, ReadOnly>"] * reads
-    bindings += ["#hal.pipeline.binding<storage_buffer>"] * writes
-    numbers = f"constants = {constants}, " if constants else ""
-    return Attribute.parse(f"#hal.pipeline.layout<{numbers}bindings = [{', '.join(bindings)}]>")
+    # Indirect, as IREE's own: commands are recorded once, not by each call for its buffers.
+    kinds = ['"ReadOnly|Indirect"'] * reads + ["Indirect"] * writes
+    each = ", ".join(f"#hal.pipeline.binding<storage_buffer, {kind}>" for kind in kinds)
+    listed = f"constants = {constants}, bindings" if constants else "bindings"
+    return Attribute.parse(f"#hal.pipeline.layout<{listed} = [{each}], flags = Indirect>")

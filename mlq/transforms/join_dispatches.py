@@ -24,7 +24,7 @@ class JoinDispatches(Pass):
     together, for IREE takes 32 buffers. What computes sizes at run time is left alone.
 
     Before:
-        #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
+        #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, "ReadOnly|Indirect">, #hal.pipeline.binding<storage_buffer, Indirect>], flags = Indirect>
         "hal.executable.source"() ({
           "hal.executable.export"() ({
           ^bb0(%device: !hal.device):
@@ -59,7 +59,7 @@ class JoinDispatches(Pass):
           return %z : tensor<2xi8>
         }
     After:
-        #joined = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>, #hal.pipeline.binding<storage_buffer>, #hal.pipeline.binding<storage_buffer>]>
+        #joined = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, "ReadOnly|Indirect">, #hal.pipeline.binding<storage_buffer, Indirect>, #hal.pipeline.binding<storage_buffer, Indirect>, #hal.pipeline.binding<storage_buffer, Indirect>], flags = Indirect>
         "hal.executable.source"() ({
           "hal.executable.export"() ({
           ^bb0(%device: !hal.device):

@@ -75,7 +75,7 @@ class LowerToKernels(Pass):
           return %y : tensor<1x1x1x16x!quant.uniform<u8:f32, 0.5>>
         }
     After:
-        #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
+        #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, "ReadOnly|Indirect">, #hal.pipeline.binding<storage_buffer, "ReadOnly|Indirect">, #hal.pipeline.binding<storage_buffer, Indirect>], flags = Indirect>
         "hal.executable.source"() ({
           "hal.executable.export"() ({
           ^bb0(%device: !hal.device):
