@@ -1,13 +1,15 @@
 """One int8 plan on many targets: whether every tensor is equal, what GPU code is made of.
 
     .venv/bin/python benchmarks/targets.py [NETWORK...] [--targets LIST] [--ptx] [--precision f16]
+    .venv/bin/python benchmarks/targets.py FILE.onnx ...
 
 Each network (default: all of `networks.NAMES`, and the bundled digits) is quantized to int8 on a
-few samples, compiled for each target, run there on one sample (natively, or by an emulator), and
-compared tensor by tensor with the first target. With --ptx it is compiled for CUDA instead, and
-the arithmetic in the PTX is counted, and assembled if ptxas is there; with --interpret the PTX is
-executed, by the tests' interpreter, and the result compared with that of this machine's CPU; in
---precision f16 every layer that can be is in that, and results are compared with float, too.
+few samples (random ones for a file), compiled for each target, run there on one sample (natively,
+or by an emulator), and compared tensor by tensor with the first target. With --ptx it is compiled
+for CUDA instead, and the arithmetic in the PTX is counted, and assembled if ptxas is there; with
+--interpret the PTX is executed, by the tests' interpreter, and the result compared with that of
+this machine's CPU; in --precision f16 every layer that can be is in that, and results are compared
+with float, too.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ sys.path.insert(0, str(networks.ROOT / "tests"))  # where the interpreter of PTX
 DIGITS = "digits"
 OUT = networks.OUT / "targets"
 SAMPLES = 4
+RANDOM = Path(f"random:{SAMPLES}")
 TARGETS = "x86,arm64,riscv64,vmvx"
 _ARITHMETIC = re.compile(rb"\b(mma\.sync|wmma\.mma|dp4a|mad\.lo\.s32|fma\.rn\.f32|mul\.f32)\b")
 _ENTRY = re.compile(rb"\.entry ([\w$]+)\((.*?)\n\}", re.DOTALL)
@@ -186,12 +189,14 @@ def main() -> None:
     given = parser.parse_args()
     demo = networks.ROOT / "mlq" / "demo"
     models = {DIGITS: (demo / "digits.onnx", demo / "digits-calib.npz")}
-    if set(given.networks) != {DIGITS}:
-        others = [name for name in given.networks if name != DIGITS]
-        models |= {each.name: (each.model, each.calib) for each in networks.find(others)}
+    files = {Path(name).stem: Path(name) for name in given.networks if name.endswith(".onnx")}
+    others = {*given.networks} - {DIGITS, *map(str, files.values())}
+    if others or not given.networks:
+        models |= {each.name: (each.model, each.calib) for each in networks.find(sorted(others))}
+    if given.networks and DIGITS not in given.networks:
+        del models[DIGITS]
+    models |= {name: (file, RANDOM) for name, file in files.items()}
     for name, (model, calib) in models.items():
-        if given.networks and name not in given.networks:
-            continue
         folder = made(name, model, calib)
         if given.interpret:
             start, sample = time.perf_counter(), sample_of(model, calib)

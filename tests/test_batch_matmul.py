@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,14 +13,21 @@ import test_elementwise
 import test_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_elementwise import Array, Program, run
+from ptx_network import Network
+from test_elementwise import Array, Program, run, written
 from test_kernels import HERE, own
 
-from mlq import devices
+from mlq import devices, runtime, targets
 from mlq.dialect import build, quant
 from mlq.dialect.build import NO_ACTIVATION, Activation
+from mlq.kernels.gpu import tensor_cores
+from mlq.kernels.gpu.planning import Plan
 from mlq.kernels.isa import ISAS, Isa
+from mlq.network import transform
 from mlq.numerics import QuantParams
+from mlq.targets.base import Target
+from mlq.targets.iree import compile_module
+from mlq.transforms.pipelines import lowering
 
 # Bits of left sides, of right sides and of results.
 WIDE = ((16, 8, 16), (16, 8, 8), (12, 8, 12), (12, 12, 16), (12, 12, 0), (16, 8, 0))
@@ -134,6 +143,43 @@ def test_a_batch_of_any_size_is_exact(isa: Isa) -> None:
     if devices.why_not_here(target) and emulator is not None and emulator.bare_metal:
         pytest.skip("a program without a runtime has a batch that is known")
     compare(isa, (Sizes(3, 2, 17, 31, 9), Sizes(2, 1, 5, 8, 33)), 1, is_open=True)
+
+
+@pytest.mark.parametrize("name", ["cuda:sm_80", "cuda:sm_61", "vulkan:llvmpipe"])
+def test_kernels_of_gpus_are_exact(name: str) -> None:
+    """In tests PTX is executed by an interpreter."""
+    on_gpu(targets.by_name(name), SIZES)
+
+
+def test_tiles_that_are_copied_in_stages_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(2, 4, across=1, stages=3)
+    monkeypatch.setattr(tensor_cores, "best_plan", lambda *_: plan)
+    assert on_gpu(targets.by_name("cuda:sm_80"), (Sizes(1, 2, 70, 64, 60),))["cp"] > 0
+
+
+def on_gpu(target: Target, sizes: tuple[Sizes, ...]) -> Counter[str]:
+    """Compare integers with the reference; the instructions that were interpreted."""
+
+    def each(program: Program) -> None:
+        for one, turned, kept in product(sizes, (False, True), (8, 0)):
+            multiplied(program, one, (8, 8, kept), turned=turned)
+
+    text, program, names, expected = written(each, 3)
+    made = transform(text, program.store, lowering(target.features))
+    assert not made.skips
+    executed: Counter[str] = Counter()
+    if target.device.driver == "cuda":
+        network = Network(made.text, target, made.weights)
+        results, executed = network.run(*program.inputs), network.executed
+        assert executed["mma" if "mma_s8" in target.features else "dp4a"] > 0
+    elif reason := devices.why_not_here(target):
+        pytest.skip(reason)
+    else:
+        vmfb = compile_module(made.text, target, weights=made.weights)
+        results = runtime.load(vmfb).run(*program.inputs)
+    for name, found in zip(names, results, strict=True):
+        check(found, expected[name], name)
+    return executed
 
 
 @HERE

@@ -17,9 +17,8 @@ from mlq.kernels.gpu import casting as gpu_casting
 from mlq.kernels.gpu import depthwise as gpu_depthwise
 from mlq.kernels.gpu import movement as gpu_movement
 from mlq.kernels.gpu import pools as gpu_pools
-from mlq.kernels.gpu.convolution import DotConv
+from mlq.kernels.gpu import tensor_cores
 from mlq.kernels.gpu.isa import GPUS, Gpu
-from mlq.kernels.gpu.tensor_cores import TensorConv
 from mlq.kernels.gpu.threads import WORD
 from mlq.kernels.isa import ISAS, Isa
 from mlq.kernels.storage import Kind
@@ -92,10 +91,6 @@ class Library:
     lookup: Callable[..., Kernel]
 
 
-def _gpu_conv(isa: Gpu, **fields: Any) -> Weighted:
-    return (TensorConv if isa.fragments else DotConv)(isa=isa, **fields)
-
-
 def _gpu_depthwise(**fields: Any) -> Weighted:
     channels = fields["output"].channels
     return gpu_depthwise.Depthwise(residual=None, channels=channels, groups=channels, **fields)
@@ -120,7 +115,7 @@ _OF_CPUS = Library(
     lookup=elementwise.Lookup,
 )
 _OF_GPUS = Library(
-    conv=_gpu_conv,
+    conv=tensor_cores.conv,
     depthwise=_gpu_depthwise,
     max_pool=gpu_pools.MaxPool,
     mean_pool=gpu_pools.MeanPool,

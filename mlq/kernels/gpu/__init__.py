@@ -8,6 +8,7 @@
 `planning`      which tile of them is made together, by an estimate of its time
 `fragments`     what a lane does for it, from memory to registers
 `staging`       the same by way of shared memory, for large tiles
+`batch_matmul`  products of two activations
 `depthwise`     convolutions with a filter for each channel
 `pools`         maxima and means of windows
 `casting`       from floats to integers

@@ -20,8 +20,9 @@ from torch_mlir.ir import Value
 from typing_extensions import Self
 
 from mlq.kernels.code import Index
-from mlq.kernels.gpu.convolution import GpuConvolution
+from mlq.kernels.gpu.convolution import DotConv, GpuConvolution
 from mlq.kernels.gpu.fragments import LANES, WIDTH, Lane
+from mlq.kernels.gpu.isa import Gpu
 from mlq.kernels.gpu.planning import Plan, Room, Task, best_plan, cycles_of
 from mlq.kernels.gpu.staging import StagedLane
 from mlq.kernels.gpu.threads import THREADS, WORD
@@ -138,3 +139,8 @@ class TensorConv(GpuConvolution):
             for tile in range(columns)
             for n in range(WIDTH)
         ]
+
+
+def conv(*, isa: Gpu, **fields: Any) -> DotConv | TensorConv:
+    """A convolution, on tensor cores where there are any."""
+    return (TensorConv if isa.fragments else DotConv)(isa=isa, **fields)
