@@ -15,7 +15,7 @@
 // CHECK:         %[[TWO:.*]]:4 = "flow.dispatch"(%arg0, %[[ZEROS]])
 // CHECK-SAME:    tied_operands = [-1 : index, -1 : index, -1 : index, 1 : index]
 // CHECK:         %[[E:.*]] = tensor.expand_shape %[[TWO]]#0
-// CHECK:         %[[C:.*]] = tensor.collapse_shape
+// CHECK-NOT:     tensor.collapse_shape
 // CHECK:         %[[LAST:.*]] = "flow.dispatch"(%{{.*}}) {entry_points = [@one::@one]
 // CHECK:         return %[[LAST]], %[[TWO]]#1
 #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
@@ -46,6 +46,43 @@ func.func @main(%x: tensor<64xi8>) -> (tensor<64xi8>, tensor<64xi8>) {
   %c = tensor.collapse_shape %t [[0, 1]] : tensor<8x8xi8> into tensor<64xi8>
   %last = "flow.dispatch"(%c) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
   return %last, %z : tensor<64xi8>, tensor<64xi8>
+}
+
+// -----
+
+// Reshapes between dispatches are of no account: they read the same bytes. Those of what another op
+// reads, too, stay for that.
+// CHECK-LABEL:   func.func @main
+// CHECK:         %[[ALL:.*]]:4 = "flow.dispatch"(%arg0, %{{.*}}) {entry_points = [@joined0::@joined0]
+// CHECK:         %[[E:.*]] = tensor.expand_shape %[[ALL]]#0
+// CHECK:         return %[[ALL]]#1, %[[E]]
+#layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
+"hal.executable.source"() ({
+  "hal.executable.export"() ({
+  ^bb0(%device: !hal.device):
+    %c1 = arith.constant 1 : index
+    "hal.return"(%c1, %c1, %c1) : (index, index, index) -> ()
+  }, {
+  }) {layout = #layout, sym_name = "one", sym_visibility = "public"} : () -> ()
+  builtin.module {
+    func.func @one() {
+      %c0 = arith.constant 0 : index
+      %in = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 0 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
+      %out = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 1 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
+      %x = memref.load %in[%c0] : memref<64xi8>
+      memref.store %x, %out[%c0] : memref<64xi8>
+      return
+    }
+  }
+  "hal.executable.source_end"() : () -> ()
+}) {sym_name = "one", sym_visibility = "private"} : () -> ()
+func.func @main(%x: tensor<8x8xi8>) -> (tensor<64xi8>, tensor<8x8xi8>) {
+  %flat = tensor.collapse_shape %x [[0, 1]] : tensor<8x8xi8> into tensor<64xi8>
+  %y = "flow.dispatch"(%flat) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  %e = tensor.expand_shape %y [[0, 1]] output_shape [8, 8] : tensor<64xi8> into tensor<8x8xi8>
+  %c = tensor.collapse_shape %e [[0, 1]] : tensor<8x8xi8> into tensor<64xi8>
+  %z = "flow.dispatch"(%c) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  return %z, %e : tensor<64xi8>, tensor<8x8xi8>
 }
 
 // -----

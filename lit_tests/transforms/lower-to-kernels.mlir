@@ -209,7 +209,8 @@ func.func @square(%x: tensor<1x15x16x16x!quant.uniform<u8:f32, 0.5:7>>) -> tenso
 // -----
 
 // The right sides of products are packed as the network runs, then multiplied as weights are: by
-// words where bytes are no faster. A row of zero points behind the left ones makes up for theirs.
+// words where bytes are no faster. A row of zero points behind the left ones makes up for theirs; on
+// GPUs each right side gets coefficients of its own.
 // CHECK-LABEL: func.func @products_of_activations
 // CHECK:         %[[X:.*]] = tensor.pad %{{.*}} low[0, 0, 0, 0] high[0, 0, 1, 0]
 // CHECK:         %[[P:.*]] = "flow.dispatch"(%{{.*}}) {{.*}}@pack_turned_batch_matmul_2x5x8_5::{{.*}} -> tensor<256xi8>
@@ -217,7 +218,8 @@ func.func @square(%x: tensor<1x15x16x16x!quant.uniform<u8:f32, 0.5:7>>) -> tenso
 // AVX2-LABEL:  func.func @products_of_activations
 // AVX2:          @pack_turned_batch_matmul_2x5x8_5::{{.*}} -> tensor<128xi16>
 // CUDA-LABEL:  func.func @products_of_activations
-// CUDA:          "mlq.batch_matmul"
+// CUDA:          %[[P:.*]] = "flow.dispatch"(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}}@pack_batch_matmul_2x5x8_5::{{.*}} -> tensor<{{.*}}xi32>
+// CUDA:          "flow.dispatch"(%{{.*}}, %[[P]]) {{.*}}@batch_matmul_2x5x8_5::{{.*}} -> tensor<1x2x5x5xf32>
 func.func @products_of_activations(%x: tensor<1x2x5x8x!quant.uniform<u8:f32, 0.5:7>>, %y: tensor<1x2x5x8x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<1x2x5x5xf32> {
   %z = "mlq.batch_matmul"(%x, %y) {transpose_rhs = true, alpha = 1.0 : f32, activation = #mlq.activation<"none", 0.0 : f32, 0.0 : f32>} : (tensor<1x2x5x8x!quant.uniform<u8:f32, 0.5:7>>, tensor<1x2x5x8x!quant.uniform<u8<1:255>:f32, 0.5:128>>) -> tensor<1x2x5x5xf32>
   return %z : tensor<1x2x5x5xf32>

@@ -21,7 +21,7 @@ class JoinDispatches(Pass):
     themselves: each takes the next workgroup of a kernel that nobody has, every other worker from
     the last one on, and at its end waits for those that others have. One word of memory counts
     what was taken from either end and what is done. Results of kernels share memory; so do small weights, which are put
-    together, for IREE takes 32 buffers. What computes sizes at run time is left alone.
+    together, for IREE takes 32 buffers. Reshapes between them are of no account. What computes sizes at run time is left alone.
 
     Before:
         #layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, "ReadOnly|Indirect">, #hal.pipeline.binding<storage_buffer, Indirect>], flags = Indirect>
@@ -167,6 +167,7 @@ class JoinDispatches(Pass):
 
     def run(self, module: Operation) -> None:
         """Join, then drop what is called no more."""
+        runs.unshaped(module)
         top = module.regions[0].blocks[0]
         kernels = {runs.symbol(op): Kernel.of(op) for op in walk(module, _SOURCE)}
         known, names = runs.constants(module), (f"joined{i}" for i in range(len(kernels)))

@@ -15,6 +15,7 @@ from mlq.kernels.isa import Isa
 from mlq.kernels.library import Device
 from mlq.precision import one_of
 from mlq.transforms.base import Pass, option, register_pass, skip, walk
+from mlq.transforms.cleaning import clean
 from mlq.transforms.kernels import (
     elementwise,
     floats,
@@ -139,6 +140,7 @@ class LowerToKernels(Pass):
         for op in reversed(program):
             if _result(op) in chosen:
                 op.operation.erase()
+        clean(module)
         joining.join(module, images.executables, isa)
         _note(module, images.calls)
 

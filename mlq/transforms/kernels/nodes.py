@@ -2,47 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from math import prod
 
-from torch_mlir.ir import OpView
+import numpy as np
+from torch_mlir.ir import OpView, Value
 
 from mlq.dialect import bridge
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
 from mlq.kernels.isa import Isa
+from mlq.kernels.layer_norm import LayerNorm
 from mlq.kernels.library import Device
 from mlq.kernels.softmax import Softmax
 from mlq.transforms.kernels import recurrent
-from mlq.transforms.kernels.images import Images, Lower
-from mlq.transforms.raising.node import Node
+from mlq.transforms.kernels.images import Images, Lower, constant
+from mlq.transforms.raising.node import Node, UnsupportedNodeError, unsupported
+
+_EPSILON = 1e-5  # where the node does not say
 
 
 def softmax(op: OpView, isa: Device, _images: Images) -> Lower | str:
     """Softmax along the last axis."""
-    node = Node(op)
-    tensor = bridge.builtin_of(node.operand(0).type)
-    if not isinstance(isa, Isa) or not library.computes_reals(isa):
-        return "is of floats"
-    if tensor is None or tensor.rank == 0 or 0 in tensor.shape:
-        return "has no axis"
-    batch, *known = tensor.shape if tensor.rank > 1 else [1, *tensor.shape]
-    if DYNAMIC in known:
-        return "has an axis of unknown size that is not the batch"
-    if str(tensor.element_type) != "f32":
-        return "is of other floats than f32"
-    if node.attribute("axis", -1) not in {-1, tensor.rank - 1}:
+    try:
+        node, cpu = Node(op), _with_floats(isa)
+        rows, size = _rows(node)
+    except UnsupportedNodeError as error:
+        return str(error)
+    if _axis(node) != node.tensor().rank - 1:
         return "is along another axis than the last"
-    *rows, size = known
-    count = prod(rows) * (1 if batch == DYNAMIC else batch)
-    return partial(_softmax, op, Softmax(isa, count, size))
+    return partial(_call, op, Softmax(cpu, rows, size), [])
 
 
-def _softmax(op: OpView, kernel: Softmax, images: Images) -> None:
+def layer_norm(op: OpView, isa: Device, _images: Images) -> Lower | str:
+    """LayerNormalization from any axis behind the batch on, with numbers for each element."""
+    try:
+        node, cpu = Node(op), _with_floats(isa)
+        rows, size = _rows(node)
+        numbers = [node.operand(i) for i in (1, 2) if node.has(i)]
+        if any(prod(node.shape(i + 1)) != size for i in range(len(numbers))):
+            return "scales by repeated numbers"
+    except UnsupportedNodeError as error:
+        return str(error)
+    _, *others = op.operation.results
+    if any(list(other.uses) for other in others):
+        return "has results besides the norm"
+    kernel = LayerNorm(cpu, rows, size, node.attribute("epsilon", _EPSILON))
+    return partial(_call, op, kernel, numbers)
+
+
+def _with_floats(isa: Device) -> Isa:
+    if not isinstance(isa, Isa) or not library.computes_reals(isa):
+        unsupported("is of floats")
+    return isa
+
+
+def _axis(node: Node) -> int:
+    axis, rank = int(node.attribute("axis", -1)), int(node.tensor().rank)
+    return axis % max(1, rank)
+
+
+def _rows(node: Node) -> tuple[int, int]:
+    """How many rows there are from the node's axis on, and how long each is.
+
+    Of a batch of any size those of one sample.
+    """
+    tensor, axis = node.tensor(), _axis(node)
+    if tensor.rank == 0 or 0 in tensor.shape:
+        unsupported("has no axis")
+    first, last = list(tensor.shape[:axis]), list(tensor.shape[axis:])
+    if DYNAMIC in first[1:] or DYNAMIC in last:
+        unsupported("has an axis of unknown size that is not the batch")
+    return prod(1 if size == DYNAMIC else size for size in first), prod(last)
+
+
+def _call(
+    op: OpView, kernel: Softmax | LayerNorm, numbers: Sequence[Value], images: Images
+) -> None:
     value = bridge.to_builtin(op.operation.operands[0])
     source = images.plain(value) if images.is_made(value) else value
-    made = images.dispatch(kernel, [source], value.type)
+    given = [source, *map(bridge.to_builtin, numbers)]
+    if len(given) < len(kernel.buffers) - 1:
+        given.append(constant("no_shift", np.zeros(kernel.size, np.float32)))
+    made = images.dispatch(kernel, given, value.type)
     op.operation.results[0].replace_all_uses_with(bridge.from_builtin(made))
 
 
-CHOICES = {"Softmax": softmax, **recurrent.CHOICES}
+CHOICES = {"Softmax": softmax, "LayerNormalization": layer_norm, **recurrent.CHOICES}

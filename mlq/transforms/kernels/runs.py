@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -34,6 +35,7 @@ from mlq.transforms.kernels.places import ALIGNMENT, first_free, packed, rounded
 from mlq.transforms.kernels.steps import COUNTS, Joined, Kernel, Span, Step
 
 DISPATCH, GLOBAL, LOAD = "flow.dispatch", "util.global", "util.global.load"
+_RESHAPES = ("tensor.expand_shape", "tensor.collapse_shape")
 _SMALL = 1 << 18  # bytes of a constant that is copied beside others; what is larger stays by itself
 _BINDINGS = 32  # that IREE takes
 
@@ -82,6 +84,33 @@ def constants(module: Operation) -> Known:
     loads = {op.operation.results[0]: keys[loaded(op)] for op in walk(module, LOAD)}
     arrays = {value: store[key] for value, key in loads.items() if key and key in store}
     return {value: array for value, array in arrays.items() if array.nbytes <= _SMALL}
+
+
+def unshaped(module: Operation) -> None:
+    """Have dispatches read what they read of tensors before these were reshaped: the same bytes.
+
+    For what else reads them, tensors are reshaped where it does.
+    """
+    for op in walk(module, DISPATCH):
+        for i, value in enumerate(op.operation.operands):
+            op.operation.operands[i] = _behind(value)
+    for op in reversed([each.operation for each in walk(module)]):
+        if op.name not in _RESHAPES:
+            continue
+        readers = [use.owner.operation for use in op.results[0].uses]
+        if not readers:
+            op.erase()
+        elif all(reader.block == op.block for reader in readers):
+            op.move_before(reduce(lambda a, b: a if a.is_before_in_block(b) else b, readers))
+
+
+def _behind(value: Value) -> Value:
+    """What a tensor of known sizes was before it was reshaped."""
+    owner = value.owner
+    if isinstance(owner, Block) or owner.name not in _RESHAPES:
+        return value
+    source = owner.operands[0]
+    return _behind(source) if RankedTensorType(source.type).has_static_shape else value
 
 
 def found(
