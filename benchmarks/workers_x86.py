@@ -36,7 +36,7 @@ def main() -> None:
             forms = sorted(x.parent.glob("*.vmfb"))
             calls = [runtime.load(form, threads=threads).prepare(np.load(x)) for form in forms]
             found = time_for(calls, seconds=given.seconds, settle=given.settle / 1e3)
-            times = [f"{form.stem} {each.p50:.3f}" for form, each in zip(forms, found, strict=True)]
+            times = [f"{form.stem} {each.p50:.4f}" for form, each in zip(forms, found, strict=True)]
             print(f"{x.parent.name}, threads: {threads}; ms: {', '.join(times)}", flush=True)
 
 

@@ -74,8 +74,10 @@ def element(params: QuantParams | None) -> Any:
     return None if params is None else quant.type_of(params)
 
 
-def computed(fill: Callable[[Program], None]) -> tuple[Program, list[str], list[Array], Any]:
-    """The program that `fill` makes, its results' names, what x86 computes, and the reference."""
+def computed(
+    fill: Callable[[Program], None], target: str = "x86"
+) -> tuple[Program, list[str], list[Array], Any]:
+    """The program that `fill` makes, its results' names, what they are, and the reference."""
     with context(), Location.unknown():
         module = Module.create()
         with InsertionPoint(module.body):
@@ -91,13 +93,13 @@ def computed(fill: Callable[[Program], None]) -> tuple[Program, list[str], list[
         expected = reference.run(module, program.inputs, program.store)
         text = str(module)
     made = transform(text, program.store, "@lower-linalg")
-    vmfb = compile_module(made.text, targets.by_name("x86"), weights=made.weights)
+    vmfb = compile_module(made.text, targets.by_name(target), weights=made.weights)
     return program, names, runtime.load(vmfb).run(*program.inputs), expected
 
 
-def check(fill: Callable[[Program], None], *, spacings: float = 0) -> None:
+def check(fill: Callable[[Program], None], *, spacings: float = 0, target: str = "x86") -> None:
     """Integers must be the reference's; reals too, or within so many spacings of the greatest."""
-    _, names, found, expected = computed(fill)
+    _, names, found, expected = computed(fill, target)
     wrong = []
     for name, array in zip(names, found, strict=True):
         wanted = expected[name]
@@ -408,7 +410,8 @@ FUNCTIONS = {
 """Each function, and within how many spacings of its greatest value floats are."""
 
 
-def test_functions_of_integers() -> None:
+@pytest.mark.parametrize("target", ["x86", "vmvx"])
+def test_functions_of_integers(target: str) -> None:
     """Tables, of every byte; a result may be saturated on either side, or be real."""
     outputs = (QUARTERS, replace(ODD, zero_point=(9,), scale=(0.011,)), None)
 
@@ -423,7 +426,7 @@ def test_functions_of_integers() -> None:
         signed = program.input((DYNAMIC, 7), replace(HALVES, signed=True))
         program.result(build.nonlinearity(signed, nonlinear.parse("sigmoid")), "signed")
 
-    check(fill)
+    check(fill, target=target)
 
 
 def test_functions_of_reals() -> None:

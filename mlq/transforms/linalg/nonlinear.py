@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch_mlir.dialects import arith, math, tensor
-from torch_mlir.ir import IndexType, Value
+from torch_mlir.ir import IndexType, IntegerType, Value
 
 from mlq.dialect import linalg
 from mlq.dialect.ops import NonlinearityOp
@@ -22,14 +23,17 @@ def nonlinearity(op: NonlinearityOp, stored: Stored) -> Value:
         params_of(op.input),
         stored(op.input),
     )
-    table = None
+    table, i32 = None, IntegerType.get_signless(32)
     if params is not None:
         known = nonlinear.table(function, params, params_of(op.output))
-        table = linalg.array(known if known.dtype.kind == "f" else known.view(f"i{known.itemsize}"))
+        stored_as = known if known.dtype.kind == "f" else known.view(f"i{known.itemsize}")
+        table = linalg.array(np.concatenate([stored_as[:1], stored_as]))
 
     def body(x: Value) -> Value:
         if table is not None:
-            return tensor.extract(table, [arith.index_castui(IndexType.get(), x)])
+            # From one on: of a byte in memory IREE's VM makes an index by its sign, not of a sum.
+            number = arith.addi(arith.extui(i32, x), linalg.scalar(i32, 1))
+            return tensor.extract(table, [arith.index_castui(IndexType.get(), number)])
         made = x
         for step in function:
             made = _FORMULAS[step.name](made, x, *step.numbers)
