@@ -92,6 +92,23 @@ def test_a_node_is_a_kernel(
 
 
 @HERE
+def test_numbers_may_be_made_by_a_kernel(tmp_path: Path) -> None:
+    x, numbers = rows(5, 11)
+    model = network(tmp_path, [1, 5, 11], {"scale": numbers[0]}, axis=-1, epsilon=EPSILON)
+    proto = onnx.load(model)
+    proto.graph.node[1].input[1] = "made"
+    proto.graph.input.append(helper.make_tensor_value_info("given", TensorProto.FLOAT, [1, 11]))
+    proto.graph.node.insert(0, helper.make_node("Relu", ["given"], ["twofold"]))
+    proto.graph.node.insert(1, helper.make_node("Squeeze", ["twofold"], ["made"]))
+    onnx.save(proto, model)
+    made = built(model)
+    assert "layer_norm_5x11" in made.lowered.text
+    found = runtime.load(made.vmfb, threads=1).run(x[None], numbers[:1])[0][0]
+    scale = np.maximum(numbers[0], 0)
+    assert (np.abs(found - exact(2 * x, scale, 0 * scale)) <= error(2 * x, scale)).all()
+
+
+@HERE
 def test_numbers_that_are_repeated_are_left_to_iree(tmp_path: Path) -> None:
     numbers = {"scale": np.float32([[2.0], [3.0]])}
     model = network(tmp_path, [1, 2, 3], numbers, axis=1, epsilon=EPSILON)

@@ -80,12 +80,12 @@ def _rows(node: Node) -> tuple[int, int]:
 def _call(
     op: OpView, kernel: Softmax | LayerNorm, numbers: Sequence[Value], images: Images
 ) -> None:
-    value = bridge.to_builtin(op.operation.operands[0])
-    source = images.plain(value) if images.is_made(value) else value
-    given = [source, *map(bridge.to_builtin, numbers)]
+    """Call a kernel of the first operand, and of numbers; a norm without shifts adds zeros."""
+    values = [bridge.to_builtin(each) for each in (op.operation.operands[0], *numbers)]
+    given = [images.plain(each) if images.is_made(each) else each for each in values]
     if len(given) < len(kernel.buffers) - 1:
         given.append(constant("no_shift", np.zeros(kernel.size, np.float32)))
-    made = images.dispatch(kernel, given, value.type)
+    made = images.dispatch(kernel, given, values[0].type)
     op.operation.results[0].replace_all_uses_with(bridge.from_builtin(made))
 
 
