@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import ptx
+import pytest
 from numpy.typing import NDArray
 
+from mlq import devices, runtime
 from mlq.errors import CompileError
+from mlq.network import Transformed
 from mlq.targets import iree
 from mlq.targets.base import Target
 from mlq.targets.hal import read_program
@@ -71,3 +74,17 @@ class Network:
 
     def _at(self, span: Span) -> Array:
         return self._memory[span.buffer][span.offset : span.offset + span.length]
+
+
+def computed(made: Transformed, target: Target, *inputs: Array) -> tuple[list[Array], Counter[str]]:
+    """What a GPU's code makes of inputs, and the instructions that were interpreted for it.
+
+    Vulkan's runs where there is a driver; elsewhere the test is skipped.
+    """
+    if target.device.driver == "cuda":
+        network = Network(made.text, target, made.weights)
+        return network.run(*inputs), network.executed
+    if reason := devices.why_not_here(target):
+        pytest.skip(reason)
+    vmfb = iree.compile_module(made.text, target, weights=made.weights)
+    return runtime.load(vmfb).run(*inputs), Counter()

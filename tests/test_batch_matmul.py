@@ -13,11 +13,11 @@ import test_elementwise
 import test_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ptx_network import Network
+from ptx_network import computed
 from test_elementwise import Array, Program, run, written
 from test_kernels import HERE, own
 
-from mlq import devices, runtime, targets
+from mlq import devices, targets
 from mlq.dialect import build, quant
 from mlq.dialect.build import NO_ACTIVATION, Activation
 from mlq.kernels.gpu import tensor_cores
@@ -26,7 +26,6 @@ from mlq.kernels.isa import ISAS, Isa
 from mlq.network import transform
 from mlq.numerics import QuantParams
 from mlq.targets.base import Target
-from mlq.targets.iree import compile_module
 from mlq.transforms.pipelines import lowering
 
 # Bits of left sides, of right sides and of results.
@@ -167,16 +166,9 @@ def on_gpu(target: Target, sizes: tuple[Sizes, ...]) -> Counter[str]:
     text, program, names, expected = written(each, 3)
     made = transform(text, program.store, lowering(target.features))
     assert not made.skips
-    executed: Counter[str] = Counter()
+    results, executed = computed(made, target, *program.inputs)
     if target.device.driver == "cuda":
-        network = Network(made.text, target, made.weights)
-        results, executed = network.run(*program.inputs), network.executed
         assert executed["mma" if "mma_s8" in target.features else "dp4a"] > 0
-    elif reason := devices.why_not_here(target):
-        pytest.skip(reason)
-    else:
-        vmfb = compile_module(made.text, target, weights=made.weights)
-        results = runtime.load(vmfb).run(*program.inputs)
     for name, found in zip(names, results, strict=True):
         check(found, expected[name], name)
     return executed

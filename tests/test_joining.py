@@ -10,7 +10,7 @@ import numpy as np
 import ptx
 import pytest
 from numpy.typing import NDArray
-from ptx_network import Network
+from ptx_network import Network, computed
 from test_elementwise import Program, Shape, move, written
 from torch_mlir.dialects import func
 from torch_mlir.ir import InsertionPoint, Location, Module
@@ -201,13 +201,7 @@ def test_parts_of_images_are_moved(target: Target) -> None:
     text, program, names, expected = written(each, 4, convolves=False, reals=False)
     made = transform(text, program.store, lowering(target.features))
     assert 'sym_name = "move_' in made.text
-    if target is A100:
-        results = Network(made.text, target, made.weights).run(*program.inputs)
-    elif reason := devices.why_not_here(target):
-        pytest.skip(reason)
-    else:
-        vmfb = compile_module(made.text, target, weights=made.weights)
-        results = runtime.load(vmfb).run(*program.inputs)
+    results, _ = computed(made, target, *program.inputs)
     for name, found in zip(names, results, strict=True):
         np.testing.assert_array_equal(found.view(expected[name].dtype), expected[name], name)
 
