@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIT = ROOT / "lit_tests" / "transforms"
 
 LONGEST_FILE, LONGEST_PASS, LONGEST_FUNCTION, DEEPEST = 300, 200, 40, 3
-BUDGET = 48980  # lines in mlq/; folded pixels; attention on GPUs; layer norms
+BUDGET = 48990  # lines in mlq/; folded pixels; attention on GPUs; layer norms
 REPEATED = 6  # as many lines may not stand twice
 
 NO_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}

@@ -167,7 +167,7 @@ class JoinDispatches(Pass):
 
     def run(self, module: Operation) -> None:
         """Join, then drop what is called no more."""
-        runs.unshaped(module)
+        runs.bypass_reshapes(module)
         top = module.regions[0].blocks[0]
         kernels = {runs.symbol(op): Kernel.of(op) for op in walk(module, _SOURCE)}
         known, names = runs.constants(module), (f"joined{i}" for i in range(len(kernels)))

@@ -32,22 +32,22 @@ _DIGIT = 7  # bits of a number that a weight holds
 class BatchMatmul:
     """The product of each of some images, matrices whose rows are pixels, with its own weights.
 
-    `product` is that of one image. All coefficients of an image lie behind its weights.
+    `conv` is that of one image. All coefficients of an image lie behind its weights.
     """
 
-    product: DotConv | TensorConv
+    conv: DotConv | TensorConv
     images: int
 
     @property
     def label(self) -> str:
         """As `batch_matmul_3x197x64_197`."""
-        rows, channels = self.product.input.width, self.product.input.channels
-        return f"batch_matmul_{self.images}x{rows}x{channels}_{self.product.channels}"
+        rows, channels = self.conv.input.width, self.conv.input.channels
+        return f"batch_matmul_{self.images}x{rows}x{channels}_{self.conv.channels}"
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Left sides, packed right sides with coefficients; the results."""
-        left, *right, result = self.product.buffers
+        left, *right, result = self.conv.buffers
         counts = [left.count, sum(each.count for each in right), result.count]
         elements = left.element, "i32", result.element
         parts = zip(elements, counts, strict=True)
@@ -56,28 +56,28 @@ class BatchMatmul:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Workgroups of an image, and images."""
-        return (*self.product.grid[:2], self.images)
+        return (*self.conv.grid[:2], self.images)
 
     @property
     def attributes(self) -> dict[str, Attribute]:
         """What the compiler must know of the function."""
-        return self.product.attributes
+        return self.conv.attributes
 
     def emit(self, memory: Sequence[Value], group: Sequence[Index]) -> None:
         """The code of one thread."""
-        left, weights, numbers, result = self.product.buffers
+        left, weights, numbers, result = self.conv.buffers
         apart, image = weights.count + numbers.count, group[2]
         first = code.times(image, apart)
         views = [
-            _part(memory[0], left, code.times(image, left.count)),
-            _part(memory[1], weights, first),
-            _part(memory[1], numbers, code.plus(first, weights.count)),
-            _part(memory[2], result, code.times(image, result.count)),
+            _view(memory[0], left, code.times(image, left.count)),
+            _view(memory[1], weights, first),
+            _view(memory[1], numbers, code.plus(first, weights.count)),
+            _view(memory[2], result, code.times(image, result.count)),
         ]
-        self.product.emit(views, group)
+        self.conv.emit(views, group)
 
 
-def _part(memory: Value, buffer: Buffer, first: Index) -> Value:
+def _view(memory: Value, buffer: Buffer, first: Index) -> Value:
     """A part of a binding's memory, from an element of four bytes on."""
     if first == 0:
         return memory
@@ -114,7 +114,7 @@ class Pack(Threaded):
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """Right sides, `order`, coefficients without biases; packed right sides."""
-        _, weights, numbers, _ = self.product.product.buffers
+        _, weights, numbers, _ = self.product.conv.buffers
         return buffer_of("u8", self.source), weights, numbers, self.product.buffers[1]
 
     @property
@@ -127,15 +127,18 @@ class Pack(Threaded):
 
     @property
     def order(self) -> NDArray[np.int32]:
-        """Which word of which column each packed word is, counted from 1 on; 0 of none."""
-        product = self.product.product
-        count = product.channels
-        words = np.arange(product.input.channels) // WORD
+        """Which word of which column each packed word is, counted from 1 on; 0 of none.
+
+        Packing says so itself: of the digits of such numbers, in the place of weights.
+        """
+        conv = self.product.conv
+        count = conv.channels
+        words = np.arange(conv.input.channels) // WORD
         numbers = words[:, None] * count + np.arange(count) + 1
         found = np.zeros(self.buffers[1].count, np.int32)
         for shift in range(0, 4 * _DIGIT, _DIGIT):
             digits = (numbers >> shift) % (1 << _DIGIT)
-            packed = product.pack(digits.astype(np.int8)[None, None])
+            packed = conv.pack(digits.astype(np.int8)[None, None])
             found += packed[::WORD].astype(np.int32) << shift
         return found
 
@@ -159,7 +162,7 @@ class Pack(Threaded):
         none = arith.cmpi(arith.CmpIPredicate.eq, found, zero)
         place = arith.select(none, zero, arith.subi(found, threads.number(1)))
         number = arith.index_castui(IndexType.get(), place)
-        k, column = code.split(number, self.product.product.channels)
+        k, column = code.split(number, self.product.conv.channels)
         stored = self._elements(memory[0], image, column, code.times(k, WORD))
         moved = [arith.andi(each, threads.number(255)) for each in stored]
         packed = arith.select(none, zero, threads.word_of(moved))
@@ -181,7 +184,7 @@ class Pack(Threaded):
             made = arith.muli(total, threads.number(-self.left_zero))
             threads.store([made], memory[-1], thread, 1)
 
-        threads.below(column, self.product.product.channels, bias)
+        threads.below(column, self.product.conv.channels, bias)
 
     def _elements(self, memory: Value, image: Index, column: Index, k: Index) -> list[Value]:
         """Elements of a column from the k-th on, around zero, which those beyond the last are."""
@@ -213,4 +216,4 @@ def batch_matmul(product: DotConv | TensorConv) -> BatchMatmul:
         output=replace(product.output, batch=1),
         room=Room(WHOLE.processors / images, max(1, WHOLE.warps // images)),
     )
-    return BatchMatmul(product=one, images=images)
+    return BatchMatmul(conv=one, images=images)

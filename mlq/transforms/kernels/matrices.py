@@ -54,24 +54,25 @@ def _unfit(op: BatchMatmulOp) -> str | None:
 
 
 def _unfit_on_gpu(op: BatchMatmulOp, isa: Gpu) -> str | None:
-    reason = unfit(isa, op.lhs, op.rhs)
-    if reason is None and params_of(op.output) is not None:
-        reason = unfit(isa, op.output)
-    return reason or _overflow(op)
+    return unfit(isa, *_stored(op)) or _overflow(op)
 
 
 def _unfit_integers(op: BatchMatmulOp, isa: Isa) -> str | None:
     lhs, rhs = params_of(op.lhs), params_of(op.rhs)
     if lhs is None or rhs is None:
         return None
-    values = [op.lhs, op.rhs, *([] if params_of(op.output) is None else [op.output])]
-    reason = unfit(isa, *values)
+    reason = unfit(isa, *_stored(op))
     if reason is None and (kind_of(op.lhs), kind_of(op.rhs)) == ("u8", "u16"):
         reason = "multiplies bytes by words of 16 bits"
     least = library.least_weight(isa.wide, kind_of(op.lhs)) if reason is None else 0
     if reason is None and rhs.limits[0] - rhs.zero_point[0] < least:
         reason = "multiplies activations whose products need more than 16 bits"
     return reason or _overflow(op)
+
+
+def _stored(op: BatchMatmulOp) -> list[Value]:
+    """What must be integers: both sides, and the result unless that is of reals."""
+    return [op.lhs, op.rhs, *([] if params_of(op.output) is None else [op.output])]
 
 
 def _overflow(op: BatchMatmulOp) -> str | None:
@@ -115,7 +116,7 @@ def _batch_matmul_on_gpu(op: BatchMatmulOp, isa: Gpu, images: Images) -> None:
         left_zero=images.zero(op.lhs),
     )
     order = constant(f"{build.name_of(op)}.order", pack.order)
-    given = [rhs.value, order, _coefficients(op, isa, product.product.padded)]
+    given = [rhs.value, order, _coefficients(op, isa, product.conv.padded)]
     made = RankedTensorType.get([pack.items], code.element("i32"))
     packed = images.dispatch(pack, given, made)
     images.call(product, [lhs.value, packed], op.output, output)

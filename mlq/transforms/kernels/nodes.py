@@ -12,6 +12,7 @@ from torch_mlir.ir import OpView, Value
 from mlq.dialect import bridge
 from mlq.dialect.shapes import DYNAMIC
 from mlq.kernels import library
+from mlq.kernels.executable import Kernel
 from mlq.kernels.isa import Isa
 from mlq.kernels.layer_norm import LayerNorm
 from mlq.kernels.library import Device
@@ -32,7 +33,7 @@ def softmax(op: OpView, isa: Device, _images: Images) -> Lower | str:
         return str(error)
     if _axis(node) != node.tensor().rank - 1:
         return "is along another axis than the last"
-    return partial(_call, op, Softmax(cpu, rows, size), [])
+    return partial(_call, op, Softmax(cpu, rows, size), ())
 
 
 def layer_norm(op: OpView, isa: Device, _images: Images) -> Lower | str:
@@ -40,16 +41,16 @@ def layer_norm(op: OpView, isa: Device, _images: Images) -> Lower | str:
     try:
         node, cpu = Node(op), _with_floats(isa)
         rows, size = _rows(node)
-        numbers = [node.operand(i) for i in (1, 2) if node.has(i)]
-        if any(prod(node.shape(i + 1)) != size for i in range(len(numbers))):
-            return "scales by repeated numbers"
+        counts = {prod(node.shape(i)) for i in (1, 2) if node.has(i)}
     except UnsupportedNodeError as error:
         return str(error)
+    if counts != {size}:
+        return "scales by repeated numbers"
     _, *others = op.operation.results
     if any(list(other.uses) for other in others):
         return "has results besides the norm"
     kernel = LayerNorm(cpu, rows, size, node.attribute("epsilon", _EPSILON))
-    return partial(_call, op, kernel, numbers)
+    return partial(_layer_norm, node, kernel)
 
 
 def _with_floats(isa: Device) -> Isa:
@@ -77,15 +78,21 @@ def _rows(node: Node) -> tuple[int, int]:
     return prod(1 if size == DYNAMIC else size for size in first), prod(last)
 
 
-def _call(
-    op: OpView, kernel: Softmax | LayerNorm, numbers: Sequence[Value], images: Images
-) -> None:
-    """Call a kernel of the first operand, and of numbers; a norm without shifts adds zeros."""
-    values = [bridge.to_builtin(each) for each in (op.operation.operands[0], *numbers)]
-    given = [images.plain(each) if images.is_made(each) else each for each in values]
-    if len(given) < len(kernel.buffers) - 1:
-        given.append(constant("no_shift", np.zeros(kernel.size, np.float32)))
-    made = images.dispatch(kernel, given, values[0].type)
+def _layer_norm(node: Node, kernel: LayerNorm, images: Images) -> None:
+    """Without shifts, zeros are added."""
+    scale = bridge.to_builtin(node.operand(1))
+    if node.has(2):
+        shift = bridge.to_builtin(node.operand(2))
+    else:
+        shift = constant("no_shift", np.zeros(kernel.size, np.float32))
+    _call(node.op, kernel, (scale, shift), images)
+
+
+def _call(op: OpView, kernel: Kernel, others: Sequence[Value], images: Images) -> None:
+    """Call a kernel of a node's first operand, and of other tensors."""
+    value = bridge.to_builtin(op.operation.operands[0])
+    given = [images.plain(each) if images.is_made(each) else each for each in (value, *others)]
+    made = images.dispatch(kernel, given, value.type)
     op.operation.results[0].replace_all_uses_with(bridge.from_builtin(made))
 
 

@@ -86,7 +86,7 @@ def constants(module: Operation) -> Known:
     return {value: array for value, array in arrays.items() if array.nbytes <= _SMALL}
 
 
-def unshaped(module: Operation) -> None:
+def bypass_reshapes(module: Operation) -> None:
     """Have dispatches read what they read of tensors before these were reshaped: the same bytes.
 
     For what else reads them, tensors are reshaped where it does.
@@ -94,9 +94,8 @@ def unshaped(module: Operation) -> None:
     for op in walk(module, DISPATCH):
         for i, value in enumerate(op.operation.operands):
             op.operation.operands[i] = _behind(value)
-    for op in reversed([each.operation for each in walk(module)]):
-        if op.name not in _RESHAPES:
-            continue
+    reshapes = [op.operation for op in walk(module) if op.operation.name in _RESHAPES]
+    for op in reversed(reshapes):
         readers = [use.owner.operation for use in op.results[0].uses]
         if not readers:
             op.erase()
