@@ -87,6 +87,42 @@ func.func @main(%x: tensor<8x8xi8>) -> (tensor<64xi8>, tensor<8x8xi8>) {
 
 // -----
 
+// There may be more runs than kernels.
+// CHECK-LABEL:   func.func @main
+// CHECK:         entry_points = [@joined0::@joined0]
+// CHECK:         "mlq.transpose"
+// CHECK:         entry_points = [@joined1::@joined1]
+#layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer, ReadOnly>, #hal.pipeline.binding<storage_buffer>]>
+"hal.executable.source"() ({
+  "hal.executable.export"() ({
+  ^bb0(%device: !hal.device):
+    %c1 = arith.constant 1 : index
+    "hal.return"(%c1, %c1, %c1) : (index, index, index) -> ()
+  }, {
+  }) {layout = #layout, sym_name = "one", sym_visibility = "public"} : () -> ()
+  builtin.module {
+    func.func @one() {
+      %c0 = arith.constant 0 : index
+      %in = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 0 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
+      %out = "hal.interface.binding.subspan"(%c0) {alignment = 64 : index, binding = 1 : index, layout = #layout, operandSegmentSizes = array<i32: 1, 0>} : (index) -> memref<64xi8>
+      %x = memref.load %in[%c0] : memref<64xi8>
+      memref.store %x, %out[%c0] : memref<64xi8>
+      return
+    }
+  }
+  "hal.executable.source_end"() : () -> ()
+}) {sym_name = "one", sym_visibility = "private"} : () -> ()
+func.func @main(%x: tensor<64xi8>) -> tensor<64xi8> {
+  %a = "flow.dispatch"(%x) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  %b = "flow.dispatch"(%a) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  %t = "mlq.transpose"(%b) {permutation = array<i64: 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  %c = "flow.dispatch"(%t) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  %d = "flow.dispatch"(%c) {entry_points = [@one::@one], operandSegmentSizes = array<i32: 0, 1, 0, 0>} : (tensor<64xi8>) -> tensor<64xi8>
+  return %d : tensor<64xi8>
+}
+
+// -----
+
 // A kernel that is told its sizes with each call is dispatched by itself, and so is one alone.
 // CHECK-NOT:   joined
 // CHECK-LABEL: func.func @main

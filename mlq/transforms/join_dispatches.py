@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from torch_mlir.dialects import func
 from torch_mlir.ir import Operation
 
@@ -170,7 +172,7 @@ class JoinDispatches(Pass):
         runs.bypass_reshapes(module)
         top = module.regions[0].blocks[0]
         kernels = {runs.symbol(op): Kernel.of(op) for op in walk(module, _SOURCE)}
-        known, names = runs.constants(module), (f"joined{i}" for i in range(len(kernels)))
+        known, names = runs.constants(module), (f"joined{i}" for i in count())
         for function in [op for op in top.operations if isinstance(op, func.FuncOp)]:
             for run in runs.found(function, kernels, known):
                 if len(run) > 1:
